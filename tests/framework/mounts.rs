@@ -1,0 +1,93 @@
+//! The mounts this process sees.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+/// One line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)), as far as the tests ask.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct Mount {
+    /// Where it is mounted, octal escapes undone.
+    pub point: PathBuf,
+    /// The filesystem's type, such as `ext4` or `cgroup2`.
+    pub fstype: String,
+    /// What is mounted: a device, or whatever the filesystem calls itself.
+    pub source: String,
+    /// The filesystem's own options; for cgroup v1 they name the controllers.
+    pub super_options: String,
+}
+
+/// All mounts of this mount namespace, oldest first.
+///
+/// # Panics
+/// When `/proc` is not mounted.
+#[must_use]
+pub fn all() -> Vec<Mount> {
+    std::fs::read_to_string("/proc/self/mountinfo")
+        .expect("read /proc/self/mountinfo")
+        .lines()
+        .filter_map(parse)
+        .collect()
+}
+
+/// The mount points at `dir` or below it, oldest first.
+#[must_use]
+pub fn below(dir: &Path) -> Vec<PathBuf> {
+    all().into_iter().map(|mount| mount.point).filter(|point| point.starts_with(dir)).collect()
+}
+
+fn parse(line: &str) -> Option<Mount> {
+    let (left, right) = line.split_once(" - ")?;
+    let mut right = right.split(' ');
+    Some(Mount {
+        point: unescape(left.split(' ').nth(4)?),
+        fstype: right.next()?.to_owned(),
+        source: right.next()?.to_owned(),
+        super_options: right.next()?.to_owned(),
+    })
+}
+
+/// Undoes the kernel's `\040` for space, tab, newline and backslash.
+fn unescape(text: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let code = match (first, tail) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..]) => {
+                Some((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'))
+            }
+            _ => None,
+        };
+        bytes.push(code.unwrap_or(first));
+        rest = if code.is_some() { &tail[3..] } else { tail };
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_taken_apart() {
+        let mount =
+            parse(r"41 30 0:34 / /srv/a\040b rw,relatime shared:5 - cgroup cgroup rw,cpu,cpuacct")
+                .unwrap();
+        assert_eq!(mount.point, Path::new("/srv/a b"));
+        assert_eq!(mount.fstype, "cgroup");
+        assert_eq!(mount.super_options, "rw,cpu,cpuacct");
+    }
+
+    #[test]
+    fn a_stray_backslash_stays() {
+        assert_eq!(unescape(r"/a\"), Path::new(r"/a\"));
+        assert_eq!(unescape(r"/a\9"), Path::new(r"/a\9"));
+        assert_eq!(unescape(r"/\134\011"), Path::new("/\\\t"));
+    }
+
+    #[test]
+    fn the_root_is_mounted() {
+        assert!(all().iter().any(|mount| mount.point == Path::new("/")));
+    }
+}

@@ -1,0 +1,132 @@
+//! A directory of the test's own, in a place that may hold a chroot base.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::mount::{MntFlags, umount2};
+use nix::sys::statvfs::{FsFlags, statvfs};
+
+use crate::mounts;
+
+/// Where scratch directories go, when the default does not suit: an absolute path.
+pub const DIR_ENV: &str = "MICROVM_TEST_DIR";
+
+/// A name no other test has: `microvm-test-<label>-<pid>-<n>`; fits a cgroup, a directory and a jail id.
+#[must_use]
+pub fn unique(label: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("microvm-test-{label}-{}-{n}", std::process::id())
+}
+
+/// A fresh directory, 0755 whatever the umask, gone at the end of the test also when it panics.
+///
+/// It lies below `/var/tmp` or `/tmp` (or `MICROVM_TEST_DIR`), whichever allows devices and execution, so that it may be
+/// a chroot base: made by its owner under a sticky directory. What is still mounted below it is unmounted first; a mount
+/// that stays makes it stay too, with a message, for nothing is ever deleted through a mount.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    /// Makes `<place>/microvm-test-<label>-<pid>-<n>` (mkdir(2), chmod(2)).
+    ///
+    /// # Panics
+    /// When it cannot be made: no test of ours can go on without.
+    #[must_use]
+    pub fn new(label: &str) -> Self {
+        let path = place().join(unique(label));
+        fs::create_dir(&path)
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+            .unwrap_or_else(|err| panic!("make scratch directory {}: {err}", path.display()));
+        Self { path }
+    }
+
+    /// Its absolute path, free of links.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of `name` below it; nothing is made.
+    #[must_use]
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Makes the directory `name` below it, parents included, each 0755.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn dir(&self, name: impl AsRef<Path>) -> PathBuf {
+        let mut dir = self.path.clone();
+        for part in name.as_ref() {
+            dir.push(part);
+            match fs::create_dir(&dir) {
+                Ok(()) => fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)),
+                Err(err) if err.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+                Err(err) => Err(err),
+            }
+            .unwrap_or_else(|err| panic!("make directory {}: {err}", dir.display()));
+        }
+        dir
+    }
+
+    /// Writes `bytes` to a new file `name` below it, 0644, and returns its path.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    #[must_use]
+    pub fn file(&self, name: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path.join(name);
+        fs::write(&path, bytes)
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o644)))
+            .unwrap_or_else(|err| panic!("write {}: {err}", path.display()));
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // The latest mount is the outermost cover: undo them in reverse.
+        for mount in mounts::below(&self.path).iter().rev() {
+            if let Err(err) = umount2(mount, MntFlags::MNT_DETACH) {
+                eprintln!("left behind: mount at {}: {err}", mount.display());
+            }
+        }
+        if !mounts::below(&self.path).is_empty() {
+            return;
+        }
+        match fs::remove_dir_all(&self.path) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                eprintln!("left behind: {}: {err}", self.path.display());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The first of the usual places where a jail could live: no link in its path, sticky or closed, with devices and exec.
+fn place() -> PathBuf {
+    if let Some(dir) = std::env::var_os(DIR_ENV) {
+        return PathBuf::from(dir);
+    }
+    let fits = |dir: &Path| {
+        let Ok(meta) = fs::symlink_metadata(dir) else {
+            return false;
+        };
+        let closed = meta.mode() & 0o022 == 0 || meta.mode() & 0o1000 != 0;
+        let usable = statvfs(dir)
+            .is_ok_and(|fs| !fs.flags().intersects(FsFlags::ST_NODEV | FsFlags::ST_NOEXEC));
+        meta.is_dir() && closed && usable
+    };
+    ["/var/tmp", "/tmp"]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|dir| fits(dir))
+        .unwrap_or_else(std::env::temp_dir)
+}

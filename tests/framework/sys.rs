@@ -1,0 +1,92 @@
+//! The calls that need `unsafe`: the loop driver's ioctls (loop(4)).
+
+#![expect(unsafe_code, reason = "ioctl(2) has no safe wrapper")]
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+
+nix::ioctl_none_bad!(loop_ctl_get_free, 0x4C82);
+nix::ioctl_write_ptr_bad!(loop_configure, 0x4C0A, LoopConfig);
+nix::ioctl_none_bad!(loop_clr_fd, 0x4C01);
+
+/// `LO_FLAGS_AUTOCLEAR`: the kernel detaches the device with its last user.
+const AUTOCLEAR: u32 = 4;
+
+/// `struct loop_config` of `linux/loop.h`.
+#[repr(C)]
+#[derive(Debug)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo64,
+    reserved: [u64; 8],
+}
+
+/// `struct loop_info64` of `linux/loop.h`.
+#[repr(C)]
+#[derive(Debug)]
+struct LoopInfo64 {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+/// The number of a loop device that was free a moment ago (`LOOP_CTL_GET_FREE`).
+pub(crate) fn free_loop_number(control: &File) -> nix::Result<i32> {
+    // SAFETY: the ioctl takes no argument and touches no memory of ours.
+    unsafe { loop_ctl_get_free(control.as_raw_fd()) }
+}
+
+/// Puts `backing` behind the loop device, to be detached with its last user (`LOOP_CONFIGURE`, Linux 5.8).
+pub(crate) fn configure_loop(device: &File, backing: BorrowedFd<'_>) -> nix::Result<()> {
+    let config = LoopConfig {
+        // A descriptor is never negative.
+        fd: backing.as_fd().as_raw_fd().unsigned_abs(),
+        block_size: 0,
+        info: LoopInfo64 {
+            device: 0,
+            inode: 0,
+            rdevice: 0,
+            offset: 0,
+            size_limit: 0,
+            number: 0,
+            encrypt_type: 0,
+            encrypt_key_size: 0,
+            flags: AUTOCLEAR,
+            file_name: [0; 64],
+            crypt_name: [0; 64],
+            encrypt_key: [0; 32],
+            init: [0; 2],
+        },
+        reserved: [0; 8],
+    };
+    // SAFETY: `config` has the layout of `struct loop_config` and outlives the call, which only reads it.
+    unsafe { loop_configure(device.as_raw_fd(), &raw const config) }.map(drop)
+}
+
+/// Takes the backing file away, now or with the last user (`LOOP_CLR_FD`).
+pub(crate) fn clear_loop(device: &File) -> nix::Result<()> {
+    // SAFETY: the ioctl takes no argument and touches no memory of ours.
+    unsafe { loop_clr_fd(device.as_raw_fd()) }.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layouts_are_the_kernels() {
+        assert_eq!(size_of::<LoopInfo64>(), 232);
+        assert_eq!(size_of::<LoopConfig>(), 304);
+    }
+}
