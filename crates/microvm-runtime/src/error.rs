@@ -241,6 +241,48 @@ impl From<jail_cmd::Error> for Failure {
     }
 }
 
+impl From<jail_fs::Error> for Failure {
+    fn from(error: jail_fs::Error) -> Self {
+        Self::files("work on the jail's files", error)
+    }
+}
+
+impl From<jail_cgroup::Error> for Failure {
+    fn from(error: jail_cgroup::Error) -> Self {
+        Self::cgroup("work on the VM's control group", error)
+    }
+}
+
+impl Failure {
+    /// A failure of `operation` whose cause is jail-fs's.
+    pub(crate) fn files(operation: impl Into<String>, error: jail_fs::Error) -> Self {
+        use jail_fs::ErrorKind as Fs;
+        let kind = match error.kind() {
+            Fs::InvalidInput => ErrorKind::InvalidInput,
+            Fs::NotFound => ErrorKind::NotFound,
+            Fs::Untrusted => ErrorKind::Untrusted,
+            Fs::Busy => ErrorKind::Busy,
+            Fs::Mounted => ErrorKind::Mounted,
+            Fs::Privilege => ErrorKind::Privilege,
+            Fs::Unsupported => ErrorKind::Unsupported,
+            _ => ErrorKind::Filesystem,
+        };
+        Self::new(kind, operation).source_of(error)
+    }
+
+    /// A failure of `operation` whose cause is jail-cgroup's.
+    pub(crate) fn cgroup(operation: impl Into<String>, error: jail_cgroup::Error) -> Self {
+        use jail_cgroup::ErrorKind as Cgroup;
+        let kind = match error.kind() {
+            Cgroup::InvalidInput => ErrorKind::InvalidInput,
+            Cgroup::Unsupported => ErrorKind::Unsupported,
+            Cgroup::Privilege => ErrorKind::Privilege,
+            _ => ErrorKind::Cgroup,
+        };
+        Self::new(kind, operation).source_of(error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

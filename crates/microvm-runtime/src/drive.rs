@@ -1,0 +1,130 @@
+//! Drives: what a guest's disk is on the host, and who may write to it.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::boot::RateLimiter;
+
+/// A disk of the guest.
+///
+/// The name is the drive's id for Firecracker and its file name in the jail. Names of files that the jailer,
+/// Firecracker or this crate put there are refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Drive {
+    name: String,
+    source: PathBuf,
+    kind: DriveKind,
+    file_name: Option<String>,
+    root_device: bool,
+    rate_limiter: Option<RateLimiter>,
+}
+
+/// What a drive is on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DriveKind {
+    /// Shared with the host and other VMs, never written, never chowned.
+    ReadOnly,
+    /// A fresh copy-on-write inode of its own, gone at teardown.
+    Private,
+    /// The very file, written through, under an exclusive lease.
+    Persistent,
+    /// A block device of the host.
+    BlockDevice,
+}
+
+impl Drive {
+    /// A shared drive that no guest can write: hard-linked where that is safe, else copied. Never chowned.
+    pub fn read_only(name: impl Into<String>, source: impl Into<PathBuf>) -> Self {
+        Self::new(name, source, DriveKind::ReadOnly)
+    }
+
+    /// A private writable copy: reflink (`ioctl FICLONE`) where the filesystem can, else a sparse copy. Gone at
+    /// teardown.
+    pub fn private(name: impl Into<String>, source: impl Into<PathBuf>) -> Self {
+        Self::new(name, source, DriveKind::Private)
+    }
+
+    /// The very file, written through and kept: under an exclusive lease (`flock(2)`), refused across filesystems.
+    ///
+    /// Its owner becomes the jail's uid and gid; it must belong to root or to that uid, and have no other name.
+    pub fn persistent(name: impl Into<String>, source: impl Into<PathBuf>) -> Self {
+        Self::new(name, source, DriveKind::Persistent)
+    }
+
+    /// A block device: a node in the jail with the device's own major and minor (`mknod(2)`).
+    pub fn block_device(name: impl Into<String>, source: impl Into<PathBuf>) -> Self {
+        Self::new(name, source, DriveKind::BlockDevice)
+    }
+
+    fn new(name: impl Into<String>, source: impl Into<PathBuf>, kind: DriveKind) -> Self {
+        Self {
+            name: name.into(),
+            source: source.into(),
+            kind,
+            file_name: None,
+            root_device: false,
+            rate_limiter: None,
+        }
+    }
+
+    /// Makes this the root device; without any such call the first drive is.
+    #[must_use]
+    pub fn root_device(mut self) -> Self {
+        self.root_device = true;
+        self
+    }
+
+    /// Limits the guest's bandwidth and operations on this drive (Firecracker's token buckets).
+    #[must_use]
+    pub fn rate_limiter(mut self, limiter: RateLimiter) -> Self {
+        self.rate_limiter = Some(limiter);
+        self
+    }
+
+    /// Names the file in the jail, where it is not to be the drive's name.
+    #[must_use]
+    pub fn file_name(mut self, name: impl Into<String>) -> Self {
+        self.file_name = Some(name.into());
+        self
+    }
+
+    /// The drive's id.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its file name in the jail.
+    #[must_use]
+    pub fn name_in_jail(&self) -> &str {
+        self.file_name.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Where it comes from on the host.
+    #[must_use]
+    pub fn source(&self) -> &Path {
+        &self.source
+    }
+
+    /// What it is on the host.
+    #[must_use]
+    pub fn kind(&self) -> DriveKind {
+        self.kind
+    }
+
+    /// Whether [`root_device`](Self::root_device) was called.
+    #[must_use]
+    pub fn is_root_device(&self) -> bool {
+        self.root_device
+    }
+
+    /// The rate limits, where some were set.
+    #[must_use]
+    pub fn limits(&self) -> Option<&RateLimiter> {
+        self.rate_limiter.as_ref()
+    }
+}

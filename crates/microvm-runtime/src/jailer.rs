@@ -1,0 +1,131 @@
+//! [`Jailer`]: where every verb starts.
+
+use std::sync::{Arc, OnceLock};
+
+use jail_cmd::{JailId, JailerVersion};
+use jail_fs::{CopyOptions, TrustedDir};
+
+use crate::config::JailerConfig;
+use crate::error::{Failure, Result, VmRuntimeResult};
+use crate::plan::Plan;
+use crate::release;
+use crate::spec::JailSpec;
+use crate::teardown::{self, Teardown};
+use crate::vm::Vm;
+
+/// Who makes `/dev/kvm` and `/dev/net/tun` in a jail that [`Jailer::prepare`] stages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeviceNodes {
+    /// The official jailer, which refuses to start where they are already there.
+    #[default]
+    ByJailer,
+    /// [`Jailer::prepare`], for callers that start the VMM without the official jailer. The jail's root belongs to the uid
+    /// at once.
+    Precreate,
+}
+
+/// Starts Firecracker microVMs in the official jailer.
+#[derive(Debug, Clone)]
+pub struct Jailer {
+    config: JailerConfig,
+    nodes: DeviceNodes,
+    release: Arc<OnceLock<JailerVersion>>,
+}
+
+impl Jailer {
+    /// A jailer of this configuration.
+    #[must_use]
+    pub fn new(config: JailerConfig) -> Self {
+        Self { config, nodes: DeviceNodes::default(), release: Arc::default() }
+    }
+
+    /// A jailer of [`JailerConfig::from_env`].
+    #[must_use]
+    pub fn from_env() -> Self {
+        Self::new(JailerConfig::from_env())
+    }
+
+    /// Has [`prepare`](Self::prepare) make the device nodes, for callers without the official jailer.
+    #[must_use]
+    pub fn device_nodes(mut self, nodes: DeviceNodes) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &JailerConfig {
+        &self.config
+    }
+
+    pub(crate) fn nodes(&self) -> DeviceNodes {
+        self.nodes
+    }
+
+    /// The jailer's release, asked once (`jailer --version`).
+    ///
+    /// # Errors
+    /// [`Spawn`](crate::ErrorKind::Spawn) where it cannot be run or prints something else.
+    pub fn release(&self) -> VmRuntimeResult<JailerVersion> {
+        Ok(self.ask_release()?)
+    }
+
+    fn ask_release(&self) -> Result<JailerVersion> {
+        if let Some(release) = self.release.get() {
+            return Ok(*release);
+        }
+        let release = release::ask(&self.config.jailer_bin)?;
+        Ok(*self.release.get_or_init(|| release))
+    }
+
+    /// What launching `spec` would do. Validates it as a whole and looks at the host; changes nothing.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) names a bad id, uid, path, drive name or value;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) what this release or host cannot do;
+    /// [`NotFound`](crate::ErrorKind::NotFound) a missing file.
+    pub fn plan(&self, spec: &JailSpec) -> VmRuntimeResult<Plan> {
+        if self.nodes == DeviceNodes::Precreate {
+            return Err(Failure::invalid("plan the VM", "the official jailer starts in no jail that has device nodes")
+                .hinted("leave `DeviceNodes::Precreate` to `Jailer::prepare`")
+                .into());
+        }
+        Ok(Plan::new(&self.config, self.ask_release()?, spec)?)
+    }
+
+    /// Plans, prepares and launches: returns when the VM is ready.
+    ///
+    /// Ready means that the API answered `GET /`; without an API, that Firecracker runs as the right uid, in the
+    /// right root and control group. Where it does not come to that, nothing is left of the jail.
+    ///
+    /// # Errors
+    /// Those of [`plan`](Self::plan), [`Plan::prepare`] and [`Prepared::launch`](crate::Prepared::launch).
+    ///
+    /// # Privileges
+    /// Root.
+    pub fn launch(&self, spec: &JailSpec) -> VmRuntimeResult<Vm> {
+        self.plan(spec)?.prepare(&CopyOptions::default())?.launch()
+    }
+
+    /// Tears the VM's jail down, as [`teardown`](Self::teardown), and tells what was there and is gone.
+    ///
+    /// # Errors
+    /// As [`teardown`](Self::teardown).
+    pub fn teardown_report(&self, vm_id: &str) -> VmRuntimeResult<Teardown> {
+        let id = JailId::for_vm(vm_id).map_err(Failure::from)?;
+        match self.open_base()? {
+            None => Ok(Teardown::default()),
+            Some(base) => Ok(teardown::teardown(&base, &id)?),
+        }
+    }
+
+    /// The chroot base, checked; `None` where there is none yet.
+    pub(crate) fn open_base(&self) -> Result<Option<TrustedDir>> {
+        match TrustedDir::open(&self.config.chroot_base) {
+            Ok(base) => Ok(Some(base)),
+            Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Failure::files("open the chroot base", error)),
+        }
+    }
+}

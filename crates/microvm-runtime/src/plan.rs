@@ -1,0 +1,426 @@
+//! What will be done for a VM, before anything is: [`Plan`].
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use jail_cgroup::{Host, LeafPlan};
+use jail_cmd::{
+    ArtifactName, CgroupSetting, CgroupVersion, ExecName, Feature, FirecrackerArgs, Gid, HostPath, JailId, JailPath,
+    JailerArgs, JailerVersion, Layout, ParentCgroup, Uid,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::boot::{DriveConfig, VmConfig};
+use crate::config::JailerConfig;
+use crate::drive::{Drive, DriveKind};
+use crate::error::{ErrorKind, Failure, Result};
+use crate::host_file;
+use crate::process::PidNamespace;
+use crate::spec::{JailSpec, User};
+
+/// File names in a jail that are the same for every VM.
+pub(crate) mod in_jail {
+    pub(crate) const KERNEL: &str = "vmlinux";
+    pub(crate) const INITRD: &str = "initrd";
+    pub(crate) const API_SOCKET: &str = "api.sock";
+    pub(crate) const VM_CONFIG: &str = "vm.json";
+    pub(crate) const LOG: &str = "firecracker.log";
+    pub(crate) const METRICS: &str = "metrics";
+}
+
+/// Everything that will be done for a VM: file operations, control group writes, argv, and how each is undone.
+///
+/// Printed, it is a list a person can read; serialised, it can be carried out by another process. Making one changes
+/// nothing on the host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Plan {
+    pub(crate) spec: JailSpec,
+    pub(crate) jail_id: JailId,
+    pub(crate) layout: Layout,
+    pub(crate) jailer_bin: PathBuf,
+    pub(crate) exec_file: HostPath,
+    pub(crate) netns: Option<HostPath>,
+    pub(crate) user: User,
+    pub(crate) artifacts: Vec<PlannedArtifact>,
+    pub(crate) files: Vec<PlannedFile>,
+    pub(crate) cgroup: PlannedCgroup,
+}
+
+/// A file of the host that the jail will have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlannedArtifact {
+    /// Its name in the jail.
+    pub name: ArtifactName,
+    /// Where it comes from.
+    pub source: PathBuf,
+    /// How it is shared.
+    pub kind: DriveKind,
+}
+
+/// A small file that this crate writes into the jail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlannedFile {
+    /// Its name in the jail.
+    pub name: String,
+    /// What it holds.
+    pub content: String,
+    /// Whether the VMM may write to it.
+    pub writable: bool,
+}
+
+/// The control group a VM will be in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlannedCgroup {
+    /// The version named to the jailer.
+    pub version: CgroupVersion,
+    /// What `--parent-cgroup` names.
+    pub parent: ParentCgroup,
+    /// What is passed as `--cgroup`.
+    pub settings: Vec<CgroupSetting>,
+    /// The leaf and its limits; none where no limit was asked for and the host has no hierarchy for a leaf.
+    pub leaf: Option<LeafPlan>,
+}
+
+impl Plan {
+    /// Validates `spec` as a whole and looks at the host, without changing it.
+    pub(crate) fn new(config: &JailerConfig, release: JailerVersion, spec: &JailSpec) -> Result<Self> {
+        let exec_file = host_file::executable("exec file", &spec.exec_file)?;
+        let exec_name = ExecName::try_from(&exec_file)?;
+        let mut plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
+        plan.cgroup = cgroup(config, Some(release), spec, &plan.jail_id)?;
+        let (uid, gid) = plan.some_user()?;
+        plan.jailer_args(uid, gid)?.check(release)?;
+        Ok(plan)
+    }
+
+    /// The plan of a jail that somebody else starts: all but what depends on the exec file and the release.
+    pub(crate) fn without_launch(config: &JailerConfig, spec: &JailSpec, exec_name: ExecName) -> Result<Self> {
+        let exec_file = HostPath::try_from(spec.exec_file.as_path())?;
+        let mut plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
+        plan.cgroup = cgroup(config, None, spec, &plan.jail_id)?;
+        Ok(plan)
+    }
+
+    fn for_exec_name(
+        config: &JailerConfig,
+        spec: &JailSpec,
+        exec_file: HostPath,
+        exec_name: ExecName,
+    ) -> Result<Self> {
+        let jail_id = JailId::for_vm(&spec.vm_id)?;
+        let base = HostPath::try_from(config.chroot_base.as_path())?;
+        let layout = Layout::new(base, exec_name, jail_id.clone());
+        let user = match spec.user {
+            User::Configured => User::Fixed { uid: config.uid, gid: config.gid },
+            other => other,
+        };
+        let artifacts = artifacts(spec, &layout)?;
+        let files = files(spec, &artifacts)?;
+        let netns = spec.netns.as_deref().map(host_file::network_namespace).transpose()?;
+        let version = if config.cgroup_v2 { CgroupVersion::V2 } else { CgroupVersion::V1 };
+        let parent = ParentCgroup::new(&config.cgroup_parent)?;
+        let plan = Self {
+            spec: spec.clone(),
+            jail_id,
+            layout,
+            jailer_bin: config.jailer_bin.clone(),
+            exec_file,
+            netns,
+            user,
+            artifacts,
+            files,
+            cgroup: PlannedCgroup { version, parent, settings: Vec::new(), leaf: None },
+        };
+        plan.some_user()?;
+        if !spec.api && spec.boot.is_none() {
+            return Err(Failure::invalid("plan the VM", "without an API there must be something to boot")
+                .hinted("give the spec a `boot`"));
+        }
+        Ok(plan)
+    }
+
+    /// The user the VM will have, or the first of those it may have.
+    fn some_user(&self) -> Result<(Uid, Gid)> {
+        match self.user {
+            User::Fixed { uid, gid } => Ok((Uid::new(uid)?, Gid::new(gid)?)),
+            User::Leased { first, last } if first <= last => {
+                Uid::new(last)?;
+                Ok((Uid::new(first)?, Gid::new(first)?))
+            }
+            User::Leased { first, last } => {
+                Err(Failure::invalid("plan the VM's user", format!("the uid range {first}..={last} is empty")))
+            }
+            User::Configured => Err(Failure::invalid("plan the VM's user", "it was not resolved")),
+        }
+    }
+
+    /// The jailer's arguments for this VM as this user.
+    pub(crate) fn jailer_args(&self, uid: Uid, gid: Gid) -> Result<JailerArgs> {
+        let mut args = JailerArgs::new(self.jail_id.clone(), self.exec_file.clone(), uid, gid)
+            .chroot_base(self.layout.base().clone())
+            .cgroup_version(self.cgroup.version)
+            .parent_cgroup(self.cgroup.parent.clone());
+        for setting in &self.cgroup.settings {
+            args = args.cgroup(setting.clone());
+        }
+        for limit in &self.spec.resource_limits {
+            args = args.resource_limit(*limit);
+        }
+        if let Some(netns) = &self.netns {
+            args = args.netns(netns.clone());
+        }
+        if self.spec.daemonize {
+            args = args.daemonize();
+        }
+        if self.spec.pid_namespace == PidNamespace::ByJailer {
+            args = args.new_pid_ns();
+        }
+        Ok(args.firecracker(self.firecracker_args()?))
+    }
+
+    fn firecracker_args(&self) -> Result<FirecrackerArgs> {
+        let options = &self.spec.firecracker;
+        let mut args = FirecrackerArgs::new();
+        args = if self.spec.api { args.api_sock(in_root(in_jail::API_SOCKET)?) } else { args.no_api() };
+        if self.spec.boot.is_some() {
+            args = args.config_file(in_root(in_jail::VM_CONFIG)?);
+        }
+        if let Some(level) = options.log {
+            args = args.log_path(in_root(in_jail::LOG)?).level(level);
+        }
+        if options.metrics {
+            args = args.metrics_path(in_root(in_jail::METRICS)?);
+        }
+        if options.boot_timer {
+            args = args.boot_timer();
+        }
+        if options.enable_pci {
+            args = args.enable_pci();
+        }
+        if let Some(bytes) = options.http_api_max_payload_size {
+            args = args.http_api_max_payload_size(bytes);
+        }
+        if let Some(bytes) = options.mmds_size_limit {
+            args = args.mmds_size_limit(bytes);
+        }
+        Ok(args)
+    }
+
+    /// The VM's id, as it was given.
+    #[must_use]
+    pub fn vm_id(&self) -> &str {
+        &self.spec.vm_id
+    }
+
+    /// The jail's id: the VM's, or what it maps to.
+    #[must_use]
+    pub fn jail_id(&self) -> &JailId {
+        &self.jail_id
+    }
+
+    /// The jail's paths, on the host and inside.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// What is staged.
+    #[must_use]
+    pub fn artifacts(&self) -> &[PlannedArtifact] {
+        &self.artifacts
+    }
+
+    /// What is written into the jail.
+    #[must_use]
+    pub fn files(&self) -> &[PlannedFile] {
+        &self.files
+    }
+
+    /// The control group.
+    #[must_use]
+    pub fn cgroup(&self) -> &PlannedCgroup {
+        &self.cgroup
+    }
+
+    /// The jailer's argv, without its own name; of a leased uid, as for the first of the range.
+    #[must_use]
+    pub fn argv(&self) -> Vec<OsString> {
+        // Both were validated when the plan was made.
+        self.some_user()
+            .and_then(|(uid, gid)| self.jailer_args(uid, gid))
+            .map(|args| args.to_argv())
+            .unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let jail = self.layout.jail_dir();
+        writeln!(f, "make    {}, aside, as root", jail.display())?;
+        for artifact in &self.artifacts {
+            let how = match artifact.kind {
+                DriveKind::ReadOnly => "share",
+                DriveKind::Private => "copy",
+                DriveKind::Persistent => "lend",
+                DriveKind::BlockDevice => "mknod",
+            };
+            writeln!(f, "{how:<7} {} as /{}", artifact.source.display(), artifact.name)?;
+        }
+        for file in &self.files {
+            writeln!(f, "write   /{} ({} bytes)", file.name, file.content.len())?;
+        }
+        writeln!(f, "publish {} by one rename", jail.display())?;
+        if let Some(leaf) = &self.cgroup.leaf {
+            for path in leaf.paths() {
+                writeln!(f, "mkdir   {}", path.display())?;
+            }
+            for write in leaf.writes() {
+                writeln!(f, "limit   {write}")?;
+            }
+        }
+        write!(f, "spawn   {}", self.jailer_bin.display())?;
+        for item in self.argv() {
+            write!(f, " {}", item.to_string_lossy())?;
+        }
+        writeln!(f, "\nundo    kill the VM, remove {}", jail.display())?;
+        if let Some(leaf) = &self.cgroup.leaf {
+            for path in leaf.paths() {
+                writeln!(f, "undo    rmdir {}", path.display())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn in_root(name: &str) -> Result<JailPath> {
+    Ok(JailPath::try_from(Path::new("/").join(name).as_path())?)
+}
+
+fn artifacts(spec: &JailSpec, layout: &Layout) -> Result<Vec<PlannedArtifact>> {
+    let boot_files = [(in_jail::KERNEL, &spec.kernel), (in_jail::INITRD, &spec.initrd)];
+    let mut planned = Vec::new();
+    for (name, source) in boot_files {
+        if let Some(source) = source {
+            let name = ArtifactName::for_boot(name)?;
+            planned.push(PlannedArtifact { name, source: source.clone(), kind: DriveKind::ReadOnly });
+        }
+    }
+    for drive in &spec.drives {
+        let name = ArtifactName::new(drive.name_in_jail(), layout.exec_name())?;
+        if planned.iter().any(|other: &PlannedArtifact| other.name == name) {
+            return Err(Failure::invalid("plan the drives", format!("two are called {name}"))
+                .path(drive.source())
+                .hinted("give each drive a name of its own"));
+        }
+        planned.push(PlannedArtifact { name, source: drive.source().to_owned(), kind: drive.kind() });
+    }
+    for artifact in &planned {
+        if !artifact.source.is_absolute() {
+            return Err(Failure::invalid(format!("plan to stage {}", artifact.name), "it must be an absolute path")
+                .path(&artifact.source));
+        }
+    }
+    Ok(planned)
+}
+
+fn files(spec: &JailSpec, artifacts: &[PlannedArtifact]) -> Result<Vec<PlannedFile>> {
+    let mut files = Vec::new();
+    let mut writable = |name: &str| {
+        files.push(PlannedFile { name: name.to_owned(), content: String::new(), writable: true });
+    };
+    if spec.firecracker.log.is_some() {
+        writable(in_jail::LOG);
+    }
+    if spec.firecracker.metrics {
+        writable(in_jail::METRICS);
+    }
+    if let Some(boot) = &spec.boot {
+        let has = |name: &str| artifacts.iter().any(|artifact| artifact.name.as_str() == name);
+        if !has(in_jail::KERNEL) {
+            return Err(Failure::invalid("plan the boot", "there is no kernel").hinted("give the spec a `kernel`"));
+        }
+        let initrd = has(in_jail::INITRD).then(|| format!("/{}", in_jail::INITRD));
+        let config =
+            VmConfig::new(boot, &format!("/{}", in_jail::KERNEL), initrd.as_deref(), drive_configs(&spec.drives)?)?;
+        files.push(PlannedFile { name: in_jail::VM_CONFIG.to_owned(), content: config.to_json()?, writable: false });
+    }
+    Ok(files)
+}
+
+fn drive_configs(drives: &[Drive]) -> Result<Vec<DriveConfig>> {
+    let roots = drives.iter().filter(|drive| drive.is_root_device()).count();
+    if roots > 1 {
+        return Err(Failure::invalid("plan the drives", format!("{roots} of them are the root device")));
+    }
+    drives
+        .iter()
+        .enumerate()
+        .map(|(index, drive)| {
+            let root = drive.is_root_device() || (roots == 0 && index == 0);
+            let mut config = DriveConfig::new(drive.name(), &format!("/{}", drive.name_in_jail()))?
+                .root_device(root)
+                .read_only(drive.kind() == DriveKind::ReadOnly);
+            if let Some(limiter) = drive.limits() {
+                config = config.rate_limiter(limiter.clone());
+            }
+            Ok(config)
+        })
+        .collect()
+}
+
+fn cgroup(
+    config: &JailerConfig,
+    release: Option<JailerVersion>,
+    spec: &JailSpec,
+    jail_id: &JailId,
+) -> Result<PlannedCgroup> {
+    let preferred = if config.cgroup_v2 { jail_cgroup::Version::V2 } else { jail_cgroup::Version::V1 };
+    let parent = ParentCgroup::new(&config.cgroup_parent)?;
+    let mut limits = spec.limits.clone();
+    if let (Some(node), None) = (config.numa_node, limits.numa()) {
+        limits = limits.numa_node(node);
+    }
+    let host = Host::discover()?;
+    let version = match spec.cgroup_version {
+        Some(CgroupVersion::V1) => Ok(jail_cgroup::Version::V1),
+        Some(CgroupVersion::V2) => Ok(jail_cgroup::Version::V2),
+        None => host.pick(preferred, &limits),
+    };
+    let leaf = version.and_then(|version| LeafPlan::new(&host, version, &config.cgroup_parent, jail_id.as_str(), &limits));
+    let leaf = match leaf {
+        Ok(leaf) => leaf,
+        // Nothing to keep, so nothing is lost but killing and accounting per VM.
+        Err(_) if limits.is_empty() && spec.cgroup_version.is_none() => {
+            let version = if config.cgroup_v2 { CgroupVersion::V2 } else { CgroupVersion::V1 };
+            return Ok(PlannedCgroup { version, parent, settings: Vec::new(), leaf: None });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let (version, joins_parent) = match leaf.version() {
+        jail_cgroup::Version::V1 => (CgroupVersion::V1, false),
+        jail_cgroup::Version::V2 => {
+            let joins = release.is_none_or(|release| release.supports(Feature::JoinsParentCgroup));
+            (CgroupVersion::V2, joins)
+        }
+    };
+    if joins_parent {
+        let parent = parent.join(jail_id);
+        return Ok(PlannedCgroup { version, parent, settings: Vec::new(), leaf: Some(leaf) });
+    }
+    let settings = leaf
+        .settings()
+        .into_iter()
+        .map(|(file, value)| CgroupSetting::new(&file, &value))
+        .collect::<std::result::Result<Vec<_>, _>>()?;
+    if settings.is_empty() {
+        return Err(Failure::new(ErrorKind::Unsupported, "plan the control group")
+            .because("this release of the jailer joins no group without a `--cgroup`, and the host offers none to name")
+            .hinted("use jailer 1.6 or newer, or control groups v1"));
+    }
+    Ok(PlannedCgroup { version, parent, settings, leaf: Some(leaf) })
+}

@@ -1,0 +1,210 @@
+//! What a VM is: [`JailSpec`].
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jail_cgroup::Limits;
+use jail_cmd::{CgroupVersion, ResourceLimit};
+use serde::{Deserialize, Serialize};
+
+use crate::boot::Boot;
+use crate::drive::Drive;
+use crate::firecracker::FirecrackerOptions;
+use crate::process::{Console, PidNamespace};
+
+/// Uids and gids a VM may run as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum User {
+    /// The configuration's uid and gid, shared by every VM that says so.
+    Configured,
+    /// These.
+    Fixed {
+        /// The uid; 0 and `u32::MAX` are refused.
+        uid: u32,
+        /// The gid; 0 and `u32::MAX` are refused.
+        gid: u32,
+    },
+    /// A uid of its own from this range, and the gid of the same number, until teardown.
+    Leased {
+        /// First uid of the range.
+        first: u32,
+        /// Last uid of the range, included.
+        last: u32,
+    },
+}
+
+/// What a VM is: its files, its limits, its network namespace and what it boots.
+///
+/// Nothing is checked here: [`Jailer::plan`](crate::Jailer::plan) validates the whole once, before anything is
+/// touched.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct JailSpec {
+    pub(crate) vm_id: String,
+    pub(crate) exec_file: PathBuf,
+    pub(crate) kernel: Option<PathBuf>,
+    pub(crate) initrd: Option<PathBuf>,
+    pub(crate) drives: Vec<Drive>,
+    pub(crate) limits: Limits,
+    pub(crate) cgroup_version: Option<CgroupVersion>,
+    pub(crate) resource_limits: Vec<ResourceLimit>,
+    pub(crate) netns: Option<PathBuf>,
+    pub(crate) user: User,
+    pub(crate) boot: Option<Boot>,
+    pub(crate) api: bool,
+    pub(crate) pid_namespace: PidNamespace,
+    pub(crate) daemonize: bool,
+    pub(crate) firecracker: FirecrackerOptions,
+    #[serde(skip)]
+    pub(crate) console: Console,
+    pub(crate) ready_within: Duration,
+}
+
+impl JailSpec {
+    /// A VM called `vm_id` that runs `exec_file`, a static Firecracker.
+    ///
+    /// Any id but the empty one will do: see [`JailId::for_vm`](jail_cmd::JailId::for_vm).
+    pub fn new(vm_id: impl Into<String>, exec_file: impl Into<PathBuf>) -> Self {
+        Self {
+            vm_id: vm_id.into(),
+            exec_file: exec_file.into(),
+            kernel: None,
+            initrd: None,
+            drives: Vec::new(),
+            limits: Limits::new(),
+            cgroup_version: None,
+            resource_limits: Vec::new(),
+            netns: None,
+            user: User::Configured,
+            boot: None,
+            api: true,
+            pid_namespace: PidNamespace::default(),
+            daemonize: false,
+            firecracker: FirecrackerOptions::default(),
+            console: Console::default(),
+            ready_within: Duration::from_secs(10),
+        }
+    }
+
+    /// The guest's kernel, staged as `/vmlinux`: shared, never chowned.
+    #[must_use]
+    pub fn kernel(mut self, path: impl Into<PathBuf>) -> Self {
+        self.kernel = Some(path.into());
+        self
+    }
+
+    /// The guest's initial ramdisk, staged as `/initrd`: shared, never chowned.
+    #[must_use]
+    pub fn initrd(mut self, path: impl Into<PathBuf>) -> Self {
+        self.initrd = Some(path.into());
+        self
+    }
+
+    /// One more drive; the first is the root device unless another says so.
+    #[must_use]
+    pub fn drive(mut self, drive: Drive) -> Self {
+        self.drives.push(drive);
+        self
+    }
+
+    /// Limits on the VMM's memory, CPU, processes and I/O. None asked for, the VM still gets a control group of its
+    /// own where the host has a hierarchy for it.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Insists on one version of control groups.
+    ///
+    /// Otherwise the configuration's is used, unless a limit was asked for that on this host only the other can keep.
+    #[must_use]
+    pub fn cgroup_version(mut self, version: CgroupVersion) -> Self {
+        self.cgroup_version = Some(version);
+        self
+    }
+
+    /// One more `setrlimit(2)` limit, set by the jailer.
+    #[must_use]
+    pub fn resource_limit(mut self, limit: ResourceLimit) -> Self {
+        self.resource_limits.push(limit);
+        self
+    }
+
+    /// The network namespace to join, such as `/run/netns/tenant-a`.
+    #[must_use]
+    pub fn netns(mut self, path: impl Into<PathBuf>) -> Self {
+        self.netns = Some(path.into());
+        self
+    }
+
+    /// The uid and gid of this VM, where they are not the configuration's.
+    #[must_use]
+    pub fn user(mut self, user: User) -> Self {
+        self.user = user;
+        self
+    }
+
+    /// What to boot at once. Without it Firecracker waits for its API to be told.
+    #[must_use]
+    pub fn boot(mut self, boot: Boot) -> Self {
+        self.boot = Some(boot);
+        self
+    }
+
+    /// Starts Firecracker without its API (`--no-api`): needs a [`boot`](Self::boot), and only a kill stops it.
+    #[must_use]
+    pub fn no_api(mut self) -> Self {
+        self.api = false;
+        self
+    }
+
+    /// Who makes the VM's pid namespace.
+    #[must_use]
+    pub fn pid_namespace(mut self, who: PidNamespace) -> Self {
+        self.pid_namespace = who;
+        self
+    }
+
+    /// Has the jailer detach the VMM from its session and from stdio (`--daemonize`).
+    #[must_use]
+    pub fn daemonize(mut self) -> Self {
+        self.daemonize = true;
+        self
+    }
+
+    /// Firecracker's own options: log, metrics, seccomp filter and so on.
+    #[must_use]
+    pub fn firecracker(mut self, options: FirecrackerOptions) -> Self {
+        self.firecracker = options;
+        self
+    }
+
+    /// Where the VMM's stdout and stderr go.
+    #[must_use]
+    pub fn console(mut self, console: Console) -> Self {
+        self.console = console;
+        self
+    }
+
+    /// How long [`launch`](crate::Jailer::launch) waits for the VM to be ready (10 s).
+    #[must_use]
+    pub fn ready_within(mut self, deadline: Duration) -> Self {
+        self.ready_within = deadline;
+        self
+    }
+
+    /// The VM's id, as it was given.
+    #[must_use]
+    pub fn vm_id(&self) -> &str {
+        &self.vm_id
+    }
+
+    /// The Firecracker it runs, as it was given.
+    #[must_use]
+    pub fn exec_file(&self) -> &Path {
+        &self.exec_file
+    }
+}
