@@ -1,0 +1,274 @@
+//! The jailer's command line: [`JailerArgs`].
+
+use std::ffi::OsString;
+
+use crate::firecracker_args::{option, switch};
+use crate::{
+    CgroupSetting, CgroupVersion, Error, ErrorKind, Feature, FirecrackerArgs, Gid, HostPath,
+    JailId, JailerVersion, ParentCgroup, ResourceLimit, Uid,
+};
+
+/// Every argument of the jailer, from which its argv is made.
+///
+/// The types have made sure that no value can be taken for an argument; [`check`](Self::check) compares the whole with
+/// a release.
+///
+/// ```
+/// use jail_cmd::{CgroupVersion, Gid, HostPath, JailId, JailerArgs, JailerVersion, Uid};
+///
+/// let exec_file = HostPath::new("/usr/bin/firecracker")?;
+/// let args = JailerArgs::new(JailId::new("vm-1")?, exec_file, Uid::new(123)?, Gid::new(100)?)
+///     .cgroup_version(CgroupVersion::V2)
+///     .new_pid_ns();
+/// args.check(JailerVersion::new(1, 4, 0))?;
+/// let argv = args.to_argv();
+/// assert_eq!(argv[..4], ["--id", "vm-1", "--exec-file", "/usr/bin/firecracker"]);
+/// assert_eq!(argv[4..], ["--uid", "123", "--gid", "100", "--cgroup-version", "2", "--new-pid-ns"]);
+/// # Ok::<(), jail_cmd::Error>(())
+/// ```
+///
+/// Source: `build_arg_parser` in Firecracker's `src/jailer/src/main.rs`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct JailerArgs {
+    pub(crate) id: JailId,
+    pub(crate) exec_file: HostPath,
+    pub(crate) uid: Uid,
+    pub(crate) gid: Gid,
+    pub(crate) chroot_base: Option<HostPath>,
+    pub(crate) cgroup_version: Option<CgroupVersion>,
+    pub(crate) parent_cgroup: Option<ParentCgroup>,
+    pub(crate) cgroups: Vec<CgroupSetting>,
+    pub(crate) resource_limits: Vec<ResourceLimit>,
+    pub(crate) netns: Option<HostPath>,
+    pub(crate) daemonize: bool,
+    pub(crate) new_pid_ns: bool,
+    pub(crate) firecracker: FirecrackerArgs,
+}
+
+impl JailerArgs {
+    /// The jailer's base directory where none is given.
+    pub const DEFAULT_CHROOT_BASE: &str = "/srv/jailer";
+
+    /// The four arguments that are required (`--id`, `--exec-file`, `--uid`, `--gid`).
+    ///
+    /// Give the canonical exec file: the jailer resolves it, and names the jail after what it finds.
+    #[must_use]
+    pub fn new(id: JailId, exec_file: HostPath, uid: Uid, gid: Gid) -> Self {
+        Self {
+            id,
+            exec_file,
+            uid,
+            gid,
+            chroot_base: None,
+            cgroup_version: None,
+            parent_cgroup: None,
+            cgroups: Vec::new(),
+            resource_limits: Vec::new(),
+            netns: None,
+            daemonize: false,
+            new_pid_ns: false,
+            firecracker: FirecrackerArgs::new(),
+        }
+    }
+
+    /// The directory of all jails (`--chroot-base-dir`), which must exist.
+    #[must_use]
+    pub fn chroot_base(mut self, base: HostPath) -> Self {
+        self.chroot_base = Some(base);
+        self
+    }
+
+    /// The version of control groups (`--cgroup-version`). The jailer's default is 1.
+    #[must_use]
+    pub fn cgroup_version(mut self, version: CgroupVersion) -> Self {
+        self.cgroup_version = Some(version);
+        self
+    }
+
+    /// The group above the jail's own (`--parent-cgroup`). The jailer's default is the exec file's name.
+    #[must_use]
+    pub fn parent_cgroup(mut self, parent: ParentCgroup) -> Self {
+        self.parent_cgroup = Some(parent);
+        self
+    }
+
+    /// One more value for the jail's group (`--cgroup`); the jailer writes them in this order.
+    #[must_use]
+    pub fn cgroup(mut self, setting: CgroupSetting) -> Self {
+        self.cgroups.push(setting);
+        self
+    }
+
+    /// One more limit (`--resource-limit`); of two of a kind the later counts.
+    #[must_use]
+    pub fn resource_limit(mut self, limit: ResourceLimit) -> Self {
+        self.resource_limits.push(limit);
+        self
+    }
+
+    /// The network namespace the VMM joins (`--netns`).
+    ///
+    /// Give the canonical path: release 1.16.0 refuses a symbolic link.
+    #[must_use]
+    pub fn netns(mut self, path: HostPath) -> Self {
+        self.netns = Some(path);
+        self
+    }
+
+    /// Puts the VMM into a session of its own, with `/dev/null` for its standard streams (`--daemonize`).
+    ///
+    /// # Caveats
+    /// The jailer exits 0, whatever becomes of the VMM.
+    #[must_use]
+    pub fn daemonize(mut self) -> Self {
+        self.daemonize = true;
+        self
+    }
+
+    /// Makes the VMM the first process of a pid namespace (`--new-pid-ns`).
+    ///
+    /// # Caveats
+    /// The jailer exits 0, whatever becomes of the VMM.
+    #[must_use]
+    pub fn new_pid_ns(mut self) -> Self {
+        self.new_pid_ns = true;
+        self
+    }
+
+    /// Firecracker's own arguments, after `--`.
+    #[must_use]
+    pub fn firecracker(mut self, args: FirecrackerArgs) -> Self {
+        self.firecracker = args;
+        self
+    }
+
+    /// The argv, without the program's own name, in a fixed order.
+    ///
+    /// What was not set is not there; `--` is, where something follows it.
+    #[must_use]
+    pub fn to_argv(&self) -> Vec<OsString> {
+        let mut argv = Vec::new();
+        option(&mut argv, "--id", Some(&self.id));
+        option(&mut argv, "--exec-file", Some(&self.exec_file));
+        option(&mut argv, "--uid", Some(self.uid));
+        option(&mut argv, "--gid", Some(self.gid));
+        option(&mut argv, "--chroot-base-dir", self.chroot_base.as_ref());
+        option(&mut argv, "--cgroup-version", self.cgroup_version);
+        option(&mut argv, "--parent-cgroup", self.parent_cgroup.as_ref());
+        for setting in &self.cgroups {
+            option(&mut argv, "--cgroup", Some(setting));
+        }
+        for limit in &self.resource_limits {
+            option(&mut argv, "--resource-limit", Some(limit));
+        }
+        option(&mut argv, "--netns", self.netns.as_ref());
+        switch(&mut argv, "--daemonize", self.daemonize);
+        switch(&mut argv, "--new-pid-ns", self.new_pid_ns);
+        let firecracker = self.firecracker.to_argv();
+        switch(&mut argv, "--", !firecracker.is_empty());
+        argv.extend(firecracker);
+        argv
+    }
+
+    /// Refuses what this release of the jailer, or Firecracker of the same release, would refuse.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::UnsupportedByRelease`]: a release before 1.0.0, or an argument that this one lacks.
+    /// - [`ErrorKind::Combination`]: arguments that need each other.
+    /// - [`ErrorKind::ResourceLimit`]: a limit under which the jailer cannot end its own work.
+    pub fn check(&self, release: JailerVersion) -> Result<(), Error> {
+        if release < JailerVersion::OLDEST {
+            let reason = format!("releases before {} have other arguments", JailerVersion::OLDEST);
+            return Err(Error::new(
+                ErrorKind::UnsupportedByRelease,
+                format!("jailer {release}"),
+                reason,
+            ));
+        }
+        self.resource_limits.iter().try_for_each(|limit| limit.check())?;
+        let name = self.exec_file.file_name().unwrap_or_default();
+        if !name.contains("firecracker") {
+            release.require(Feature::AnyExecName, &format!("--exec-file {}", self.exec_file))?;
+        }
+        self.firecracker.check(release)
+    }
+
+    /// The jail's id.
+    #[must_use]
+    pub fn get_id(&self) -> &JailId {
+        &self.id
+    }
+
+    /// The exec file.
+    #[must_use]
+    pub fn get_exec_file(&self) -> &HostPath {
+        &self.exec_file
+    }
+
+    /// The VMM's user.
+    #[must_use]
+    pub fn get_uid(&self) -> Uid {
+        self.uid
+    }
+
+    /// The VMM's group.
+    #[must_use]
+    pub fn get_gid(&self) -> Gid {
+        self.gid
+    }
+
+    /// The directory of all jails, where one was given.
+    #[must_use]
+    pub fn get_chroot_base(&self) -> Option<&HostPath> {
+        self.chroot_base.as_ref()
+    }
+
+    /// The version of control groups, where one was given.
+    #[must_use]
+    pub fn get_cgroup_version(&self) -> Option<CgroupVersion> {
+        self.cgroup_version
+    }
+
+    /// The group above the jail's own, where one was given.
+    #[must_use]
+    pub fn get_parent_cgroup(&self) -> Option<&ParentCgroup> {
+        self.parent_cgroup.as_ref()
+    }
+
+    /// The values for the jail's group.
+    #[must_use]
+    pub fn get_cgroups(&self) -> &[CgroupSetting] {
+        &self.cgroups
+    }
+
+    /// The limits.
+    #[must_use]
+    pub fn get_resource_limits(&self) -> &[ResourceLimit] {
+        &self.resource_limits
+    }
+
+    /// The network namespace, where one was given.
+    #[must_use]
+    pub fn get_netns(&self) -> Option<&HostPath> {
+        self.netns.as_ref()
+    }
+
+    /// Whether the VMM gets a session of its own.
+    #[must_use]
+    pub fn get_daemonize(&self) -> bool {
+        self.daemonize
+    }
+
+    /// Whether the jailer makes a pid namespace.
+    #[must_use]
+    pub fn get_new_pid_ns(&self) -> bool {
+        self.new_pid_ns
+    }
+
+    /// Firecracker's own arguments.
+    #[must_use]
+    pub fn get_firecracker(&self) -> &FirecrackerArgs {
+        &self.firecracker
+    }
+}
