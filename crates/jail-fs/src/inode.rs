@@ -1,0 +1,186 @@
+//! What the kernel says of an inode, `statx(2)` on a descriptor.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, statx};
+
+use crate::error::{Error, Result, errno, locate};
+use crate::owner::Owner;
+
+/// The identity of an inode: its filesystem's device number and its own number there.
+///
+/// Unique as long as the inode exists. Device numbers of btrfs, overlayfs and other filesystems without a device of
+/// their own may change with a reboot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct InodeId {
+    dev_major: u32,
+    dev_minor: u32,
+    ino: u64,
+}
+
+impl InodeId {
+    /// Of an open file or directory (`statx(2)`).
+    ///
+    /// # Errors
+    /// What statx(2) answers, for example [`Unsupported`](crate::ErrorKind::Unsupported) under a seccomp filter.
+    pub fn of(fd: impl AsFd) -> Result<Self> {
+        Ok(Facts::of(fd)?.id)
+    }
+
+    /// Major and minor number of the filesystem's device.
+    #[must_use]
+    pub const fn dev(self) -> (u32, u32) {
+        (self.dev_major, self.dev_minor)
+    }
+
+    /// The inode's number in its filesystem.
+    #[must_use]
+    pub const fn ino(self) -> u64 {
+        self.ino
+    }
+}
+
+/// `major:minor:ino`.
+impl fmt::Display for InodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.dev_major, self.dev_minor, self.ino)
+    }
+}
+
+/// A file as it was at one moment: another stamp means other content.
+///
+/// Two writes within one tick of the kernel's clock can leave equal times on kernels before 6.13.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct SourceStamp {
+    /// Which inode.
+    pub inode: InodeId,
+    /// Its size in bytes; 0 for a device.
+    pub size: u64,
+    /// When its content last changed.
+    pub mtime: Timestamp,
+    /// When its content or anything else about it last changed.
+    pub ctime: Timestamp,
+}
+
+impl SourceStamp {
+    /// Whether it is the same inode with the same content: all but `ctime`, which a hard link changes too.
+    #[must_use]
+    pub fn same_content(&self, other: &Self) -> bool {
+        (self.inode, self.size, self.mtime) == (other.inode, other.size, other.mtime)
+    }
+}
+
+/// A moment of the kernel's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Timestamp {
+    /// Seconds since 1970 began.
+    pub seconds: i64,
+    /// Nanoseconds into that second.
+    pub nanoseconds: u32,
+}
+
+/// One statx(2).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts {
+    pub(crate) id: InodeId,
+    pub(crate) kind: FileType,
+    /// Permission bits with set-id and sticky, no type.
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) nlink: u32,
+    pub(crate) size: u64,
+    /// Bytes that are really on the disk.
+    pub(crate) allocated: u64,
+    /// Major and minor of a device node.
+    pub(crate) rdev: (u32, u32),
+    pub(crate) mtime: Timestamp,
+    pub(crate) ctime: Timestamp,
+    /// The mount it was reached through.
+    pub(crate) mount: u64,
+    pub(crate) immutable: bool,
+}
+
+impl Facts {
+    /// Of an open descriptor.
+    pub(crate) fn of(fd: impl AsFd) -> Result<Self> {
+        Self::ask(&fd, "", AtFlags::EMPTY_PATH)
+            .map_err(|errno| Error::os("examine", locate(fd), errno))
+    }
+
+    /// Of `name` in `dir`, a link itself and not what it leads to.
+    pub(crate) fn at(dir: impl AsFd, name: &OsStr) -> Result<Self> {
+        Self::ask(&dir, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| Error::at("examine", dir, name, errno))
+    }
+
+    fn ask(
+        dir: impl AsFd,
+        path: impl rustix::path::Arg,
+        flags: AtFlags,
+    ) -> std::result::Result<Self, Errno> {
+        let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+        let stat = statx(dir, path, flags | AtFlags::NO_AUTOMOUNT, wanted).map_err(errno)?;
+        Ok(Self::from(&stat))
+    }
+
+    pub(crate) fn owner_is(&self, owner: Owner) -> bool {
+        self.uid == owner.uid() && self.gid == owner.gid()
+    }
+
+    pub(crate) fn stamp(&self) -> SourceStamp {
+        SourceStamp { inode: self.id, size: self.size, mtime: self.mtime, ctime: self.ctime }
+    }
+
+    /// What it is, for a message.
+    pub(crate) fn noun(&self) -> &'static str {
+        match self.kind {
+            FileType::RegularFile => "a regular file",
+            FileType::Directory => "a directory",
+            FileType::Symlink => "a symbolic link",
+            FileType::Fifo => "a fifo",
+            FileType::Socket => "a socket",
+            FileType::CharacterDevice => "a character device",
+            FileType::BlockDevice => "a block device",
+            _ => "of no known type",
+        }
+    }
+}
+
+impl From<&Statx> for Facts {
+    fn from(stat: &Statx) -> Self {
+        let time = |time: &rustix::fs::StatxTimestamp| Timestamp {
+            seconds: time.tv_sec,
+            nanoseconds: time.tv_nsec,
+        };
+        Self {
+            id: InodeId {
+                dev_major: stat.stx_dev_major,
+                dev_minor: stat.stx_dev_minor,
+                ino: stat.stx_ino,
+            },
+            kind: FileType::from_raw_mode(stat.stx_mode.into()),
+            mode: u32::from(stat.stx_mode) & 0o7777,
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            nlink: stat.stx_nlink,
+            size: stat.stx_size,
+            allocated: stat.stx_blocks.saturating_mul(512),
+            rdev: (stat.stx_rdev_major, stat.stx_rdev_minor),
+            mtime: time(&stat.stx_mtime),
+            ctime: time(&stat.stx_ctime),
+            mount: stat.stx_mnt_id,
+            immutable: stat
+                .stx_attributes
+                .intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND),
+        }
+    }
+}

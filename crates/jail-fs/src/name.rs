@@ -1,0 +1,143 @@
+//! One component of a path.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// One component of a path: 1 to 255 bytes, no `/`, no NUL, not `.` or `..`.
+///
+/// Any other byte is allowed. What is written by this crate is always named by one of these, below a held directory.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(OsString);
+
+impl Name {
+    /// Longest name in bytes, `NAME_MAX`.
+    pub const MAX_BYTES: usize = 255;
+
+    fn new(name: OsString) -> Result<Self> {
+        let bytes = name.as_bytes();
+        let because = match bytes {
+            [] => "it is empty",
+            b"." | b".." => "it is a directory's own or parent's name",
+            _ if bytes.contains(&b'/') => "it contains a '/'",
+            _ if bytes.contains(&0) => "it contains a NUL",
+            _ if bytes.len() > Self::MAX_BYTES => "it is longer than 255 bytes",
+            _ => return Ok(Self(name)),
+        };
+        Err(Error::new(ErrorKind::InvalidInput, "use as a file name", name).because(because))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_os_str(&self) -> &OsStr {
+        &self.0
+    }
+
+    /// The name, if it is UTF-8.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        self.0.to_str()
+    }
+}
+
+impl TryFrom<&OsStr> for Name {
+    type Error = Error;
+
+    fn try_from(name: &OsStr) -> Result<Self> {
+        Self::new(name.to_owned())
+    }
+}
+
+impl TryFrom<OsString> for Name {
+    type Error = Error;
+
+    fn try_from(name: OsString) -> Result<Self> {
+        Self::new(name)
+    }
+}
+
+impl TryFrom<&str> for Name {
+    type Error = Error;
+
+    fn try_from(name: &str) -> Result<Self> {
+        Self::new(name.into())
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = Error;
+
+    fn try_from(name: String) -> Result<Self> {
+        Self::new(name.into())
+    }
+}
+
+impl AsRef<OsStr> for Name {
+    fn as_ref(&self) -> &OsStr {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for Name {
+    fn as_ref(&self) -> &Path {
+        Path::new(&self.0)
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+/// As a string; a name that is not UTF-8 is an error.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Name {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        let name =
+            self.as_str().ok_or_else(|| serde::ser::Error::custom("the file name is not UTF-8"))?;
+        serializer.serialize_str(name)
+    }
+}
+
+/// From a string, checked like any other.
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Name {
+    fn deserialize<D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> std::result::Result<Self, D::Error> {
+        let name = <String as serde::Deserialize>::deserialize(deserializer)?;
+        Self::try_from(name).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_component_is_a_name() {
+        let longest = "a".repeat(255);
+        for good in ["a", "...", " ", "-h", "é", "a\nb", longest.as_str()] {
+            assert_eq!(Name::try_from(good).unwrap().as_str(), Some(good));
+        }
+        let too_long = "a".repeat(256);
+        for bad in ["", ".", "..", "/", "a/b", "../x", "a\0b", too_long.as_str()] {
+            let error = Name::try_from(bad).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{bad:?}");
+        }
+        assert!(Name::try_from(OsStr::from_bytes(b"\xff\xfe")).unwrap().as_str().is_none());
+    }
+}

@@ -1,0 +1,188 @@
+//! The one door to what is already there: openat2(2) below a held directory.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use cap_std::fs::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::Mode;
+use rustix::fs::FileType;
+
+use crate::error::{Error, ErrorKind, Result, locate};
+use crate::inode::Facts;
+
+/// How often a look-up is begun again that a rename elsewhere disturbed (EAGAIN).
+const ATTEMPTS: u32 = 128;
+
+/// No link, no way out, no other mount, whatever happens meanwhile.
+fn resolve() -> ResolveFlag {
+    ResolveFlag::RESOLVE_BENEATH
+        | ResolveFlag::RESOLVE_NO_SYMLINKS
+        | ResolveFlag::RESOLVE_NO_MAGICLINKS
+        | ResolveFlag::RESOLVE_NO_XDEV
+}
+
+/// Opens `path` below `dir`, or makes a file there when `flags` say so; never waits, never takes a terminal.
+pub(crate) fn beneath(
+    dir: impl AsFd,
+    path: &Path,
+    flags: OFlag,
+    mode: Mode,
+) -> std::result::Result<OwnedFd, Errno> {
+    // O_PATH takes no more than these.
+    let always = if flags.contains(OFlag::O_PATH) {
+        OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW
+    } else {
+        OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY
+    };
+    let how = OpenHow::new().flags(flags | always).mode(mode).resolve(resolve());
+    let mut attempt = 1;
+    loop {
+        match openat2(&dir, path, how) {
+            Err(Errno::EAGAIN | Errno::EINTR) if attempt < ATTEMPTS => attempt += 1,
+            answer => return answer,
+        }
+    }
+}
+
+/// Opens a directory, to be read.
+pub(crate) fn directory(dir: impl AsFd, name: &OsStr) -> std::result::Result<OwnedFd, Errno> {
+    beneath(dir, name.as_ref(), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
+}
+
+/// Opens whatever `name` is, itself and not what it leads to, only to be looked at (`O_PATH`).
+pub(crate) fn handle(dir: impl AsFd, name: &OsStr) -> std::result::Result<OwnedFd, Errno> {
+    beneath(dir, name.as_ref(), OFlag::O_PATH, Mode::empty())
+}
+
+/// The error of a look-up: a mount on the way is called that.
+pub(crate) fn refused(operation: &'static str, dir: impl AsFd, path: &Path, errno: Errno) -> Error {
+    let error = Error::at(operation, &dir, path, errno);
+    match errno {
+        Errno::EXDEV => {
+            let place = locate(dir).join(path);
+            error.over_mounts(vec![place])
+        }
+        Errno::ENXIO => error.of_kind(ErrorKind::Untrusted),
+        _ => error,
+    }
+}
+
+/// Opens the directory at `path` below `dir` (`openat2(2)` with `RESOLVE_BENEATH`, `NO_SYMLINKS`, `NO_MAGICLINKS` and
+/// `NO_XDEV`, and `O_NOFOLLOW`): no component may be a link, lead out or be a mount point.
+///
+/// # Errors
+/// [`NotFound`](ErrorKind::NotFound); [`Untrusted`](ErrorKind::Untrusted) for a link or what is no directory;
+/// [`Mounted`](ErrorKind::Mounted) where a mount is in the way.
+pub fn open_dir(dir: &Dir, path: impl AsRef<Path>) -> Result<Dir> {
+    let path = path.as_ref();
+    directory(dir, path.as_os_str())
+        .map(Dir::from)
+        .map_err(|errno| refused("open directory", dir, path, errno))
+}
+
+/// Opens the regular file at `path` below `dir` for reading, as [`open_dir`] opens a directory.
+///
+/// What a hostile owner of the tree may have put there is refused, and cannot make this call wait: a link, a fifo, a
+/// socket, a device, or a file that has another name elsewhere.
+///
+/// # Errors
+/// As [`open_dir`]; [`Untrusted`](ErrorKind::Untrusted) for what is no regular file with one name.
+pub fn open_file(dir: &Dir, path: impl AsRef<Path>) -> Result<File> {
+    regular(dir, path.as_ref()).map(|(file, _)| file)
+}
+
+/// Reads the small regular file `path` below `dir`, opened as by [`open_file`].
+///
+/// # Errors
+/// As [`open_file`]; [`Untrusted`](ErrorKind::Untrusted) also for more than `cap` bytes, of which no more are read.
+pub fn read_small(dir: &Dir, path: impl AsRef<Path>, cap: u64) -> Result<Vec<u8>> {
+    let path = path.as_ref();
+    let (file, facts) = regular(dir, path)?;
+    let too_long = |size: u64| {
+        Error::new(ErrorKind::Untrusted, "read", locate(dir).join(path))
+            .because(format!("it has {size} bytes or more, {cap} are allowed"))
+    };
+    if facts.size > cap {
+        return Err(too_long(facts.size));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(facts.size).unwrap_or(0));
+    // It may grow while it is read.
+    file.take(cap.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| {
+        Error::at(
+            "read",
+            dir,
+            path,
+            Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO)),
+        )
+    })?;
+    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    if length > cap { Err(too_long(length)) } else { Ok(bytes) }
+}
+
+fn regular(dir: &Dir, path: &Path) -> Result<(File, Facts)> {
+    let operation = "open file";
+    let fd = beneath(dir, path, OFlag::O_RDONLY, Mode::empty())
+        .map_err(|errno| refused(operation, dir, path, errno))?;
+    let facts = Facts::of(&fd)?;
+    let because = match facts.kind {
+        FileType::RegularFile if facts.nlink == 1 => return Ok((fd.into(), facts)),
+        FileType::RegularFile => format!("it has {} names", facts.nlink),
+        _ => format!("it is {}", facts.noun()),
+    };
+    Err(Error::new(ErrorKind::Untrusted, operation, locate(dir).join(path)).because(because))
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests set their scene by path")]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::testing::held;
+
+    #[test]
+    fn links_and_ways_out_are_refused() {
+        let (tmp, dir) = held();
+        std::fs::create_dir_all(tmp.path().join("a/b")).unwrap();
+        std::fs::write(tmp.path().join("a/b/file"), "x").unwrap();
+        symlink("a", tmp.path().join("link")).unwrap();
+        symlink("a/b/file", tmp.path().join("file")).unwrap();
+        assert_eq!(read_small(&dir, "a/b/file", 1).unwrap(), b"x");
+        open_dir(&dir, "a/b").unwrap();
+        for bad in ["link", "link/b", "..", "a/../..", "/", "/etc"] {
+            let error = open_dir(&dir, bad).unwrap_err();
+            assert!(
+                matches!(
+                    error.kind(),
+                    ErrorKind::Untrusted | ErrorKind::CrossDevice | ErrorKind::Mounted
+                ),
+                "{bad}: {error:?}"
+            );
+        }
+        assert_eq!(open_dir(&dir, "a/b/file").unwrap_err().kind(), ErrorKind::Untrusted);
+        assert_eq!(open_file(&dir, "file").unwrap_err().kind(), ErrorKind::Untrusted);
+        assert_eq!(open_dir(&dir, "none").unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn only_a_small_regular_file_with_one_name_is_read() {
+        let (tmp, dir) = held();
+        let path = |name: &str| tmp.path().join(name);
+        std::fs::write(path("file"), "four").unwrap();
+        assert_eq!(read_small(&dir, "file", 4).unwrap(), b"four");
+        assert!(read_small(&dir, "file", 3).unwrap_err().to_string().contains("3 are allowed"));
+        std::fs::hard_link(path("file"), path("again")).unwrap();
+        assert!(read_small(&dir, "file", 4).unwrap_err().to_string().contains("2 names"));
+        nix::unistd::mkfifo(&path("fifo"), Mode::S_IRWXU).unwrap();
+        assert!(read_small(&dir, "fifo", 4).unwrap_err().to_string().contains("a fifo"));
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        assert_eq!(read_small(&dir, "socket", 4).unwrap_err().kind(), ErrorKind::Untrusted);
+        File::create(path("huge")).unwrap().set_len(1 << 40).unwrap();
+        assert!(read_small(&dir, "huge", 4).unwrap_err().to_string().contains("1099511627776"));
+    }
+}

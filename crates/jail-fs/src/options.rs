@@ -1,0 +1,78 @@
+//! How to copy.
+
+use std::fmt;
+use std::ops::ControlFlow;
+
+/// How to copy: whether it must survive a power cut, and who is told how far it got.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use std::sync::atomic::{AtomicBool, Ordering};
+///
+/// let stop = AtomicBool::new(false); // set from elsewhere
+/// let watch = |progress: jail_fs::Progress| match stop.load(Ordering::Relaxed) {
+///     true => ControlFlow::Break(()),
+///     false => ControlFlow::Continue(println!("{} of {}", progress.position, progress.size)),
+/// };
+/// let options = jail_fs::CopyOptions::new().fsync(true).watch(&watch);
+/// ```
+#[derive(Clone, Copy, Default)]
+pub struct CopyOptions<'a> {
+    fsync: bool,
+    watch: Option<&'a Watch<'a>>,
+}
+
+/// Told how far a copy is; a [`Break`](ControlFlow::Break) cancels it.
+pub type Watch<'a> = dyn Fn(Progress) -> ControlFlow<()> + Sync + 'a;
+
+/// How far a copy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Up to where the source is done, in bytes; holes are passed in one step.
+    pub position: u64,
+    /// The source's size in bytes.
+    pub size: u64,
+    /// Bytes that were written.
+    pub copied: u64,
+}
+
+impl<'a> CopyOptions<'a> {
+    /// No fsync, no watch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether file and name are on the disk when the verb returns (`fsync(2)` on both).
+    #[must_use]
+    pub fn fsync(mut self, fsync: bool) -> Self {
+        self.fsync = fsync;
+        self
+    }
+
+    /// Calls `watch` at least every 16 MiB of a copy. When it breaks, the verb leaves nothing behind and its error is
+    /// [`Cancelled`](crate::ErrorKind::Cancelled).
+    #[must_use]
+    pub fn watch(mut self, watch: &'a Watch<'a>) -> Self {
+        self.watch = Some(watch);
+        self
+    }
+
+    pub(crate) fn wants_fsync(&self) -> bool {
+        self.fsync
+    }
+
+    pub(crate) fn tell(&self, progress: Progress) -> ControlFlow<()> {
+        self.watch.map_or(ControlFlow::Continue(()), |watch| watch(progress))
+    }
+}
+
+impl fmt::Debug for CopyOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CopyOptions")
+            .field("fsync", &self.fsync)
+            .field("watched", &self.watch.is_some())
+            .finish()
+    }
+}

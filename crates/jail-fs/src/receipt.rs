@@ -1,0 +1,88 @@
+//! What staging did.
+
+use std::fmt;
+
+use crate::inode::{InodeId, SourceStamp};
+use crate::name::Name;
+
+/// How one artifact was staged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Receipt {
+    /// Its name in the tree.
+    pub name: Name,
+    /// What was done.
+    pub strategy: Strategy,
+    /// Why the cheaper strategy was not taken, where there is one.
+    pub fallback: Option<Fallback>,
+    /// Bytes that were written; holes are not.
+    pub bytes_copied: u64,
+    /// The staged inode.
+    pub inode: InodeId,
+    /// The source, as it was opened.
+    pub source: SourceStamp,
+}
+
+/// How content came into a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+#[non_exhaustive]
+pub enum Strategy {
+    /// Another name for the shared source.
+    HardLink,
+    /// A fresh inode that shares the source's blocks until one of them is written to (FICLONE).
+    Reflink,
+    /// A fresh inode, data copied, holes kept.
+    SparseCopy,
+    /// Another name for the source, which the jail may write through.
+    PersistentLink,
+    /// A device node of the source's numbers.
+    DeviceNode,
+}
+
+/// Why a cheaper strategy was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+#[non_exhaustive]
+pub enum Fallback {
+    /// Source and tree are on two filesystems, or two mounts of one.
+    OtherFilesystem,
+    /// The filesystem has no reflinks or no further links.
+    NotSupported,
+    /// The source does not belong to root.
+    NotRoots,
+    /// Others than root can write to the source.
+    WritableByOthers,
+    /// The reader may not read the source.
+    NotReadable,
+    /// The source has set-id bits or file capabilities, which no jail gets.
+    Privileged,
+    /// The source has as many names as the filesystem allows.
+    TooManyLinks,
+    /// The kernel does not allow another name, as for an immutable file.
+    LinkRefused,
+}
+
+impl fmt::Display for Fallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OtherFilesystem => "the source is on another filesystem or mount",
+            Self::NotSupported => "the filesystem cannot share blocks",
+            Self::NotRoots => "the source does not belong to root",
+            Self::WritableByOthers => "others than root can write to the source",
+            Self::NotReadable => "the reader may not read the source",
+            Self::Privileged => "the source has set-id bits or file capabilities",
+            Self::TooManyLinks => "the source has as many names as the filesystem allows",
+            Self::LinkRefused => "the kernel refused another name for the source",
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! An artifact that many trees share.
+
+use cap_std::fs::Dir;
+use nix::errno::Errno;
+use rustix::fs::fgetxattr;
+
+use super::{copy, settle};
+use crate::artifact::Artifact;
+use crate::error::Result;
+use crate::fresh::link;
+use crate::inode::Facts;
+use crate::name::Name;
+use crate::options::CopyOptions;
+use crate::owner::Owner;
+use crate::receipt::{Fallback, Receipt, Strategy};
+
+/// Stages `source` as `name` in `dir`, to be read by `reader` and written by no one; the source is never changed.
+///
+/// The ladder is [`HardLink`](Strategy::HardLink) → a private copy, the caller's, 0440 for `reader`'s group. Linked is
+/// only what the jail could not harm or gain from: root's own, writable by no one else, readable by `reader`, without
+/// set-id bits or file capabilities. The receipt says which it was and why.
+///
+/// # Errors
+/// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) where `name` is taken; and as [`private`](crate::private).
+///
+/// # Privileges
+/// `CAP_CHOWN` for the copy where `reader`'s group is not one of the caller's.
+pub fn read_only(
+    source: &Artifact,
+    dir: &Dir,
+    name: &Name,
+    reader: Owner,
+    options: &CopyOptions<'_>,
+) -> Result<Receipt> {
+    let operation = "stage read-only";
+    source.expect_file(operation)?;
+    let fallback = match may_be_shared(source, reader) {
+        Err(fallback) => fallback,
+        Ok(()) => match link(source, dir, name) {
+            Ok(()) => {
+                settle(dir, options)?;
+                return Ok(Receipt {
+                    name: name.clone(),
+                    strategy: Strategy::HardLink,
+                    fallback: None,
+                    bytes_copied: 0,
+                    inode: source.stamp().inode,
+                    source: source.stamp(),
+                });
+            }
+            Err(Errno::EXDEV) => Fallback::OtherFilesystem,
+            Err(Errno::EMLINK) => Fallback::TooManyLinks,
+            Err(Errno::EPERM) => Fallback::LinkRefused,
+            Err(Errno::EOPNOTSUPP) => Fallback::NotSupported,
+            Err(errno) => return Err(crate::Error::at(operation, dir, name, errno)),
+        },
+    };
+    let owner = Owner::new(Owner::caller().uid(), reader.gid())?;
+    copy(source, (dir, name), (owner, 0o440), options, Some(fallback))
+}
+
+/// Rule 2 of the threat model.
+fn may_be_shared(source: &Artifact, reader: Owner) -> std::result::Result<(), Fallback> {
+    let facts = source.facts();
+    if facts.uid != 0 {
+        Err(Fallback::NotRoots)
+    } else if facts.mode & 0o022 != 0 {
+        Err(Fallback::WritableByOthers)
+    } else if !readable(facts, reader) {
+        Err(Fallback::NotReadable)
+    } else if facts.mode & 0o6000 != 0 || has_capabilities(source) {
+        Err(Fallback::Privileged)
+    } else {
+        Ok(())
+    }
+}
+
+/// By mode alone: an ACL could only refuse the reader what this allows, and is not asked.
+fn readable(facts: &Facts, reader: Owner) -> bool {
+    let class = if reader.uid() == facts.uid {
+        0o400
+    } else if reader.gid() == facts.gid {
+        0o040
+    } else {
+        0o004
+    };
+    facts.mode & class != 0
+}
+
+fn has_capabilities(source: &Artifact) -> bool {
+    !matches!(
+        fgetxattr(source, "security.capability", &mut [0u8; 0][..]),
+        Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP)
+    )
+}

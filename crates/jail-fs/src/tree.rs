@@ -1,0 +1,261 @@
+//! Trees that are made aside and published whole.
+
+use std::path::Path;
+
+use cap_std::fs::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{RenameFlags, renameat2};
+use nix::sys::stat::{Mode, fchmod};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::fresh::Fresh;
+use crate::inode::{Facts, InodeId};
+use crate::lease::Lease;
+use crate::name::Name;
+use crate::open;
+use crate::owner::Owner;
+use crate::remove::{self, Removed};
+use crate::trusted::TrustedDir;
+use crate::unique::unique;
+
+/// Trees that are being made are called this and something.
+pub(crate) const STAGING: &str = ".staging-";
+
+/// How often a sweep may take a staging directory away in the moment before it is leased.
+const ATTEMPTS: u32 = 16;
+
+/// A tree in the making: a directory beside its future name, the caller's own and 0700, under a lease that tells a
+/// [`sweep`](crate::sweep) that its maker lives.
+///
+/// # Caveats
+/// Dropped, it removes what was made, as far as it can; what stays is for a sweep. Call [`publish`](Self::publish).
+#[derive(Debug)]
+pub struct StagedTree {
+    name: Name,
+    dir: TrustedDir,
+    // In the order they must go: the tree, then its lease, so that no sweep meddles.
+    aside: Aside,
+    lease: Lease,
+}
+
+/// A tree's name while it is made.
+#[derive(Debug)]
+struct Aside {
+    parent: TrustedDir,
+    name: Name,
+    /// What to remove on drop; None once it is published.
+    made: Option<InodeId>,
+}
+
+/// A tree under its name.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Published {
+    /// Its own directory.
+    pub dir: TrustedDir,
+    /// The lease of that directory, held since it was made.
+    pub lease: Lease,
+    /// What became of the tree in whose place it was put; a failure leaves that one to a [`sweep`](crate::sweep).
+    pub replaced: Option<Result<Removed>>,
+}
+
+impl StagedTree {
+    /// Begins a tree that is to be called `name` in `parent` (`mkdirat(2)`, `flock(2)`).
+    ///
+    /// # Errors
+    /// What mkdirat answers. That `name` is taken is found out by [`publish`](Self::publish).
+    pub fn create(parent: &TrustedDir, name: &Name) -> Result<Self> {
+        for _ in 0..ATTEMPTS {
+            let aside = unique(STAGING, name)?;
+            let path = parent.path().join(&aside);
+            let fresh = match Fresh::dir(parent.dir(), &aside) {
+                Ok(fresh) => fresh,
+                // A sweep was faster.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            fresh.give(Owner::caller(), 0o700)?;
+            let facts = *fresh.facts();
+            let dir = TrustedDir::from_parts(fresh.into_fd(), path, &facts);
+            let lease = match Lease::try_acquire(dir.dir()) {
+                Ok(lease) => lease,
+                Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound) => {
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            match Facts::at(parent.dir(), aside.as_ref()) {
+                Ok(now) if now.id == facts.id => {
+                    let aside = Aside { parent: parent.clone(), name: aside, made: Some(facts.id) };
+                    return Ok(Self { name: name.clone(), dir, aside, lease });
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::new(ErrorKind::Busy, "stage tree", parent.path().join(name))
+            .because("a sweep took it away"))
+    }
+
+    /// Its own directory.
+    #[must_use]
+    pub fn dir(&self) -> &Dir {
+        self.dir.dir()
+    }
+
+    /// Where it is while it is made.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Its own directory's identity, which stays when it is published.
+    #[must_use]
+    pub fn id(&self) -> InodeId {
+        self.dir.id()
+    }
+
+    /// Makes the directory `path` in the tree, below directories that were made before, with this owner and mode. No
+    /// one else can reach it until the tree is published, so it may be given away at once.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a path without a last component;
+    /// [`AlreadyExists`](ErrorKind::AlreadyExists); what mkdirat, fchown and fchmod answer.
+    pub fn make_dir(&self, path: impl AsRef<Path>, owner: Owner, mode: u32) -> Result<Dir> {
+        let path = path.as_ref();
+        let Some(name) = path.file_name() else {
+            return Err(Error::new(ErrorKind::InvalidInput, "create directory", path)
+                .because("it has no name"));
+        };
+        let name = Name::try_from(name)?;
+        let above = match path.parent() {
+            Some(above) if above != Path::new("") => Some(open::open_dir(self.dir(), above)?),
+            _ => None,
+        };
+        let fresh = Fresh::dir(above.as_ref().unwrap_or(self.dir()), &name)?;
+        fresh.give(owner, mode)?;
+        Ok(fresh.into_fd().into())
+    }
+
+    /// Gives the tree its name, by one rename (`renameat2(2)` with `RENAME_NOREPLACE`); its own directory becomes 0755.
+    ///
+    /// # Errors
+    /// [`AlreadyExists`](ErrorKind::AlreadyExists) where the name is taken; the tree is then removed.
+    pub fn publish(self) -> Result<Published> {
+        self.rename(RenameFlags::RENAME_NOREPLACE)?;
+        Ok(self.published(None))
+    }
+
+    /// Puts the tree in the place of the one of its name whose inode is `old`, by one rename (`renameat2(2)` with
+    /// `RENAME_EXCHANGE`), then removes that one as [`remove_tree`](crate::remove_tree) does.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) where there is none; [`Replaced`](ErrorKind::Replaced) where it is another;
+    /// [`Mounted`](ErrorKind::Mounted) where something is mounted in it. The old tree is then as it was.
+    pub fn exchange(self, old: InodeId) -> Result<Published> {
+        let operation = "exchange tree";
+        let (parent, aside) = (self.aside.parent.clone(), self.aside.name.clone());
+        let path = parent.path().join(&self.name);
+        remove::refuse_mounts(operation, &path, &parent)?;
+        self.rename(RenameFlags::RENAME_EXCHANGE)?;
+        match remove::find(&parent, &aside) {
+            Ok(Some(found)) if found.facts.id == old => {
+                Ok(self.published(Some(remove::remove_aside(&parent, &aside, found))))
+            }
+            other => {
+                self.rename(RenameFlags::RENAME_EXCHANGE)?;
+                other?;
+                Err(Error::new(ErrorKind::Replaced, operation, path)
+                    .because(format!("its inode is not {old}, as was expected")))
+            }
+        }
+    }
+
+    fn rename(&self, how: RenameFlags) -> Result<()> {
+        let failed =
+            |errno| Error::os("publish tree", self.aside.parent.path().join(&self.name), errno);
+        fchmod(self.dir(), Mode::from_bits_truncate(0o755)).map_err(failed)?;
+        let (dir, from, to) =
+            (self.aside.parent.dir(), self.aside.name.as_os_str(), self.name.as_os_str());
+        renameat2(dir, from, dir, to, how).map_err(|errno| match errno {
+            Errno::EEXIST => failed(errno).because("the name is taken"),
+            _ => failed(errno),
+        })
+    }
+
+    fn published(mut self, replaced: Option<Result<Removed>>) -> Published {
+        self.aside.made = None;
+        let dir = self.dir.moved_to(self.aside.parent.path().join(&self.name));
+        Published { dir, lease: self.lease, replaced }
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // Only if it is still this very tree.
+        if let Some(made) = self.made
+            && let Ok(Some(found)) = remove::find(&self.parent, &self.name)
+            && found.facts.id == made
+        {
+            let _ = remove::remove_aside(&self.parent, &self.name, found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::write;
+    use crate::testing::trusted;
+
+    fn name(name: &str) -> Name {
+        Name::try_from(name).unwrap()
+    }
+
+    #[test]
+    fn a_tree_appears_whole_or_not_at_all() {
+        let (_tmp, parent) = trusted();
+        let tree = StagedTree::create(&parent, &name("one")).unwrap();
+        let root = tree.make_dir("root", Owner::caller(), 0o700).unwrap();
+        tree.make_dir("root/dev", Owner::caller(), 0o711).unwrap();
+        write(&root, &name("file"), b"x", Owner::caller(), 0o600).unwrap();
+        let id = tree.id();
+        assert!(!parent.entries().unwrap().contains(&name("one")));
+        let published = tree.publish().unwrap();
+        assert_eq!((published.dir.id(), parent.entries().unwrap()), (id, vec![name("one")]));
+        assert_eq!(parent.child(&name("one")).unwrap().id(), id);
+        assert_eq!(Lease::try_acquire(published.dir.dir()).unwrap_err().kind(), ErrorKind::Busy);
+        published.dir.verify_path().unwrap();
+
+        let again = StagedTree::create(&parent, &name("one")).unwrap();
+        again.make_dir("root", Owner::caller(), 0o700).unwrap();
+        assert_eq!(again.publish().unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(parent.entries().unwrap(), [name("one")], "the loser leaves nothing");
+    }
+
+    #[test]
+    fn a_tree_takes_the_place_of_the_expected_one_only() {
+        let (_tmp, parent) = trusted();
+        let first = StagedTree::create(&parent, &name("one")).unwrap().publish().unwrap();
+        let wrong = StagedTree::create(&parent, &name("one")).unwrap();
+        assert_eq!(wrong.exchange(parent.id()).unwrap_err().kind(), ErrorKind::Replaced);
+        assert_eq!(parent.child(&name("one")).unwrap().id(), first.dir.id());
+        let second =
+            StagedTree::create(&parent, &name("one")).unwrap().exchange(first.dir.id()).unwrap();
+        assert_eq!(second.replaced.unwrap().unwrap().entries, 1);
+        assert_eq!(parent.child(&name("one")).unwrap().id(), second.dir.id());
+        assert_eq!(parent.entries().unwrap(), [name("one")]);
+        let none = StagedTree::create(&parent, &name("two")).unwrap();
+        assert_eq!(none.exchange(first.dir.id()).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn dropped_it_leaves_nothing() {
+        let (_tmp, parent) = trusted();
+        let tree = StagedTree::create(&parent, &name("one")).unwrap();
+        tree.make_dir("root", Owner::caller(), 0o700).unwrap();
+        drop(tree);
+        assert_eq!(parent.entries().unwrap(), []);
+    }
+}

@@ -1,0 +1,37 @@
+//! Names that no one else has.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::error::{Error, Result, errno};
+use crate::name::Name;
+
+/// `prefix`, as much of `name` as fits, `-` and 64 random bits.
+pub(crate) fn unique(prefix: &str, name: &Name) -> Result<Name> {
+    let mut random = [0; 8];
+    getrandom(&mut random, GetRandomFlags::empty())
+        .map_err(|error| Error::os("draw a random name for", name.as_os_str(), errno(error)))?;
+    let mut suffix = String::from("-");
+    // Writing to a string cannot fail.
+    let _ = write!(suffix, "{:016x}", u64::from_ne_bytes(random));
+    let room = Name::MAX_BYTES.saturating_sub(prefix.len() + suffix.len());
+    let name = name.as_os_str().as_bytes();
+    let bytes = [prefix.as_bytes(), &name[..name.len().min(room)], suffix.as_bytes()].concat();
+    Name::try_from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_name_still_fits() {
+        let long = Name::try_from("n".repeat(255)).unwrap();
+        let unique = [unique(".staging-", &long).unwrap(), unique(".staging-", &long).unwrap()];
+        assert_ne!(unique[0], unique[1]);
+        assert!(unique.iter().all(|name| name.as_os_str().len() == 255));
+    }
+}
