@@ -1,1 +1,10 @@
-//! System tests: launch.
+//! System tests of the whole: a jailed VM, in the official jailer and Firecracker where they are installed.
+
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bad_input;
+mod host;
+mod modes;
+mod restart;
+mod seed;
+mod users;

@@ -67,7 +67,7 @@ impl JailerConfig {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) names the variable and its value: one that is not UTF-8, a
     /// uid, gid or NUMA node that is not a `u32`, a cgroup version other than `1` or `2`, an empty path or parent.
     pub fn try_from_env() -> VmRuntimeResult<Self> {
-        Self::strict(&std::env::var_os)
+        Self::strict(&|name| std::env::var_os(name))
     }
 
     fn lenient(get: &dyn Fn(&str) -> Option<String>) -> Self {

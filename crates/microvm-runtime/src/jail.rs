@@ -40,7 +40,7 @@ impl Jail {
             // Between the look-up and the lock a restart may have put another directory in its place.
             match exec_dir.child(&name) {
                 Ok(now) if now.id() == dir.id() => {
-                    return Ok(Some(Self { exec_dir: exec_dir.try_clone()?, dir, lock }));
+                    return Ok(Some(Self { exec_dir: exec_dir.clone(), dir, lock }));
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => return Ok(None),

@@ -1,17 +1,16 @@
 //! Starting a prepared jail: spawn the jailer, wait until the VM is ready, prove that it is the one.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jail_fs::Dir;
 
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
-use crate::jail::open_leaf;
-use crate::plan::in_jail;
+use jail_cmd::in_jail;
 use crate::prepare::Prepared;
-use crate::process::{Expected, Ready, Spawn, Spawned};
+use crate::process::{self, Running, Spawn};
 use crate::record::Progress;
 use crate::teardown;
-use crate::vm::Vm;
+use crate::vm::{Vm, expected};
 
 impl Prepared {
     /// Starts the jailer and waits until the VM is ready.
@@ -46,15 +45,13 @@ fn launch(mut prepared: Prepared) -> Result<Vm> {
 /// A VM that was started and proven.
 pub(crate) struct Started {
     pub(crate) root: Dir,
-    pub(crate) spawned: Spawned,
-    pub(crate) ready: Ready,
-    pub(crate) ready_after: std::time::Duration,
+    pub(crate) running: Running,
+    pub(crate) ready_after: Duration,
 }
 
 fn start(prepared: &mut Prepared) -> Result<Started> {
     let plan = &prepared.plan;
     let root = prepared.root()?;
-    // What a jailer started by hand may have left would be fatal, or shadow the new one.
     prepared.base.verify_path().map_err(|error| Failure::files("check the chroot base", error))?;
     let (uid, gid) = prepared.user()?;
     let argv = plan.jailer_args(uid, gid)?.to_argv();
@@ -62,13 +59,6 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
     prepared.jail.write(&prepared.record)?;
 
     let begun = Instant::now();
-    let deadline = begun + plan.spec.ready_within;
-    let expected = Expected {
-        uid: uid.get(),
-        gid: gid.get(),
-        root: prepared.record.root,
-        exec_name: plan.layout.exec_name().as_str().to_owned(),
-    };
     let spawn = Spawn {
         jailer_bin: plan.jailer_bin.clone(),
         argv,
@@ -82,18 +72,20 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
         None => Ok(Vec::new()),
     };
     let socket = plan.spec.api.then_some(in_jail::API_SOCKET);
-    let (spawned, ready) = crate::process::start(spawn, &root, &expected, socket, &members, deadline)?;
+    let deadline = begun + plan.spec.ready_within;
+    let running = process::start(spawn, &root, &expected(&prepared.record), socket, &members, deadline)?;
     let ready_after = begun.elapsed();
 
-    if let Some(leaf) = &prepared.leaf
-        && !leaf.contains(ready.stamp.pid()).map_err(|error| Failure::cgroup("read the VM's control group back", error))?
-    {
-        return Err(Failure::new(ErrorKind::Cgroup, "read the VM's control group back")
-            .because(format!("process {} is not in it", ready.stamp.pid()))
-            .hinted("the jailer did not join it: does its release join `--parent-cgroup`?"));
+    if let Some(leaf) = leaf {
+        let operation = "read the VM's control group back";
+        let pid = running.process.pid();
+        if !leaf.contains(pid).map_err(|error| Failure::cgroup(operation, error))? {
+            return Err(Failure::new(ErrorKind::Cgroup, operation)
+                .because(format!("process {pid} is not in it"))
+                .hinted("the jailer did not join it: is the parent another than the configured one?"));
+        }
     }
-    prepared.record.progress = Progress::Started(ready.stamp.clone());
+    prepared.record.progress = Progress::Started(running.process.stamp().clone());
     prepared.jail.write(&prepared.record)?;
-    debug_assert!(prepared.leaf.is_none() || open_leaf(&prepared.record).is_ok());
-    Ok(Started { root, spawned, ready, ready_after })
+    Ok(Started { root, running, ready_after })
 }

@@ -1,1 +1,93 @@
-//! microvm-runtime
+//! Start a Firecracker microVM inside Firecracker's official `jailer`: it works the first time, stays confined, and
+//! leaves nothing behind.
+//!
+//! # In two minutes
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use microvm_runtime::{Boot, ByteSize, Drive, JailSpec, Jailer, Limits};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let jailer = Jailer::from_env();
+//! let spec = JailSpec::new("tenant-a/vm_1", "/usr/local/bin/firecracker")
+//!     .kernel("/var/lib/microvm/vmlinux")
+//!     .drive(Drive::private("rootfs", "/var/lib/microvm/rootfs.ext4"))
+//!     .limits(Limits::new().memory_max(ByteSize::mib(512)).cpus(1.0).pids_max(64))
+//!     .boot(Boot::new().vcpus(1).memory_mib(256).kernel_args("console=ttyS0 reboot=k panic=1"));
+//!
+//! let mut vm = jailer.launch(&spec)?; // stage, spawn, wait until the API answers
+//! println!("{} {:?}", vm.pid(), vm.stats()?);
+//!
+//! let exit = vm.shutdown(Duration::from_secs(5))?; // ask the guest, then kill
+//! println!("{exit:?}");
+//! jailer.teardown(spec.vm_id())?; // jail, control group, lease of a uid
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # One way through
+//!
+//! [`JailSpec`] says what a VM is, [`JailerConfig`] where jails live. From both comes a [`Plan`], which can be printed
+//! and serialised and has changed nothing. [`Plan::prepare`] carries it out and gives a [`Prepared`] jail with a
+//! receipt; [`Prepared::launch`] starts it and gives a [`Vm`], ready, or says why not. [`Vm::shutdown`] ends it and
+//! [`Jailer::teardown`] removes it. [`Jailer::launch`] does the first three at once.
+//!
+//! Every step is idempotent, and can be taken up by another process after a crash: [`Jailer::list`] tells what is
+//! there, [`Jailer::adopt`] takes up a running VM, [`Jailer::sweep`] removes what a killed launcher left.
+//!
+//! # Privileges
+//!
+//! Root, as the jailer itself. [`Jailer::plan`] needs none.
+//!
+//! # What it is not
+//!
+//! No daemon, no network set-up (it joins a namespace and names a tap device that exist), no image store, no other
+//! jailer than Firecracker's, and no way to switch Firecracker's seccomp filter off.
+//!
+//! # Features
+//!
+//! `tracing`: spans of prepare, launch, shutdown and teardown.
+
+mod adopt;
+mod api;
+mod boot;
+mod config;
+mod drive;
+mod error;
+mod exit;
+mod firecracker;
+mod host_file;
+mod jail;
+mod jailer;
+mod launch;
+mod list;
+mod plan;
+mod prepare;
+mod process;
+mod record;
+mod release;
+mod seed;
+mod shutdown;
+mod spec;
+mod sys;
+mod teardown;
+mod uid;
+mod vm;
+
+pub use jail_cgroup::{ByteSize, Limits, Stats};
+pub use jail_cmd::{CgroupSetting, CgroupVersion, JailId, JailerVersion, LogLevel, ResourceLimit};
+pub use jail_fs::{CopyOptions, Receipt, Strategy};
+
+pub use crate::config::JailerConfig;
+pub use crate::drive::{Drive, DriveKind};
+pub use crate::error::{ErrorKind, Failure, VmRuntimeError, VmRuntimeResult};
+pub use crate::exit::Exit;
+pub use crate::firecracker::FirecrackerOptions;
+pub use crate::jailer::{DeviceNodes, Jailer};
+pub use crate::list::{Listed, State, Swept};
+pub use crate::plan::{Plan, PlannedArtifact, PlannedCgroup, PlannedFile};
+pub use crate::prepare::{PrepareReceipt, Prepared};
+pub use crate::seed::{VmJail, safe_vm_id};
+pub use crate::spec::{JailSpec, User};
+pub use crate::teardown::Teardown;
+pub use crate::vm::Vm;

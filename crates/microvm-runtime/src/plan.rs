@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use jail_cgroup::{Host, LeafPlan};
 use jail_cmd::{
     ArtifactName, CgroupSetting, CgroupVersion, ExecName, Feature, FirecrackerArgs, Gid, HostPath, JailId, JailPath,
-    JailerArgs, JailerVersion, Layout, ParentCgroup, Uid,
+    JailerArgs, JailerVersion, Layout, ParentCgroup, Uid, in_jail,
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,16 +18,6 @@ use crate::error::{ErrorKind, Failure, Result};
 use crate::host_file;
 use crate::process::PidNamespace;
 use crate::spec::{JailSpec, User};
-
-/// File names in a jail that are the same for every VM.
-pub(crate) mod in_jail {
-    pub(crate) const KERNEL: &str = "vmlinux";
-    pub(crate) const INITRD: &str = "initrd";
-    pub(crate) const API_SOCKET: &str = "api.sock";
-    pub(crate) const VM_CONFIG: &str = "vm.json";
-    pub(crate) const LOG: &str = "firecracker.log";
-    pub(crate) const METRICS: &str = "metrics";
-}
 
 /// Everything that will be done for a VM: file operations, control group writes, argv, and how each is undone.
 ///
@@ -141,11 +131,15 @@ impl Plan {
             return Err(Failure::invalid("plan the VM", "without an API there must be something to boot")
                 .hinted("give the spec a `boot`"));
         }
+        if spec.daemonize && spec.pid_namespace == PidNamespace::ByLauncher {
+            let because = "a jailer that daemonizes ends, and with the first process of a pid namespace all others";
+            return Err(Failure::invalid("plan the VM", because).hinted("use `PidNamespace::ByJailer`, or a `Console` without pipes"));
+        }
         Ok(plan)
     }
 
     /// The user the VM will have, or the first of those it may have.
-    fn some_user(&self) -> Result<(Uid, Gid)> {
+    pub(crate) fn some_user(&self) -> Result<(Uid, Gid)> {
         match self.user {
             User::Fixed { uid, gid } => Ok((Uid::new(uid)?, Gid::new(gid)?)),
             User::Leased { first, last } if first <= last => {

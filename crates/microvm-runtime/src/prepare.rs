@@ -1,10 +1,8 @@
 //! Carrying a plan out: staged aside, published by one rename.
 
-use std::path::Path;
-
 use jail_cgroup::Leaf;
 use jail_cmd::{Gid, JailId, Uid};
-use jail_fs::{Artifact, CopyOptions, Dir, InodeId, Lease, Name, Owner, Receipt, StagedTree, Strategy, TrustedDir};
+use jail_fs::{Access, Artifact, CopyOptions, Dir, InodeId, Lease, Name, Owner, Receipt, StagedTree, Strategy, TrustedDir};
 use serde::Serialize;
 
 use crate::drive::DriveKind;
@@ -102,6 +100,8 @@ impl Plan {
 }
 
 pub(crate) fn prepare(plan: &Plan, options: &CopyOptions, hand_over: HandOver) -> Result<Prepared> {
+    // Before anything is touched, and held from here on: what is staged is what was looked at.
+    let sources = plan.artifacts.iter().map(open_artifact).collect::<Result<Vec<_>>>()?;
     let base = TrustedDir::create(plan.layout.base().as_path())
         .map_err(|error| Failure::files("open the chroot base", error))?;
     refuse_mount_flags(&base)?;
@@ -109,10 +109,20 @@ pub(crate) fn prepare(plan: &Plan, options: &CopyOptions, hand_over: HandOver) -
         .create_child(&Name::try_from(plan.layout.exec_name().as_str())?)
         .map_err(|error| Failure::files("make the exec file's directory", error))?;
     retire_elsewhere(&base, plan)?;
+    let work = Work { plan, sources: &sources, options, hand_over };
     match Jail::lock(&exec_dir, &plan.jail_id)? {
-        None => fresh(plan, options, hand_over, base, &exec_dir),
-        Some(old) => again(plan, options, hand_over, base, old),
+        None => fresh(work, base, &exec_dir),
+        Some(old) => again(work, base, old),
     }
+}
+
+/// What is to be staged, and how.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    plan: &'a Plan,
+    sources: &'a [Artifact],
+    options: &'a CopyOptions<'a>,
+    hand_over: HandOver,
 }
 
 /// A base mounted `noexec` fails the exec; `nodev` lets the VM start and then denies `/dev/kvm`.
@@ -147,14 +157,9 @@ fn refuse_if_alive(old: &Jail, plan: &Plan) -> Result<Option<Record>> {
     }
 }
 
-fn fresh(
-    plan: &Plan,
-    options: &CopyOptions,
-    hand_over: HandOver,
-    base: TrustedDir,
-    exec_dir: &TrustedDir,
-) -> Result<Prepared> {
-    let staged = Staged::new(plan, options, hand_over, &base, exec_dir)?;
+fn fresh(work: Work<'_>, base: TrustedDir, exec_dir: &TrustedDir) -> Result<Prepared> {
+    let plan = work.plan;
+    let staged = Staged::new(work, &base, exec_dir)?;
     let give_back_uid = |record: &Record| match record.uid_leased {
         true => uid::give_back(&base, &record.jail_id, record.uid),
         false => Ok(()),
@@ -167,7 +172,7 @@ fn fresh(
             return Err(publish_failure(error));
         }
     };
-    let jail = Jail { exec_dir: exec_dir.try_clone()?, dir: published.dir, lock: published.lease };
+    let jail = Jail { exec_dir: exec_dir.clone(), dir: published.dir, lock: published.lease };
     let leaf = match make_leaf(plan) {
         Ok(leaf) => leaf,
         Err(failure) => {
@@ -178,10 +183,11 @@ fn fresh(
     Ok(Prepared { plan: plan.clone(), jail, base, record, leaf, drives, fresh: true })
 }
 
-fn again(plan: &Plan, options: &CopyOptions, hand_over: HandOver, base: TrustedDir, old: Jail) -> Result<Prepared> {
+fn again(work: Work<'_>, base: TrustedDir, old: Jail) -> Result<Prepared> {
+    let plan = work.plan;
     let before = refuse_if_alive(&old, plan)?;
     if let Some(record) = &before
-        && is_still_right(plan, record)?
+        && is_still_right(work, record)
         && open_root(&old, record.root).is_ok()
         && let Some(drives) = lease_again(plan)?
     {
@@ -190,11 +196,11 @@ fn again(plan: &Plan, options: &CopyOptions, hand_over: HandOver, base: TrustedD
         return Ok(Prepared { plan: plan.clone(), jail: old, base, record, leaf, drives, fresh: false });
     }
     release_persistent(&old, before.as_ref())?;
-    let staged = Staged::new(plan, options, hand_over, &base, &old.exec_dir)?;
+    let staged = Staged::new(work, &base, &old.exec_dir)?;
     let Staged { tree, record, drives } = staged;
     // The leaf first: once the old jail is gone there is no way back.
     let leaf = make_leaf(plan)?;
-    let published = tree.exchange().map_err(publish_failure)?;
+    let published = tree.exchange(old.dir.id()).map_err(publish_failure)?;
     if let Some(before) = before {
         if before.leaf != record.leaf {
             teardown::remove_leaf(&before)?;
@@ -203,7 +209,7 @@ fn again(plan: &Plan, options: &CopyOptions, hand_over: HandOver, base: TrustedD
             uid::give_back(&base, &before.jail_id, before.uid)?;
         }
     }
-    let jail = Jail { exec_dir: old.exec_dir.try_clone()?, dir: published.dir, lock: published.lease };
+    let jail = Jail { exec_dir: old.exec_dir.clone(), dir: published.dir, lock: published.lease };
     Ok(Prepared { plan: plan.clone(), jail, base, record, leaf, drives, fresh: false })
 }
 
@@ -212,20 +218,12 @@ fn publish_failure(error: jail_fs::Error) -> Failure {
 }
 
 /// Whether a prepared jail is what this plan would make again: never started, same request, unchanged sources.
-fn is_still_right(plan: &Plan, record: &Record) -> Result<bool> {
-    if record.progress != Progress::Prepared || record.spec != plan.spec || record.receipts.len() != plan.artifacts.len()
-    {
-        return Ok(false);
-    }
-    if record.leaf != plan.cgroup.leaf.as_ref().map(jail_cgroup::LeafPlan::id) {
-        return Ok(false);
-    }
-    for (artifact, receipt) in plan.artifacts.iter().zip(&record.receipts) {
-        if open_artifact(artifact)?.stamp() != receipt.source {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+fn is_still_right(Work { plan, sources, .. }: Work<'_>, record: &Record) -> bool {
+    record.progress == Progress::Prepared
+        && record.spec == plan.spec
+        && record.leaf == plan.cgroup.leaf.as_ref().map(jail_cgroup::LeafPlan::id)
+        && record.receipts.len() == sources.len()
+        && record.receipts.iter().zip(sources).all(|(receipt, source)| receipt.source.same_content(&source.stamp()))
 }
 
 /// The leases of the persistent drives of a jail that is left alone; `None` where it has some, since only staging
@@ -280,18 +278,13 @@ struct Staged {
 }
 
 impl Staged {
-    fn new(
-        plan: &Plan,
-        options: &CopyOptions,
-        hand_over: HandOver,
-        base: &TrustedDir,
-        exec_dir: &TrustedDir,
-    ) -> Result<Self> {
+    fn new(work: Work<'_>, base: &TrustedDir, exec_dir: &TrustedDir) -> Result<Self> {
+        let plan = work.plan;
         let name = Name::try_from(plan.jail_id.as_str())?;
         let tree = StagedTree::create(exec_dir, &name).map_err(|error| Failure::files("stage the jail", error))?;
         // After the tree, which tells a sweep that this lease is not a dead launcher's.
         let (uid, gid, leased) = uid::take(base, plan)?;
-        match Self::fill(plan, options, hand_over, tree, (uid, gid, leased)) {
+        match Self::fill(work, tree, (uid, gid, leased)) {
             Err(failure) if leased => {
                 uid::give_back(base, &plan.jail_id, uid.get())?;
                 Err(failure)
@@ -300,21 +293,20 @@ impl Staged {
         }
     }
 
-    fn fill(
-        plan: &Plan,
-        options: &CopyOptions,
-        hand_over: HandOver,
-        tree: StagedTree,
-        (uid, gid, leased): (Uid, Gid, bool),
-    ) -> Result<Self> {
+    fn fill(work: Work<'_>, tree: StagedTree, (uid, gid, leased): (Uid, Gid, bool)) -> Result<Self> {
+        let Work { plan, sources, options, hand_over } = work;
         let owner = Owner::new(uid.get(), gid.get())?;
+        let root_owner = match hand_over {
+            HandOver::ToJailer => Owner::ROOT,
+            HandOver::ToUser => owner,
+        };
         let root = tree
-            .make_dir(Path::new(ROOT), Owner::ROOT, ROOT_MODE)
+            .make_dir(ROOT, root_owner, ROOT_MODE)
             .map_err(|error| Failure::files("make the jail's root", error))?;
         let mut receipts = Vec::new();
         let mut drives = Vec::new();
-        for artifact in &plan.artifacts {
-            let (receipt, lease) = stage(artifact, &root, owner, options)?;
+        for (artifact, source) in plan.artifacts.iter().zip(sources) {
+            let (receipt, lease) = stage(artifact, source, &root, owner, options)?;
             receipts.push(receipt);
             drives.extend(lease);
         }
@@ -324,7 +316,7 @@ impl Staged {
                 .map_err(|error| Failure::files(format!("write /{}", file.name), error))?;
         }
         if hand_over == HandOver::ToUser {
-            precreate(&root, &tree, owner)?;
+            precreate(&tree, owner)?;
         }
         let record = Record::new(plan, (uid.get(), gid.get()), leased, InodeId::of(&root)?, receipts);
         record.write(tree.dir(), tree.path())?;
@@ -338,32 +330,32 @@ fn open_artifact(artifact: &PlannedArtifact) -> Result<Artifact> {
 
 fn stage(
     artifact: &PlannedArtifact,
+    source: &Artifact,
     root: &Dir,
     owner: Owner,
     options: &CopyOptions,
 ) -> Result<(Receipt, Option<Lease>)> {
-    let source = open_artifact(artifact)?;
     let name = Name::try_from(artifact.name.as_str())?;
     let staged = match artifact.kind {
-        DriveKind::ReadOnly => jail_fs::read_only(&source, root, &name, owner, options).map(|receipt| (receipt, None)),
-        DriveKind::Private => jail_fs::private(&source, root, &name, owner, options).map(|receipt| (receipt, None)),
-        DriveKind::Persistent => jail_fs::persistent(&source, root, &name, Some(owner), options)
+        DriveKind::ReadOnly => jail_fs::read_only(source, root, &name, owner, options).map(|receipt| (receipt, None)),
+        DriveKind::Private => jail_fs::private(source, root, &name, owner, options).map(|receipt| (receipt, None)),
+        DriveKind::Persistent => jail_fs::persistent(source, root, &name, Some(owner), options)
             .map(|(receipt, lease)| (receipt, Some(lease))),
         DriveKind::BlockDevice => {
-            jail_fs::block_device(&source, root, &name, owner).map(|receipt| (receipt, None))
+            jail_fs::block_device(source, root, &name, owner, Access::ReadWrite).map(|receipt| (receipt, None))
         }
     };
     staged.map_err(|error| Failure::files(format!("stage {}", artifact.name), error))
 }
 
-/// `/dev/kvm` and `/dev/net/tun`, and the root directory itself, for the uid.
-fn precreate(root: &Dir, tree: &StagedTree, owner: Owner) -> Result<()> {
+/// `/dev/kvm` and `/dev/net/tun`, for the uid.
+fn precreate(tree: &StagedTree, owner: Owner) -> Result<()> {
     let failed = |error| Failure::files("make the device nodes", error);
-    let dev = tree.make_dir(Path::new("root/dev"), owner, ROOT_MODE).map_err(failed)?;
-    let net = tree.make_dir(Path::new("root/dev/net"), owner, ROOT_MODE).map_err(failed)?;
+    let dev = tree.make_dir("root/dev", owner, ROOT_MODE).map_err(failed)?;
+    let net = tree.make_dir("root/dev/net", owner, ROOT_MODE).map_err(failed)?;
     jail_fs::ensure_char_device(&dev, &Name::try_from("kvm")?, 10, 232, owner, 0o600).map_err(failed)?;
     jail_fs::ensure_char_device(&net, &Name::try_from("tun")?, 10, 200, owner, 0o600).map_err(failed)?;
-    tree.own(root, owner).map_err(failed)
+    Ok(())
 }
 
 impl Jail {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jail_cgroup::LeafId;
 use jail_cmd::{ExecName, JailId};
-use jail_fs::{Dir, InodeId, Name, Owner};
+use jail_fs::{CopyOptions, Dir, InodeId, Name, Owner};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorKind, Failure, Result};
@@ -100,7 +100,8 @@ impl Record {
     pub(crate) fn write(&self, dir: &Dir, at: &Path) -> Result<()> {
         let failed = || Failure::new(ErrorKind::Record, "write the record").path(at.join(FILE));
         let bytes = serde_json::to_vec_pretty(self).map_err(|error| failed().source_of(error))?;
-        jail_fs::replace(dir, &file_name()?, &bytes, Owner::ROOT, 0o600).map_err(|error| failed().source_of(error))?;
+        let options = CopyOptions::new();
+        jail_fs::replace(dir, &file_name()?, &bytes, Owner::caller(), 0o600, &options).map_err(|error| failed().source_of(error))?;
         Ok(())
     }
 }

@@ -9,7 +9,8 @@ use crate::drive::Drive;
 use crate::error::{Failure, Result, VmRuntimeResult};
 use crate::host_file;
 use crate::jailer::{DeviceNodes, Jailer};
-use crate::plan::{Plan, in_jail};
+use jail_cmd::in_jail;
+use crate::plan::Plan;
 use crate::prepare::{HandOver, prepare};
 use crate::spec::JailSpec;
 

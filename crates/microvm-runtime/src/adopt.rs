@@ -1,0 +1,48 @@
+//! Taking up a VM that another launcher started.
+
+use jail_cmd::JailId;
+
+use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::jail::{self, Jail};
+use crate::jailer::Jailer;
+use crate::prepare::open_root;
+use crate::process::Process;
+use crate::record::Progress;
+use crate::vm::{Vm, expected};
+
+impl Jailer {
+    /// Takes up the running VM `vm_id` that a launcher which has ended, or let go of it, started.
+    ///
+    /// The recorded process is proven to be this VM's: start time, boot, uid, root and executable agree.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) where it has no jail or does not run, [`Busy`](ErrorKind::Busy) where another
+    /// launcher has it, [`Identity`](ErrorKind::Identity) where the process is another.
+    ///
+    /// # Privileges
+    /// Root.
+    pub fn adopt(&self, vm_id: &str) -> VmRuntimeResult<Vm> {
+        Ok(self.take_up(vm_id)?)
+    }
+
+    fn take_up(&self, vm_id: &str) -> Result<Vm> {
+        let operation = || format!("adopt the VM {vm_id:?}");
+        let id = JailId::for_vm(vm_id)?;
+        let none = |because: &str| Failure::new(ErrorKind::NotFound, operation()).because(because);
+        let Some(base) = self.open_base()? else { return Err(none("there is no chroot base")) };
+        for (_, exec_dir) in jail::exec_dirs(&base)? {
+            let Some(found) = Jail::lock(&exec_dir, &id)? else { continue };
+            let Some(record) = found.record()? else { continue };
+            let Progress::Started(stamp) = &record.progress else {
+                return Err(none("it was not started by a launcher"));
+            };
+            let root = open_root(&found, record.root)?;
+            let Some(process) = Process::adopt(stamp, &root, &expected(&record))? else {
+                return Err(none("it has ended"));
+            };
+            let leaf = jail::open_leaf(&record)?;
+            return Ok(Vm::adopted(found, record, leaf, root, process));
+        }
+        Err(none("it has no jail"))
+    }
+}

@@ -1,0 +1,188 @@
+//! A running VM: [`Vm`].
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use jail_cgroup::{Leaf, Stats};
+use jail_cmd::JailId;
+use jail_fs::{Dir, Lease};
+
+use crate::api::Api;
+use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::exit::Exit;
+use crate::jail::Jail;
+use crate::launch::Started;
+use jail_cmd::in_jail;
+use crate::prepare::Prepared;
+use crate::process::{ConsoleReader, Expected, Inspection, Process, Running};
+use crate::record::Record;
+
+/// A running VM: its process, its API, its console and its control group.
+///
+/// Its pidfd is given as a descriptor ([`AsFd`]): readable once the VMM has ended, for any event loop.
+///
+/// # Caveats
+/// Dropping it leaves the VM running, as dropping a [`std::process::Child`] does; [`Jailer::adopt`](crate::Jailer::adopt)
+/// takes it up again. While this process lives it goes on reading the VM's pipes.
+#[derive(Debug)]
+pub struct Vm {
+    pub(crate) jail: Jail,
+    pub(crate) record: Record,
+    pub(crate) leaf: Option<Leaf>,
+    pub(crate) root: Dir,
+    pub(crate) process: Process,
+    console: Option<ConsoleReader>,
+    ready_after: Option<Duration>,
+    /// Held for their locks.
+    _drives: Vec<Lease>,
+}
+
+impl Vm {
+    pub(crate) fn new(prepared: Prepared, started: Started) -> Self {
+        let Started { root, running: Running { process, console }, ready_after } = started;
+        Self {
+            jail: prepared.jail,
+            record: prepared.record,
+            leaf: prepared.leaf,
+            root,
+            process,
+            console,
+            ready_after: Some(ready_after),
+            _drives: prepared.drives,
+        }
+    }
+
+    pub(crate) fn adopted(jail: Jail, record: Record, leaf: Option<Leaf>, root: Dir, process: Process) -> Self {
+        Self { jail, record, leaf, root, process, console: None, ready_after: None, _drives: Vec::new() }
+    }
+
+    /// The VM's id, as it was given.
+    #[must_use]
+    pub fn vm_id(&self) -> &str {
+        &self.record.vm_id
+    }
+
+    /// The jail's id.
+    #[must_use]
+    pub fn jail_id(&self) -> &JailId {
+        &self.record.jail_id
+    }
+
+    /// The VMM's pid on the host.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The uid the VMM runs as.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.record.uid
+    }
+
+    /// How long it took from the spawn until the VM was ready; `None` of an adopted VM.
+    #[must_use]
+    pub fn ready_after(&self) -> Option<Duration> {
+        self.ready_after
+    }
+
+    /// The tail of the VMM's stdout (the guest's console) and stderr; `None` of an adopted VM, or where they go elsewhere.
+    #[must_use]
+    pub fn console(&self) -> Option<&ConsoleReader> {
+        self.console.as_ref()
+    }
+
+    /// Firecracker's API, over a socket that was verified to be this VMM's (`openat2(2)`, `SO_PEERCRED`).
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) of a VM started without an API; [`Identity`](ErrorKind::Identity) where the
+    /// socket is a link, is not the uid's, or is answered by another process.
+    pub fn api(&self) -> VmRuntimeResult<Api> {
+        Ok(self.connect()?)
+    }
+
+    fn connect(&self) -> Result<Api> {
+        if !self.record.spec.api {
+            return Err(Failure::new(ErrorKind::Unsupported, "connect to the API")
+                .because("the VM was started without one")
+                .hinted("leave `no_api` out of its spec"));
+        }
+        Api::connect(&self.root, in_jail::API_SOCKET, self.record.uid, self.process.pid())
+    }
+
+    /// What the kernel says of the VMM (`/proc/<pid>`): ids, root, namespaces, seccomp mode, descriptors, control groups.
+    ///
+    /// # Errors
+    /// [`Identity`](ErrorKind::Identity) where the process has ended.
+    pub fn inspect(&self) -> VmRuntimeResult<Inspection> {
+        Ok(self.process.inspect()?)
+    }
+
+    /// What the VM uses, as its control group accounts for it.
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) where the host has no hierarchy for a leaf of its own.
+    pub fn stats(&self) -> VmRuntimeResult<Stats> {
+        let leaf = self.leaf("read the VM's statistics")?;
+        leaf.stats().map_err(|error| Failure::cgroup("read the VM's statistics", error).into())
+    }
+
+    /// The VM's control group.
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) where the host has no hierarchy for a leaf of its own.
+    pub fn cgroup(&self) -> VmRuntimeResult<&Leaf> {
+        Ok(self.leaf("find the VM's control group")?)
+    }
+
+    fn leaf(&self, operation: &str) -> Result<&Leaf> {
+        self.leaf.as_ref().ok_or_else(|| {
+            Failure::new(ErrorKind::Unsupported, operation).because("the VM has no control group of its own")
+        })
+    }
+
+    /// Waits until the VMM has ended (`waitid(2)`, or its pidfd where it is not our child).
+    ///
+    /// # Errors
+    /// Only where the kernel refuses to wait.
+    pub fn wait(&mut self) -> VmRuntimeResult<Exit> {
+        let status = self.process.wait(None)?;
+        // No deadline: it has a status.
+        Ok(self.exit(status.unwrap_or_default())?)
+    }
+
+    /// Waits until the VMM has ended or `timeout` has passed; `None` then.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn wait_timeout(&mut self, timeout: Duration) -> VmRuntimeResult<Option<Exit>> {
+        match self.process.wait(Some(Instant::now() + timeout))? {
+            Some(status) => Ok(Some(self.exit(status)?)),
+            None => Ok(None),
+        }
+    }
+
+    fn exit(&self, status: crate::process::ExitStatus) -> Result<Exit> {
+        let oom_killed = match &self.leaf {
+            Some(leaf) => leaf.oom_kills().map_err(|error| Failure::cgroup("read the OOM kills", error))? > 0,
+            None => false,
+        };
+        Ok(Exit { status, oom_killed })
+    }
+}
+
+impl AsFd for Vm {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
+    }
+}
+
+/// What a VM is expected to be, by its record.
+pub(crate) fn expected(record: &Record) -> Expected {
+    Expected {
+        uid: record.uid,
+        gid: record.gid,
+        root: record.root,
+        exec_name: record.exec_name.as_str().to_owned(),
+    }
+}

@@ -1,0 +1,103 @@
+//! A host to launch on: a base of its own, a golden kernel, the binaries that are there, and a look at what is left.
+
+use std::path::{Path, PathBuf};
+
+use microvm_runtime::{Boot, JailSpec, Jailer, JailerConfig, Vm};
+use testkit::{Binaries, Canary, HostState, Scratch, unique};
+
+pub(crate) const UID: u32 = 52_001;
+pub(crate) const GID: u32 = 52_002;
+
+/// What the guest prints.
+pub(crate) const HELLO: &str = "microvm-runtime guest: hello from ring 0";
+
+/// Everything a launch test needs; on drop it tears down what the test made and kills what still runs.
+pub(crate) struct Host {
+    pub(crate) scratch: Scratch,
+    pub(crate) binaries: Binaries,
+    pub(crate) config: JailerConfig,
+    images: Canary,
+    before: HostState,
+    ids: Vec<String>,
+}
+
+impl Host {
+    pub(crate) fn new(label: &str) -> Self {
+        Self::with_base(label, |scratch| scratch.join("base"))
+    }
+
+    pub(crate) fn with_base(label: &str, base: impl FnOnce(&Scratch) -> PathBuf) -> Self {
+        let before = HostState::snapshot();
+        let binaries = Binaries::find();
+        let scratch = Scratch::new(label);
+        let images = scratch.dir("images");
+        for (name, source) in [("vmlinux", binaries.guest()), ("idle", binaries.idle_guest())] {
+            let _ = scratch.file(Path::new("images").join(name), std::fs::read(source).expect("the guest was built"));
+        }
+        let config = JailerConfig {
+            jailer_bin: binaries.jailer().to_owned(),
+            uid: UID,
+            gid: GID,
+            chroot_base: base(&scratch),
+            cgroup_parent: unique(label),
+            cgroup_v2: true,
+            numa_node: None,
+        };
+        let images = Canary::take(&images);
+        Self { scratch, binaries, config, images, before, ids: Vec::new() }
+    }
+
+    pub(crate) fn jailer(&self) -> Jailer {
+        Jailer::new(self.config.clone())
+    }
+
+    pub(crate) fn image(&self, name: &str) -> PathBuf {
+        self.scratch.join("images").join(name)
+    }
+
+    /// A VM whose guest stays.
+    pub(crate) fn idle(&mut self, vm_id: &str) -> JailSpec {
+        self.spec(vm_id, "idle")
+    }
+
+    /// A VM whose guest says hello and resets.
+    pub(crate) fn hello(&mut self, vm_id: &str) -> JailSpec {
+        self.spec(vm_id, "vmlinux")
+    }
+
+    fn spec(&mut self, vm_id: &str, kernel: &str) -> JailSpec {
+        self.ids.push(vm_id.to_owned());
+        JailSpec::new(vm_id, self.binaries.firecracker())
+            .kernel(self.image(kernel))
+            .boot(Boot::new().vcpus(1).memory_mib(128).kernel_args("console=ttyS0 reboot=k panic=1"))
+            .ready_within(std::time::Duration::from_secs(60))
+    }
+
+    /// Tears every VM down and sees that the host is as it was.
+    pub(crate) fn assert_clean(self) {
+        for id in &self.ids {
+            self.jailer().teardown(id).expect("teardown");
+        }
+        self.images.assert_same();
+        testkit::remove_cgroup(&self.config.cgroup_parent);
+        self.before.assert_unchanged();
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        for id in &self.ids {
+            if let Err(error) = self.jailer().teardown(id) {
+                eprintln!("left behind: {id}: {error}");
+            }
+        }
+        testkit::remove_cgroup(&self.config.cgroup_parent);
+    }
+}
+
+/// Waits for the guest's line on the console.
+pub(crate) fn assert_says_hello(vm: &Vm) {
+    let console = vm.console().expect("the console is read by us");
+    let line = console.wait_for_line(|line| line.contains(HELLO), std::time::Duration::from_secs(60));
+    assert!(line.is_some(), "stdout: {:?}\nstderr: {:?}", console.stdout_tail(), console.stderr_tail());
+}

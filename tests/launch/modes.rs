@@ -1,0 +1,200 @@
+//! The main job: a jailed VM in each pid-namespace mode, with and without netns, on each version of control groups.
+
+use std::time::Duration;
+
+use microvm_runtime::{ByteSize, CgroupVersion, ErrorKind, ExitStatus, JailSpec, Limits, PidNamespace, Vm};
+
+use crate::host::{GID, Host, UID, assert_says_hello};
+
+const MODES: [PidNamespace; 3] = [PidNamespace::ByLauncher, PidNamespace::ByJailer, PidNamespace::Host];
+
+/// What the kernel says of a running VM is what was asked for.
+fn assert_confined(vm: &Vm, mode: PidNamespace) {
+    let seen = vm.inspect().unwrap();
+    assert_eq!(seen.uids, [UID; 4], "real, effective, saved, filesystem");
+    assert_eq!(seen.gids, [GID; 4]);
+    assert!(seen.descriptors.iter().all(|fd| !fd.target.starts_with("/") || fd.inside_jail), "{:?}", seen.descriptors);
+    match mode {
+        PidNamespace::Host => assert_eq!(seen.ns_pids.len(), 1),
+        _ => assert_eq!(seen.ns_pids.last(), Some(&1), "it is PID 1 of a namespace of its own"),
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn the_guests_line_arrives_and_its_reset_is_status_0_in_each_mode() {
+    for (index, mode) in MODES.into_iter().enumerate() {
+        let mut host = Host::new("mode");
+        let spec = host.hello(&format!("hello-{index}")).pid_namespace(mode).no_api();
+        let mut vm = host.jailer().launch(&spec).unwrap();
+        assert_says_hello(&vm);
+        let exit = vm.wait().unwrap();
+        match exit.status {
+            ExitStatus::Exited(code) => assert_eq!(code, 0, "{mode:?}"),
+            ExitStatus::Unknown => {
+                assert_eq!(mode, PidNamespace::ByJailer, "our own child's status is known");
+                assert!(!testkit::kernel_tells_exit_of_strangers(), "the kernel can tell");
+            }
+            other => panic!("{mode:?}: {other:?}"),
+        }
+        drop(vm);
+        host.assert_clean();
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn an_api_vm_is_confined_answers_and_is_killed_in_each_mode() {
+    for (index, mode) in MODES.into_iter().enumerate() {
+        let mut host = Host::new("api");
+        let spec = host.idle(&format!("idle-{index}")).pid_namespace(mode);
+        let mut vm = host.jailer().launch(&spec).unwrap();
+        assert_confined(&vm, mode);
+        let info = vm.api().unwrap().instance_info().unwrap();
+        assert_eq!(info.id, format!("idle-{index}"));
+        assert!(vm.ready_after().is_some());
+        let exit = vm.kill().unwrap();
+        assert!(!exit.success(), "{exit:?}");
+        assert!(!exit.oom_killed);
+        drop(vm);
+        host.assert_clean();
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_bad_config_is_an_early_death_with_status_1_in_each_mode() {
+    for (index, mode) in MODES.into_iter().enumerate() {
+        let mut host = Host::new("bad");
+        // An ELF header and nothing else is no kernel.
+        let broken = host.scratch.file("broken", b"\x7fELF");
+        let spec = host.hello(&format!("bad-{index}")).kernel(broken).pid_namespace(mode);
+        let error = host.jailer().launch(&spec).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::EarlyDeath, "{error}: {error:?}");
+        let death = error.failure().early_death().expect("it says how");
+        match death.status() {
+            ExitStatus::Exited(code) => assert_eq!(code, 1, "{mode:?}: {death:?}"),
+            ExitStatus::Unknown => assert!(mode == PidNamespace::ByJailer && !testkit::kernel_tells_exit_of_strangers()),
+            other => panic!("{mode:?}: {other:?}"),
+        }
+        assert!(!death.stderr_tail().is_empty() || !death.stdout_tail().is_empty(), "its last words are kept");
+        host.assert_clean();
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn limits_hold_on_each_version_the_host_has() {
+    for version in [CgroupVersion::V1, CgroupVersion::V2] {
+        let mut host = Host::new("limits");
+        let limits = Limits::new().memory_max(ByteSize::mib(256)).cpus(0.5).pids_max(64);
+        let spec = host.idle("limited").limits(limits).cgroup_version(version);
+        let vm = match host.jailer().launch(&spec) {
+            Ok(vm) => vm,
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                testkit::skip(&format!("limits_hold_on_each_version_the_host_has ({version:?})"), &error.to_string());
+                continue;
+            }
+            Err(error) => panic!("{error}: {error:?}"),
+        };
+        let leaf = vm.cgroup().unwrap();
+        assert!(leaf.contains(vm.pid()).unwrap());
+        let effective = leaf.effective().unwrap();
+        let value = |name: &str| {
+            effective.iter().find(|limit| limit.name == name).map(|limit| limit.value.clone()).unwrap_or_default()
+        };
+        let (memory, pids) = match version {
+            CgroupVersion::V1 => (value("memory.limit_in_bytes"), value("pids.max")),
+            CgroupVersion::V2 => (value("memory.max"), value("pids.max")),
+        };
+        assert_eq!((memory.as_str(), pids.as_str()), ("268435456", "64"));
+        assert!(vm.stats().unwrap().memory_current.is_some());
+        drop(vm);
+        host.assert_clean();
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn without_limits_there_is_still_a_leaf_per_vm() {
+    for v2 in [false, true] {
+        let mut host = Host::new("leaf");
+        host.config.cgroup_v2 = v2;
+        let spec = host.idle("unlimited");
+        let mut vm = host.jailer().launch(&spec).unwrap();
+        match vm.cgroup() {
+            Ok(leaf) => assert_eq!(leaf.members().unwrap(), [vm.pid()]),
+            Err(error) => testkit::skip("without_limits_there_is_still_a_leaf_per_vm", &error.to_string()),
+        }
+        vm.kill().unwrap();
+        drop(vm);
+        host.assert_clean();
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_vm_joins_the_network_namespace_it_is_given() {
+    for mode in MODES {
+        let mut host = Host::new("netns");
+        let netns = testkit::Netns::new(&host.scratch);
+        let spec = host.idle("netns").netns(netns.path()).pid_namespace(mode);
+        let mut vm = host.jailer().launch(&spec).unwrap();
+        assert_eq!(vm.inspect().unwrap().network_namespace, netns.inode());
+        vm.kill().unwrap();
+        drop(vm);
+        host.assert_clean();
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_64_byte_id_under_a_base_of_80_bytes_works() {
+    let mut host = Host::with_base("long", |scratch| {
+        let stem = scratch.path().as_os_str().len() + 1;
+        scratch.join("b".repeat(80 - stem))
+    });
+    assert_eq!(host.config.chroot_base.as_os_str().len(), 80);
+    let id = "i".repeat(64);
+    let spec = host.idle(&id);
+    let mut vm = host.jailer().launch(&spec).unwrap();
+    assert!(vm.jail_id().as_str() == id && vm.api().unwrap().instance_info().unwrap().id == id);
+    vm.kill().unwrap();
+    drop(vm);
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn daemonized_vms_are_found_and_killed() {
+    for mode in [PidNamespace::ByJailer, PidNamespace::ByLauncher, PidNamespace::Host] {
+        let mut host = Host::new("daemon");
+        let spec: JailSpec = host.idle("daemon").pid_namespace(mode).daemonize();
+        let mut vm = match host.jailer().launch(&spec) {
+            Ok(vm) => vm,
+            // A daemon forks: it would not be PID 1 of the launcher's namespace.
+            Err(error) if mode == PidNamespace::ByLauncher => {
+                assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+                continue;
+            }
+            Err(error) => panic!("{mode:?}: {error}: {error:?}"),
+        };
+        assert_confined(&vm, mode);
+        vm.kill().unwrap();
+        drop(vm);
+        host.assert_clean();
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn shutdown_ends_a_guest_that_listens_and_kills_one_that_does_not() {
+    let mut host = Host::new("shutdown");
+    let spec = host.idle("vm");
+    let mut vm = host.jailer().launch(&spec).unwrap();
+    let exit = vm.shutdown(Duration::from_millis(200)).unwrap();
+    assert_eq!(vm.wait().unwrap(), exit, "an ended VM stays ended");
+    assert_eq!(vm.shutdown(Duration::ZERO).unwrap(), exit);
+    drop(vm);
+    host.assert_clean();
+}

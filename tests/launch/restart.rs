@@ -1,0 +1,130 @@
+//! One id, several lives: restart, adoption, crashes, leftovers, two launchers.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
+use microvm_runtime::{Console, Drive, ErrorKind, PidNamespace, State};
+
+use crate::host::{Host, assert_says_hello};
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_stopped_vm_starts_again_under_its_id_with_fresh_inodes() {
+    let mut host = Host::new("restart");
+    let rootfs = host.scratch.file("rootfs.img", "golden");
+    let spec = host.hello("again").drive(Drive::private("rootfs", &rootfs)).no_api();
+    let drive = host.jailer().plan(&spec).unwrap().layout().root().join("rootfs");
+    let mut inodes = Vec::new();
+    for _ in 0..3 {
+        let mut vm = host.jailer().launch(&spec).unwrap();
+        assert_says_hello(&vm);
+        assert!(vm.wait().unwrap().success());
+        inodes.push(fs::File::open(&drive).unwrap());
+        fs::write(&drive, "written by the guest").unwrap();
+    }
+    let seen = inodes.iter().map(|file| file.metadata().unwrap().ino()).collect::<std::collections::HashSet<_>>();
+    assert_eq!(seen.len(), 3, "a descriptor kept over a restart would reach the next life");
+    assert_eq!(fs::read_to_string(&rootfs).unwrap(), "golden");
+    drop(inodes);
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_running_vm_is_not_started_twice() {
+    let mut host = Host::new("twice");
+    let spec = host.idle("one");
+    let mut vm = host.jailer().launch(&spec).unwrap();
+    let pid = vm.pid();
+    // The launcher that has it holds its lock.
+    assert_eq!(host.jailer().launch(&spec).unwrap_err().kind(), ErrorKind::Busy);
+    drop(vm);
+    // Nobody holds it, and it runs.
+    let error = host.jailer().launch(&spec).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Running, "{error}");
+    assert!(error.to_string().contains(&pid.to_string()), "{error}");
+    vm = host.jailer().adopt("one").unwrap();
+    assert_eq!(vm.pid(), pid);
+    vm.kill().unwrap();
+    drop(vm);
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn an_adopted_vm_answers_and_its_end_is_seen() {
+    for mode in [PidNamespace::ByLauncher, PidNamespace::ByJailer, PidNamespace::Host] {
+        let mut host = Host::new("adopt");
+        let spec = host.idle("orphan").pid_namespace(mode).console(Console::null());
+        drop(host.jailer().launch(&spec).unwrap());
+        let listed = host.jailer().list().unwrap();
+        assert!(matches!(listed.as_slice(), [one] if matches!(one.state, State::Running { .. })), "{listed:?}");
+        let mut vm = host.jailer().adopt("orphan").unwrap();
+        assert_eq!(vm.api().unwrap().instance_info().unwrap().id, "orphan");
+        assert!(!vm.kill().unwrap().success());
+        drop(vm);
+        let listed = host.jailer().list().unwrap();
+        assert!(matches!(listed.as_slice(), [one] if one.state == State::Stopped), "{listed:?}");
+        host.assert_clean();
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn teardown_kills_what_still_runs() {
+    let mut host = Host::new("kill");
+    let spec = host.idle("left");
+    let pid = {
+        let vm = host.jailer().launch(&spec).unwrap();
+        vm.pid()
+    };
+    let report = host.jailer().teardown_report("left").unwrap();
+    assert_eq!(report.killed, [pid]);
+    assert_eq!(report.jails.len(), 1);
+    assert!(report.entries > 0);
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_failed_launch_leaves_nothing() {
+    let mut host = Host::new("fail");
+    let spec = host.hello("nothing").kernel(host.scratch.file("broken", "no kernel"));
+    let error = host.jailer().launch(&spec).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::EarlyDeath, "{error}");
+    assert_eq!(host.jailer().list().unwrap(), []);
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_prepared_jail_is_taken_up_and_what_a_killed_launcher_left_is_swept() {
+    let mut host = Host::new("sweep");
+    let spec = host.hello("staged").no_api();
+    let plan = host.jailer().plan(&spec).unwrap();
+    let first = plan.prepare(&Default::default()).unwrap();
+    let root = first.receipt().root;
+    drop(first);
+    let again = plan.prepare(&Default::default()).unwrap();
+    assert_eq!(again.receipt().root, root, "the same plan was carried out twice");
+    let mut vm = again.launch().unwrap();
+    assert!(vm.wait().unwrap().success());
+    drop(vm);
+    assert!(host.jailer().sweep().unwrap().trees.is_empty());
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_plan_survives_serialisation() {
+    let mut host = Host::new("json");
+    let spec = host.hello("json").no_api();
+    let plan = host.jailer().plan(&spec).unwrap();
+    let json = serde_json::to_string(&plan).unwrap();
+    let read: microvm_runtime::Plan = serde_json::from_str(&json).unwrap();
+    assert_eq!(read, plan);
+    let mut vm = read.prepare(&Default::default()).unwrap().launch().unwrap();
+    assert!(vm.wait().unwrap().success());
+    drop(vm);
+    host.assert_clean();
+}

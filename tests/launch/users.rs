@@ -1,0 +1,30 @@
+//! threats.md row 15: a uid per VM, leased until teardown.
+
+use microvm_runtime::{ErrorKind, User};
+
+use crate::host::Host;
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_15_two_vms_never_share_a_leased_uid() {
+    let mut host = Host::new("uids");
+    let user = User::Leased { first: 54_000, last: 54_001 };
+    let plan = |host: &mut Host, id: &str| {
+        let spec = host.hello(id).user(user);
+        host.jailer().plan(&spec).unwrap().prepare(&Default::default())
+    };
+    let first = plan(&mut host, "one").unwrap();
+    let second = plan(&mut host, "two").unwrap();
+    let (one, two) = (first.receipt().uid, second.receipt().uid);
+    assert_ne!(one, two);
+    let full = plan(&mut host, "three").unwrap_err();
+    assert_eq!(full.kind(), ErrorKind::Busy, "{full}");
+    assert!(full.to_string().contains("54000..=54001"), "{full}");
+    drop((first, second));
+    // A restart keeps its uid, a sweep leaves living leases alone, a teardown gives it back.
+    assert_eq!(plan(&mut host, "one").unwrap().receipt().uid, one);
+    assert!(host.jailer().sweep().unwrap().uids.is_empty());
+    assert_eq!(host.jailer().teardown_report("two").unwrap().uid, Some(two));
+    assert_eq!(plan(&mut host, "three").unwrap().receipt().uid, two);
+    host.assert_clean();
+}
