@@ -36,7 +36,8 @@ pub enum Feature {
     /// With `--new-pid-ns`, a jailer that leads a session gives Firecracker a session of its own, so that it does not
     /// get a SIGHUP when the jailer exits.
     OwnSession,
-    /// A launch that fails prints one line and exits 1; before, it ends in a panic's text and SIGABRT.
+    /// A launch that fails prints its message, then `Error: ` and the message's debug form, and exits 1; before, it ends
+    /// in a panic's text and SIGABRT.
     PlainErrors,
     /// The jailer refuses a symbolic or hard link in the place of the exec copy; before, it wrote through it as root
     /// (CVE-2026-1386).

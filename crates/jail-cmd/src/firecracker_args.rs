@@ -87,7 +87,7 @@ impl FirecrackerArgs {
         self
     }
 
-    /// Logs to this existing file or FIFO (`--log-path`); else to the standard output.
+    /// Logs to this file or FIFO (`--log-path`); else to the standard output. Before release 1.14.0 it must exist.
     #[must_use]
     pub fn log_path(mut self, path: JailPath) -> Self {
         self.log_path = Some(path);
@@ -122,7 +122,7 @@ impl FirecrackerArgs {
         self
     }
 
-    /// Writes metrics to this existing file or FIFO (`--metrics-path`). From release 1.2.0 on.
+    /// Writes metrics to this file or FIFO (`--metrics-path`). From release 1.2.0 on; before 1.14.0 it must exist.
     #[must_use]
     pub fn metrics_path(mut self, path: JailPath) -> Self {
         self.metrics_path = Some(path);

@@ -41,14 +41,22 @@ impl ResourceLimit {
 
     /// Refuses a limit under which the jailer itself cannot end its work.
     pub(crate) fn check(self) -> Result<(), Error> {
-        let reason = match self {
+        match self.fault() {
+            None => Ok(()),
+            Some(reason) => Err(Error::new(ErrorKind::ResourceLimit, self.to_string(), reason)),
+        }
+    }
+
+    fn fault(self) -> Option<&'static str> {
+        match self {
             Self::FileSize(bytes) if bytes < MIN_FILE_SIZE => {
-                "the jailer could not write its pid file"
+                Some("the jailer could not write its pid file")
             }
-            Self::OpenFiles(count) if count < MIN_OPEN_FILES => "the jailer could not open a file",
-            _ => return Ok(()),
-        };
-        Err(Error::new(ErrorKind::ResourceLimit, self.to_string(), reason))
+            Self::OpenFiles(count) if count < MIN_OPEN_FILES => {
+                Some("the jailer could not open a file")
+            }
+            _ => None,
+        }
     }
 }
 
@@ -71,7 +79,7 @@ impl FromStr for ResourceLimit {
             "no-file" => Self::OpenFiles(value),
             _ => return Err(refused("the jailer has no such limit")),
         };
-        limit.check().map(|()| limit)
+        limit.fault().map_or(Ok(limit), |reason| Err(refused(reason)))
     }
 }
 
@@ -101,6 +109,7 @@ mod tests {
             "nproc=1",
             "fsize=1",
             "fsize=9",
+            "fsize=09",
             "no-file=0",
             "no-file=3",
             "=1",

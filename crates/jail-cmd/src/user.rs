@@ -21,12 +21,10 @@ macro_rules! user_type {
             /// 0, which is root and means no confinement, and 4294967295, with which the jailer fails at its very
             /// end and leaves its debris behind.
             pub fn new(number: u32) -> Result<Self, Error> {
-                let reason = match number {
-                    0 => "it is root, whom a jail does not hold",
-                    u32::MAX => "it means \"unchanged\" to the kernel",
-                    _ => return Ok(Self(number)),
-                };
-                Err(Error::new($kind, number.to_string(), reason))
+                match fault(number) {
+                    None => Ok(Self(number)),
+                    Some(reason) => Err(Error::new($kind, number.to_string(), reason)),
+                }
             }
 
             /// Root, on purpose.
@@ -49,8 +47,10 @@ macro_rules! user_type {
             type Err = Error;
 
             fn from_str(text: &str) -> Result<Self, Error> {
-                let number = text.parse().map_err(|_| Error::new($kind, text, "it is not a 32-bit number"))?;
-                Self::new(number)
+                let number = text.parse().map_err(|_| "it is not a 32-bit number");
+                number
+                    .and_then(|number| fault(number).map_or(Ok(Self(number)), Err))
+                    .map_err(|reason| Error::new($kind, text, reason))
             }
         }
 
@@ -94,6 +94,15 @@ user_type! {
     Gid, ErrorKind::Gid
 }
 
+/// What is wrong with the number.
+fn fault(number: u32) -> Option<&'static str> {
+    match number {
+        0 => Some("it is root, whom a jail does not hold"),
+        u32::MAX => Some("it means \"unchanged\" to the kernel"),
+        _ => None,
+    }
+}
+
 /// What is written down: root has to be said out loud there too.
 #[cfg(feature = "serde")]
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -134,7 +143,7 @@ mod tests {
     #[test]
     fn text_is_a_32_bit_number() {
         assert_eq!("123".parse::<Uid>().unwrap().get(), 123);
-        for text in ["", "x", "-1", "4294967296", "1 ", "0x1"] {
+        for text in ["", "x", "-1", "4294967296", "1 ", "0x1", "0", "00", "+0", "04294967295"] {
             assert_eq!(text.parse::<Uid>().unwrap_err().value(), text);
             assert_eq!(text.parse::<Gid>().unwrap_err().kind(), ErrorKind::Gid);
         }
