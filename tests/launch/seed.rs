@@ -32,7 +32,7 @@ fn argv(command: &std::process::Command) -> Vec<String> {
 /// The message, matched as code downstream matches it.
 fn message(result: VmRuntimeResult<impl std::fmt::Debug>) -> String {
     match result {
-        Err(VmRuntimeError::Jailer(msg)) => msg.to_string(),
+        Err(VmRuntimeError::Jailer(msg)) => String::from(&*msg),
         other => panic!("expected a jailer error, got {other:?}"),
     }
 }

@@ -237,7 +237,10 @@ impl From<jail_cmd::Error> for Failure {
             jail_cmd::ErrorKind::UnsupportedByRelease => ErrorKind::Unsupported,
             _ => ErrorKind::InvalidInput,
         };
-        Self::new(kind, "accept the request").source_of(error)
+        // It tells its whole story in one line; there is no cause below it.
+        let told = error.to_string();
+        let told = told.strip_suffix(error.hint()).and_then(|told| told.strip_suffix("; ")).unwrap_or(&told);
+        Self::new(kind, told).hinted(error.hint())
     }
 }
 
@@ -267,7 +270,12 @@ impl Failure {
             Fs::Unsupported => ErrorKind::Unsupported,
             _ => ErrorKind::Filesystem,
         };
-        Self::new(kind, operation).source_of(error)
+        let failure = Self::new(kind, operation).path(error.path());
+        match error.hint() {
+            Some(hint) => failure.hinted(hint),
+            None => failure,
+        }
+        .source_of(error)
     }
 
     /// A failure of `operation` whose cause is jail-cgroup's.

@@ -18,7 +18,7 @@ pub(crate) const ROOT: &str = "root";
 pub(crate) struct Jail {
     pub(crate) exec_dir: TrustedDir,
     pub(crate) dir: TrustedDir,
-    pub(crate) lock: Lease,
+    pub(crate) _lock: Lease,
 }
 
 impl Jail {
@@ -40,7 +40,7 @@ impl Jail {
             // Between the look-up and the lock a restart may have put another directory in its place.
             match exec_dir.child(&name) {
                 Ok(now) if now.id() == dir.id() => {
-                    return Ok(Some(Self { exec_dir: exec_dir.clone(), dir, lock }));
+                    return Ok(Some(Self { exec_dir: exec_dir.clone(), dir, _lock: lock }));
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => return Ok(None),

@@ -28,7 +28,6 @@ pub struct Prepared {
     pub(crate) leaf: Option<Leaf>,
     /// Leases of the persistent drives, for as long as this process works with the VM.
     pub(crate) drives: Vec<Lease>,
-    pub(crate) fresh: bool,
 }
 
 /// What preparing did: per artifact the strategy used, the bytes copied and the inode.
@@ -172,7 +171,7 @@ fn fresh(work: Work<'_>, base: TrustedDir, exec_dir: &TrustedDir) -> Result<Prep
             return Err(publish_failure(error));
         }
     };
-    let jail = Jail { exec_dir: exec_dir.clone(), dir: published.dir, lock: published.lease };
+    let jail = Jail { exec_dir: exec_dir.clone(), dir: published.dir, _lock: published.lease };
     let leaf = match make_leaf(plan) {
         Ok(leaf) => leaf,
         Err(failure) => {
@@ -180,7 +179,7 @@ fn fresh(work: Work<'_>, base: TrustedDir, exec_dir: &TrustedDir) -> Result<Prep
             return Err(failure);
         }
     };
-    Ok(Prepared { plan: plan.clone(), jail, base, record, leaf, drives, fresh: true })
+    Ok(Prepared { plan: plan.clone(), jail, base, record, leaf, drives })
 }
 
 fn again(work: Work<'_>, base: TrustedDir, old: Jail) -> Result<Prepared> {
@@ -193,7 +192,7 @@ fn again(work: Work<'_>, base: TrustedDir, old: Jail) -> Result<Prepared> {
     {
         let leaf = make_leaf(plan)?;
         let record = record.clone();
-        return Ok(Prepared { plan: plan.clone(), jail: old, base, record, leaf, drives, fresh: false });
+        return Ok(Prepared { plan: plan.clone(), jail: old, base, record, leaf, drives });
     }
     release_persistent(&old, before.as_ref())?;
     let staged = Staged::new(work, &base, &old.exec_dir)?;
@@ -209,8 +208,8 @@ fn again(work: Work<'_>, base: TrustedDir, old: Jail) -> Result<Prepared> {
             uid::give_back(&base, &before.jail_id, before.uid)?;
         }
     }
-    let jail = Jail { exec_dir: old.exec_dir.clone(), dir: published.dir, lock: published.lease };
-    Ok(Prepared { plan: plan.clone(), jail, base, record, leaf, drives, fresh: false })
+    let jail = Jail { exec_dir: old.exec_dir.clone(), dir: published.dir, _lock: published.lease };
+    Ok(Prepared { plan: plan.clone(), jail, base, record, leaf, drives })
 }
 
 fn publish_failure(error: jail_fs::Error) -> Failure {

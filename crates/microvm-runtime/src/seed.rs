@@ -190,8 +190,8 @@ fn numa_settings(node: u32) -> Result<Vec<CgroupSetting>> {
     let cpus = jail_cgroup::numa_node_cpus(node)
         .map_err(|error| Failure::cgroup(format!("find the CPUs of NUMA node {node}"), error))?;
     Ok(vec![
-        CgroupSetting::new("cpuset.mems", &node.to_string())?,
-        CgroupSetting::new("cpuset.cpus", &cpus.to_string())?,
+        CgroupSetting::new("cpuset.mems", node.to_string())?,
+        CgroupSetting::new("cpuset.cpus", cpus.to_string())?,
     ])
 }
 

@@ -26,7 +26,8 @@ use crate::record::Record;
 /// takes it up again. While this process lives it goes on reading the VM's pipes.
 #[derive(Debug)]
 pub struct Vm {
-    pub(crate) jail: Jail,
+    /// Held for its lock: one launcher at a time has a VM.
+    _jail: Jail,
     pub(crate) record: Record,
     pub(crate) leaf: Option<Leaf>,
     pub(crate) root: Dir,
@@ -41,7 +42,7 @@ impl Vm {
     pub(crate) fn new(prepared: Prepared, started: Started) -> Self {
         let Started { root, running: Running { process, console }, ready_after } = started;
         Self {
-            jail: prepared.jail,
+            _jail: prepared.jail,
             record: prepared.record,
             leaf: prepared.leaf,
             root,
@@ -53,7 +54,7 @@ impl Vm {
     }
 
     pub(crate) fn adopted(jail: Jail, record: Record, leaf: Option<Leaf>, root: Dir, process: Process) -> Self {
-        Self { jail, record, leaf, root, process, console: None, ready_after: None, _drives: Vec::new() }
+        Self { _jail: jail, record, leaf, root, process, console: None, ready_after: None, _drives: Vec::new() }
     }
 
     /// The VM's id, as it was given.
