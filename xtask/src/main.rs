@@ -1,2 +1,110 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: the demo, the tests and the benchmarks of this workspace, each one command.
+
+mod binaries;
+mod command;
+mod counts;
+mod host;
+mod paths;
+mod progress;
+mod root;
+mod setup;
+mod table;
+mod test;
+mod test_root;
+mod vm;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use lexopt::prelude::*;
+
+use crate::counts::Selection;
+
+const HELP: &str = "\
+cargo xtask <command>
+
+  demo                          boot a tiny guest in a jail with limits; show what the kernel says of it (root, or sudo)
+  test [--long] [--require]     format, lints, docs, unit, doc, property and root tests, here and in throw-away machines
+  test-root [options] [filter…] the root tests alone, each binary in a private mount namespace (root, or sudo)
+      -p, --package <name>      only this package's (repeatable)
+      --vm <v1|v2|hybrid|all>   in a throw-away machine with this cgroup layout instead (needs no root)
+      --long                    the long form: more rounds, more cases
+      --require                 what this machine cannot do is an error, not a skip
+  setup                         install what all of this needs (Debian packages), or name what is missing
+";
+
+fn main() -> ExitCode {
+    match dispatch(lexopt::Parser::from_env()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the command; `false` is a failure that has been shown already.
+fn dispatch(mut args: lexopt::Parser) -> Result<bool> {
+    let Some(Value(command)) = args.next()? else {
+        print!("{HELP}");
+        return Ok(true);
+    };
+    match command.string()?.as_str() {
+        "test" => {
+            let selection = selection(&mut args, &mut None)?;
+            if !selection.packages.is_empty() || !selection.filters.is_empty() {
+                bail!(
+                    "`test` runs everything; `cargo test` and `cargo xtask test-root` take packages and filters"
+                );
+            }
+            test::run(&selection)
+        }
+        "test-root" => {
+            let mut layouts = None;
+            let selection = selection(&mut args, &mut layouts)?;
+            test_root::command(&selection, layouts.as_deref())
+        }
+        "setup" => {
+            no_more(args)?;
+            setup::all()?;
+            Ok(true)
+        }
+        root::SUBCOMMAND => {
+            no_more(args)?;
+            root::serve()?;
+            Ok(true)
+        }
+        "help" => {
+            print!("{HELP}");
+            Ok(true)
+        }
+        other => bail!("no command `{other}`\n\n{HELP}"),
+    }
+}
+
+/// The options of `test` and `test-root`.
+fn selection(
+    args: &mut lexopt::Parser,
+    layouts: &mut Option<Vec<vm::Layout>>,
+) -> Result<Selection> {
+    let mut selection = Selection::default();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("long") => selection.long = true,
+            Long("require") => selection.require = true,
+            Short('p') | Long("package") => selection.packages.push(args.value()?.string()?),
+            Long("vm") => *layouts = Some(vm::Layout::parse(&args.value()?.string()?)?),
+            Value(filter) => selection.filters.push(filter.string()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(selection)
+}
+
+fn no_more(mut args: lexopt::Parser) -> Result<()> {
+    match args.next()? {
+        Some(arg) => Err(arg.unexpected().into()),
+        None => Ok(()),
+    }
+}

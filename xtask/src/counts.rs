@@ -1,0 +1,194 @@
+//! What ran and how it ended: counts, skips, and libtest's lines read into them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
+
+/// Which tests, and how.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Selection {
+    /// Only these packages' tests; all where empty.
+    pub(crate) packages: Vec<String>,
+    /// Only tests whose name contains one of these; all where empty.
+    pub(crate) filters: Vec<String>,
+    /// More rounds, more cases (`MICROVM_TEST_LONG=1`).
+    pub(crate) long: bool,
+    /// A skip is a failure.
+    pub(crate) require: bool,
+}
+
+/// How many tests passed, failed and were skipped: skipped is never passed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+}
+
+impl Counts {
+    /// A check that is one whole, such as the format.
+    pub(crate) fn check(passed: bool) -> Self {
+        Self { passed: passed.into(), failed: (!passed).into(), skipped: 0 }
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+/// What a run of tests came to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Summary {
+    pub(crate) counts: Counts,
+    /// What did not run here and why, one `<test>: <why>` each.
+    pub(crate) skips: BTreeSet<String>,
+    /// What the tests ran against, as they said it themselves (`using: …`).
+    pub(crate) using: BTreeSet<String>,
+    /// What is wrong besides failed tests, such as something left on the host.
+    pub(crate) problems: Vec<String>,
+}
+
+impl Summary {
+    /// Whether nothing failed, nothing is wrong, and something ran.
+    pub(crate) fn good(&self) -> bool {
+        self.counts.failed == 0 && self.problems.is_empty() && self.counts != Counts::default()
+    }
+
+    /// Takes tests that libtest saw pass out of the passed ones, when they reported themselves skipped.
+    pub(crate) fn skip(&mut self, lines: impl IntoIterator<Item = String>) {
+        let lines: BTreeSet<_> = lines.into_iter().filter(|line| !line.trim().is_empty()).collect();
+        let tests: BTreeSet<_> =
+            lines.iter().map(|line| line.split(": ").next().unwrap_or(line)).collect();
+        let skipped = u64::try_from(tests.len()).unwrap_or(u64::MAX);
+        self.counts.skipped += skipped;
+        self.counts.passed = self.counts.passed.saturating_sub(skipped);
+        self.skips.extend(lines);
+    }
+
+    /// Turns skips into failures, under `--require`.
+    pub(crate) fn require(&mut self) {
+        self.counts.failed += std::mem::take(&mut self.counts.skipped);
+        self.problems.extend(
+            std::mem::take(&mut self.skips).into_iter().map(|skip| format!("skipped: {skip}")),
+        );
+    }
+
+    /// What else there is to say after the counts, a line each.
+    pub(crate) fn remarks(&self) -> impl Iterator<Item = String> {
+        let using = self.using.iter().cloned();
+        let skips = self.skips.iter().map(|skip| format!("skipped: {skip}"));
+        using.chain(skips).chain(self.problems.iter().map(|problem| format!("problem: {problem}")))
+    }
+}
+
+impl AddAssign for Summary {
+    fn add_assign(&mut self, other: Self) {
+        self.counts += other.counts;
+        self.skips.extend(other.skips);
+        self.using.extend(other.using);
+        self.problems.extend(other.problems);
+    }
+}
+
+/// One line of libtest's, as far as anyone asks.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Line<'a> {
+    /// `test <name> ... ok`
+    Passed(&'a str),
+    /// `test <name> ... FAILED`
+    Failed(&'a str),
+    /// `test <name> ... ignored, <why>`
+    Ignored(&'a str, &'a str),
+    /// `test result: …`
+    Result {
+        /// Counts of one test binary.
+        passed: u64,
+        failed: u64,
+    },
+    /// `using: …`, which launch tests print.
+    Using(&'a str),
+}
+
+impl<'a> Line<'a> {
+    pub(crate) fn parse(line: &'a str) -> Option<Self> {
+        if let Some(result) = line.strip_prefix("test result: ") {
+            let (_, counts) = result.split_once(". ")?;
+            let count = |what: &str| {
+                counts.split("; ").find_map(|part| part.strip_suffix(what)?.trim().parse().ok())
+            };
+            return Some(Self::Result { passed: count(" passed")?, failed: count(" failed")? });
+        }
+        if line.starts_with("using: ") {
+            return Some(Self::Using(line));
+        }
+        let (name, end) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+        match end {
+            "ok" => Some(Self::Passed(name)),
+            "FAILED" => Some(Self::Failed(name)),
+            _ => {
+                let why = end.strip_prefix("ignored")?;
+                Some(Self::Ignored(
+                    name,
+                    why.strip_prefix(", ").unwrap_or("ignored without a reason"),
+                ))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libtests_lines_are_read() {
+        assert_eq!(Line::parse("test a::b ... ok"), Some(Line::Passed("a::b")));
+        assert_eq!(Line::parse("test a ... FAILED"), Some(Line::Failed("a")));
+        assert_eq!(
+            Line::parse("test a ... ignored, needs root: x"),
+            Some(Line::Ignored("a", "needs root: x"))
+        );
+        assert_eq!(
+            Line::parse(
+                "test result: FAILED. 12 passed; 1 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.00s"
+            ),
+            Some(Line::Result { passed: 12, failed: 1 })
+        );
+        assert_eq!(Line::parse("test a has been running for over 60 seconds"), None);
+        assert_eq!(Line::parse("testing ... ok"), None);
+    }
+
+    #[test]
+    fn skipped_is_not_passed() {
+        let mut summary =
+            Summary { counts: Counts { passed: 3, failed: 0, skipped: 0 }, ..Summary::default() };
+        // One test that skips two of its parts is one test.
+        summary.skip([
+            "a: no xfs".to_owned(),
+            "a: no btrfs".to_owned(),
+            "b: no KVM: why".to_owned(),
+        ]);
+        assert_eq!(summary.counts.to_string(), "1 passed, 0 failed, 2 skipped");
+        assert!(summary.good());
+        summary.require();
+        assert_eq!(summary.counts.to_string(), "1 passed, 2 failed, 0 skipped");
+        assert!(!summary.good());
+    }
+
+    #[test]
+    fn nothing_run_is_not_good() {
+        assert!(!Summary::default().good());
+    }
+}

@@ -1,0 +1,154 @@
+//! `cargo xtask test`: everything there is to check, a step at a time.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::counts::{Counts, Line, Selection, Summary};
+use crate::progress::{Progress, seconds};
+use crate::table::Table;
+use crate::vm::{self, Layout};
+use crate::{binaries, command, paths, setup, test_root};
+
+/// Runs all steps, prints the table and the closing line; whether all is well.
+pub(crate) fn run(selection: &Selection) -> Result<bool> {
+    setup::ensure(setup::LINK)?;
+    let begun = Instant::now();
+    let mut table = Table::new(["step", "result", "passed", "failed", "skipped", "time"]);
+    let mut all = Summary::default();
+    let mut add = |name: &str, summary: Summary, time: Duration| {
+        let Counts { passed, failed, skipped } = summary.counts;
+        let result = if summary.good() { "ok" } else { "FAILED" };
+        let numbers = [passed, failed, skipped].map(|number| number.to_string());
+        let [passed, failed, skipped] = numbers;
+        table.row([name.to_owned(), result.to_owned(), passed, failed, skipped, seconds(time)]);
+        all += summary;
+    };
+
+    for step in CHECKS {
+        let name = step.name;
+        let (summary, time) = check(step)?;
+        add(name, summary, time);
+    }
+    let (summary, time) = unprivileged(selection)?;
+    add("tests", summary, time);
+    let (summary, time) = timed(|| test_root::run(selection));
+    add("root tests", summary, time);
+    for layout in Layout::ALL {
+        let (summary, time) = timed(|| vm::run(&[layout], selection));
+        add(&format!("machine {layout}"), summary, time);
+    }
+
+    print!("\n{table}");
+    println!("\nin {}", seconds(begun.elapsed()));
+    for remark in all.remarks() {
+        println!("{remark}");
+    }
+    println!("{}", all.counts);
+    Ok(all.good())
+}
+
+/// A step that is one check.
+struct Check {
+    name: &'static str,
+    cargo: &'static [&'static str],
+    rustdocflags: Option<&'static str>,
+}
+
+const CHECKS: [Check; 3] = [
+    Check { name: "format", cargo: &["fmt", "--all", "--check"], rustdocflags: None },
+    Check {
+        name: "lints",
+        cargo: &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"],
+        rustdocflags: None,
+    },
+    Check {
+        name: "docs",
+        cargo: &["doc", "--no-deps", "--workspace"],
+        rustdocflags: Some("--deny warnings"),
+    },
+];
+
+fn check(Check { name, cargo: arguments, rustdocflags }: Check) -> Result<(Summary, Duration)> {
+    let mut progress = Progress::begin(name);
+    let mut command = cargo(arguments);
+    command.envs(rustdocflags.map(|flags| ("RUSTDOCFLAGS", flags)));
+    let finished = command::run(command, &paths::log(name)?, &mut progress, building)?;
+    let passed = finished.status.success();
+    if !passed {
+        progress.clear();
+        eprintln!("{}", finished.output);
+    }
+    let time = progress.end(if passed { "ok" } else { "FAILED" });
+    Ok((Summary { counts: Counts::check(passed), ..Summary::default() }, time))
+}
+
+/// Unit, doc and property tests, and whatever else needs no root. The root tests are ignored here, and run after.
+fn unprivileged(selection: &Selection) -> Result<(Summary, Duration)> {
+    let mut progress = Progress::begin("tests");
+    let skips = tempfile::NamedTempFile::new()?;
+    let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);
+    test.env(testkit::SKIPS_ENV, skips.path());
+    if selection.long {
+        test.env("MICROVM_TEST_LONG", "1");
+    }
+    let mut summary = Summary::default();
+    let mut ignored = Vec::new();
+    let finished = command::run(test, &paths::log("tests")?, &mut progress, |line| {
+        match Line::parse(line) {
+            Some(Line::Passed(name) | Line::Failed(name)) => return Some(name.to_owned()),
+            Some(Line::Ignored(_, why)) if why.starts_with("needs root") => {}
+            // An example that is never run, or a test somebody put aside.
+            Some(Line::Ignored(name, why)) => ignored.push(format!("{name}: {why}")),
+            Some(Line::Result { passed, failed }) => {
+                summary.counts += Counts { passed, failed, skipped: 0 };
+            }
+            Some(Line::Using(_)) => {}
+            None => return building(line),
+        }
+        None
+    })?;
+    summary.skip(std::fs::read_to_string(skips.path())?.lines().map(str::to_owned));
+    // Those were never among the passed.
+    summary.counts.skipped += u64::try_from(ignored.len())?;
+    summary.skips.extend(ignored);
+    if selection.require {
+        summary.require();
+    }
+    if !finished.status.success() {
+        // A test that failed is counted; a binary that does not build or was killed is not.
+        summary.counts.failed = summary.counts.failed.max(1);
+        progress.clear();
+        eprintln!("{}", finished.output);
+    }
+    let time = progress.end(if summary.good() { "ok" } else { "FAILED" });
+    Ok((summary, time))
+}
+
+/// What a step came to: one that could not even be tried has failed, and the others go on.
+fn timed(step: impl FnOnce() -> Result<Summary>) -> (Summary, Duration) {
+    let begun = Instant::now();
+    let summary = step().unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        Summary {
+            counts: Counts::check(false),
+            problems: vec![format!("{error:#}")],
+            ..Summary::default()
+        }
+    });
+    (summary, begun.elapsed())
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut cargo = Command::new(binaries::cargo());
+    cargo.current_dir(paths::workspace()).args(arguments);
+    cargo
+}
+
+/// What cargo is at, for the progress line.
+fn building(line: &str) -> Option<String> {
+    let line = line.trim();
+    let verbs = ["Compiling ", "Checking ", "Documenting ", "Running ", "Doc-tests "];
+    verbs.iter().any(|verb| line.starts_with(verb)).then(|| line.to_owned())
+}

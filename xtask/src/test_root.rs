@@ -1,0 +1,164 @@
+//! The root tests: each test binary's ignored tests, as root, in a private mount namespace, on a host that is then as
+//! before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::binaries::{self, TestBinary};
+use crate::counts::{Line, Selection, Summary};
+use crate::host::{self, Host};
+use crate::progress::Progress;
+use crate::root::{self, Answer, Job};
+use crate::vm::{self, Layout};
+use crate::{command, paths, setup};
+
+/// What the root part is given.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    selection: Selection,
+    binaries: Vec<TestBinary>,
+    /// Where the tests find their stand-ins, and what else of our environment they go by.
+    env: BTreeMap<String, String>,
+    logs: PathBuf,
+}
+
+/// `cargo xtask test-root`: runs it, prints what came of it; whether all is well.
+pub(crate) fn command(selection: &Selection, layouts: Option<&[Layout]>) -> Result<bool> {
+    let summary = match layouts {
+        Some(layouts) => vm::run(layouts, selection)?,
+        None => run(selection)?,
+    };
+    for remark in summary.remarks() {
+        println!("{remark}");
+    }
+    println!("{}", summary.counts);
+    Ok(summary.good())
+}
+
+/// Builds the selected root tests as whoever we are, and runs them as root on this host.
+pub(crate) fn run(selection: &Selection) -> Result<Summary> {
+    setup::ensure(setup::ROOT_TESTS)?;
+    let mut progress = Progress::begin("build tests");
+    let binaries = binaries::build(selection, &[], &[], &mut progress)?;
+    progress.end("ok");
+    let logs = paths::log("root tests")?;
+    let plan = Plan { selection: selection.clone(), binaries, env: environment(selection)?, logs };
+    let Answer::Tested(mut summary) = root::ask(Job::Test(plan))?;
+    if selection.require {
+        summary.require();
+    }
+    Ok(summary)
+}
+
+/// What the tests go by: everything of ours that is named so, and the way to the binaries.
+fn environment(selection: &Selection) -> Result<BTreeMap<String, String>> {
+    let mut env: BTreeMap<String, String> = std::env::vars()
+        .filter(|(name, _)| {
+            name == "PATH"
+                || name.starts_with("MICROVM_")
+                || name.starts_with("PROPTEST_")
+                || name == "RUST_BACKTRACE"
+        })
+        .collect();
+    if selection.long {
+        env.insert("MICROVM_TEST_LONG".to_owned(), "1".to_owned());
+    }
+    Ok(env)
+}
+
+/// The part that runs as root.
+pub(crate) fn run_as_root(plan: &Plan) -> Result<Summary> {
+    host::adopt_orphans()?;
+    let before = Host::look()?;
+    let mut pids = BTreeSet::new();
+    let mut summary = Summary::default();
+    for binary in &plan.binaries {
+        let tests = binaries::ignored_tests(binary, &plan.selection.filters)?;
+        if !tests.is_empty() {
+            summary += run_binary(plan, binary, tests.len(), &mut pids)?;
+        }
+    }
+    summary
+        .problems
+        .extend(host::end_orphans()?.into_iter().map(|orphan| format!("left behind: {orphan}")));
+    let left = Host::look()?.new_since(&before, &pids);
+    summary.problems.extend(left.into_iter().map(|thing| format!("left behind: {thing}")));
+    Ok(summary)
+}
+
+/// Runs the ignored tests of one binary, of which there are `count`.
+fn run_binary(
+    plan: &Plan,
+    binary: &TestBinary,
+    count: usize,
+    pids: &mut BTreeSet<u32>,
+) -> Result<Summary> {
+    let skips = tempfile::NamedTempFile::new().context("make the file of skips")?;
+    let mut test = isolated(&binary.path);
+    test.args(["--ignored", "--show-output"])
+        .args(&plan.selection.filters)
+        .current_dir(&binary.dir);
+    test.env_clear().envs(&plan.env).env(testkit::SKIPS_ENV, skips.path());
+
+    let label = format!("{} {}", binary.package, binary.target);
+    let mut progress = Progress::begin(label.clone());
+    let mut summary = Summary::default();
+    let mut done = 0_usize;
+    let mut ended = false;
+    let log = plan.logs.with_file_name(format!("root-{}-{}.log", binary.package, binary.target));
+    let finished = command::run(test, &log, &mut progress, |line| {
+        let name = match Line::parse(line)? {
+            Line::Passed(name) | Line::Failed(name) | Line::Ignored(name, _) => name,
+            Line::Using(using) => {
+                summary.using.insert(using.to_owned());
+                return None;
+            }
+            Line::Result { passed, failed } => {
+                summary.counts.passed += passed;
+                summary.counts.failed += failed;
+                ended = true;
+                return None;
+            }
+        };
+        done += 1;
+        Some(format!("{done}/{count} {name}"))
+    })?;
+    pids.insert(finished.pid);
+
+    summary.skip(
+        std::fs::read_to_string(skips.path()).context("read the skips")?.lines().map(str::to_owned),
+    );
+    if !ended {
+        // Killed, or gone before it could tell.
+        summary.counts.failed += 1;
+        summary.problems.push(format!("{label}: {} before all tests had run", finished.status));
+    } else if !finished.status.success() && summary.counts.failed == 0 {
+        summary.counts.failed += 1;
+        summary.problems.push(format!("{label}: {}", finished.status));
+    }
+    if summary.counts.failed > 0 {
+        progress.clear();
+        eprintln!("{}\nall of it: {}", failures(&finished.output), log.display());
+    }
+    progress.end(if summary.counts.failed == 0 { "ok" } else { "FAILED" });
+    Ok(summary)
+}
+
+/// `program` in a mount namespace of its own, from which no mount gets out (unshare(1)).
+fn isolated(program: &Path) -> Command {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--propagation", "private", "--"]).arg(program);
+    unshare
+}
+
+/// What libtest says of the failures: the last of its parts, or where it was killed, the end of what it said.
+fn failures(output: &str) -> &str {
+    let from = output
+        .find("\nfailures:\n")
+        .or_else(|| output.rmatch_indices('\n').nth(40).map(|(at, _)| at));
+    output.get(from.unwrap_or(0)..).unwrap_or(output)
+}
