@@ -1,5 +1,6 @@
 //! A directory of the test's own, in a place that may hold a chroot base.
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -13,12 +14,29 @@ use crate::mounts;
 /// Where scratch directories go, when the default does not suit: an absolute path.
 pub const DIR_ENV: &str = "MICROVM_TEST_DIR";
 
-/// A name no other test has: `microvm-test-<label>-<pid>-<n>`; fits a cgroup, a directory and a jail id.
+/// What every name made by [`unique`] begins with.
+pub const PREFIX: &str = "microvm-test-";
+
+thread_local! {
+    static NAMES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A name no other test has: `microvm-test-<label>-<pid>-<n>z`; fits a control group, a directory and a jail id.
+///
+/// The thread remembers it for [`HostState`](crate::HostState).
 #[must_use]
 pub fn unique(label: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("microvm-test-{label}-{}-{n}", std::process::id())
+    // Ends in a mark of its own: `…-1` is not found in `…-10`.
+    let name = format!("{PREFIX}{label}-{}-{n}z", std::process::id());
+    NAMES.with_borrow_mut(|names| names.push(name.clone()));
+    name
+}
+
+/// The names this thread made.
+pub(crate) fn names_of_this_thread() -> Vec<String> {
+    NAMES.with_borrow(Clone::clone)
 }
 
 /// A fresh directory, 0755 whatever the umask, gone at the end of the test also when it panics.
@@ -32,7 +50,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes `<place>/microvm-test-<label>-<pid>-<n>` (mkdir(2), chmod(2)).
+    /// Makes `<place>/microvm-test-<label>-<pid>-<n>z` (mkdir(2), chmod(2)).
     ///
     /// # Panics
     /// When it cannot be made: no test of ours can go on without.
@@ -111,7 +129,7 @@ impl Drop for Scratch {
 }
 
 /// The first of the usual places where a jail could live: no link in its path, sticky or closed, with devices and exec.
-fn place() -> PathBuf {
+pub(crate) fn place() -> PathBuf {
     if let Some(dir) = std::env::var_os(DIR_ENV) {
         return PathBuf::from(dir);
     }

@@ -1,13 +1,15 @@
-//! The calls that need `unsafe`: the loop driver's ioctls (loop(4)).
+//! The calls that need `unsafe`: ioctls of the loop driver (loop(4)) and of KVM.
 
 #![expect(unsafe_code, reason = "ioctl(2) has no safe wrapper")]
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 nix::ioctl_none_bad!(loop_ctl_get_free, 0x4C82);
 nix::ioctl_write_ptr_bad!(loop_configure, 0x4C0A, LoopConfig);
 nix::ioctl_none_bad!(loop_clr_fd, 0x4C01);
+nix::ioctl_none!(get_api_version, 0xAE, 0x00);
+nix::ioctl_write_int_bad!(create_vm, nix::request_code_none!(0xAE, 0x01));
 
 /// `LO_FLAGS_AUTOCLEAR`: the kernel detaches the device with its last user.
 const AUTOCLEAR: u32 = 4;
@@ -78,6 +80,20 @@ pub(crate) fn configure_loop(device: &File, backing: BorrowedFd<'_>) -> nix::Res
 pub(crate) fn clear_loop(device: &File) -> nix::Result<()> {
     // SAFETY: the ioctl takes no argument and touches no memory of ours.
     unsafe { loop_clr_fd(device.as_raw_fd()) }.map(drop)
+}
+
+/// The version of KVM's API (`KVM_GET_API_VERSION`).
+pub(crate) fn kvm_api_version(kvm: &File) -> nix::Result<i32> {
+    // SAFETY: the ioctl takes no argument and touches no memory of ours.
+    unsafe { get_api_version(kvm.as_raw_fd()) }
+}
+
+/// An empty virtual machine of the default type (`KVM_CREATE_VM`).
+pub(crate) fn kvm_create_vm(kvm: &File) -> nix::Result<OwnedFd> {
+    // SAFETY: the argument is the machine type, a number; no memory of ours is touched.
+    let fd = unsafe { create_vm(kvm.as_raw_fd(), 0) }?;
+    // SAFETY: the kernel just made this descriptor for us and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 #[cfg(test)]

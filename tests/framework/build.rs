@@ -1,0 +1,130 @@
+//! How the stand-ins and the guests are built: static, and apart from the workspace's own build.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use anyhow::{Context as _, bail, ensure};
+
+/// Builds everything [`Binaries`](crate::Binaries) needs beside the official binaries, and returns the directory to name
+/// in `MICROVM_TEST_STAND_INS`: `<target_dir>/stand-ins` with `jailer`, `firecracker`, `stub`, `guest.elf`,
+/// `guest-idle.elf`, `guest-deaf.elf`.
+///
+/// The programs are static, for they are run in empty jails. Cargo does the rest: nothing is rebuilt needlessly.
+///
+/// # Errors
+/// When cargo or rustc fails; their own words were printed.
+pub fn stand_ins(target_dir: &Path) -> anyhow::Result<PathBuf> {
+    let dir = target_dir.join("stand-ins");
+    fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+    let build = target_dir.join("stand-ins-build");
+    let triple = host_triple()?;
+    let mut cargo = Command::new(tool("CARGO", "cargo"));
+    cargo
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "stand-in-jailer",
+            "--package",
+            "stand-in-vmm",
+            "--target",
+            &triple,
+        ])
+        .arg("--target-dir")
+        .arg(&build)
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .current_dir(workspace());
+    run(cargo)?;
+    let built = build.join(&triple).join("debug");
+    for name in ["jailer", "firecracker", "stub"] {
+        install(&built.join(name), &dir.join(name))?;
+    }
+    guests(&dir)?;
+    Ok(dir)
+}
+
+/// Builds the three freestanding kernels of `tests/guest` into `dir`, each by one call of rustc.
+///
+/// # Errors
+/// As [`stand_ins`]; also on another architecture than x86-64, which they are written for.
+pub fn guests(dir: &Path) -> anyhow::Result<()> {
+    ensure!(cfg!(target_arch = "x86_64"), "the guest kernels are x86-64 code");
+    let source = workspace().join("tests/guest");
+    let mut script = OsString::from("link-arg=-Wl,--script=");
+    script.push(source.join("guest.ld"));
+    for (name, cfg) in
+        [("guest.elf", None), ("guest-idle.elf", Some("idle")), ("guest-deaf.elf", Some("deaf"))]
+    {
+        let made = dir.join(format!(".{name}-{}", std::process::id()));
+        let mut rustc = Command::new(tool("RUSTC", "rustc"));
+        rustc
+            .args(["--crate-name", "guest", "--crate-type", "bin", "--edition", "2024"])
+            .args(["--check-cfg", "cfg(idle, deaf)", "-D", "warnings"])
+            .args([
+                "-C",
+                "panic=abort",
+                "-C",
+                "opt-level=s",
+                "-C",
+                "strip=symbols",
+                "-C",
+                "relocation-model=static",
+            ])
+            .args(["-C", "link-arg=-nostdlib", "-C", "link-arg=-static", "-C", "link-arg=-no-pie"])
+            .args([
+                "-C",
+                "link-arg=-Wl,--build-id=none,--nmagic,--gc-sections,-z,norelro,-z,nognustack",
+                "-C",
+            ])
+            .arg(&script)
+            .args(cfg.map(|cfg| format!("--cfg={cfg}")))
+            .arg(source.join("guest.rs"))
+            .arg("-o")
+            .arg(&made);
+        run(rustc)?;
+        let size = made.metadata()?.len();
+        ensure!(size < 1024, "{name} is {size} bytes: more than the kernel was linked in");
+        fs::rename(&made, dir.join(name)).with_context(|| format!("put {name} in place"))?;
+    }
+    Ok(())
+}
+
+/// Puts a copy in place by rename, for the old one may be running.
+fn install(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let aside = to.with_extension(format!("new-{}", std::process::id()));
+    fs::copy(from, &aside)
+        .and_then(|_| fs::rename(&aside, to))
+        .with_context(|| format!("copy {} to {}", from.display(), to.display()))
+}
+
+fn host_triple() -> anyhow::Result<String> {
+    let output =
+        Command::new(tool("RUSTC", "rustc")).arg("-vV").output().context("ask rustc its host")?;
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .map(str::to_owned)
+        .context("rustc -vV names no host")
+}
+
+fn run(mut command: Command) -> anyhow::Result<()> {
+    let status = command.status().with_context(|| format!("start {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?}: {status}");
+    }
+    Ok(())
+}
+
+/// The tool cargo runs us with, else the one on the PATH.
+fn tool(variable: &str, name: &str) -> OsString {
+    env::var_os(variable).unwrap_or_else(|| name.into())
+}
+
+fn workspace() -> PathBuf {
+    let mut dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    dir.pop();
+    dir
+}

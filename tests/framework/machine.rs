@@ -1,0 +1,53 @@
+//! What this machine can do.
+
+use std::fs::OpenOptions;
+
+use crate::sys;
+
+/// Whether `/dev/kvm` makes virtual machines: it opens, speaks version 12 of its API, and makes an empty one.
+///
+/// # Errors
+/// Why not, in a sentence's end.
+pub fn kvm_works() -> Result<(), String> {
+    let kvm = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .map_err(|err| format!("/dev/kvm does not open: {err}"))?;
+    match sys::kvm_api_version(&kvm) {
+        Ok(12) => {}
+        Ok(other) => return Err(format!("/dev/kvm speaks version {other} of its API")),
+        Err(err) => return Err(format!("/dev/kvm does not answer: {err}")),
+    }
+    sys::kvm_create_vm(&kvm)
+        .map(drop)
+        .map_err(|err| format!("/dev/kvm makes no virtual machine: {err}"))
+}
+
+/// Whether the kernel tells the exit status of a process that is not our child (`PIDFD_GET_INFO` with
+/// `PIDFD_INFO_EXIT`, Linux 6.15).
+#[must_use]
+pub fn kernel_tells_exit_of_strangers() -> bool {
+    kernel_at_least(6, 15)
+}
+
+/// Whether the running kernel's release is `major.minor` or later (uname(2)).
+#[must_use]
+pub fn kernel_at_least(major: u32, minor: u32) -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map_while(|digits| digits.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_compare_by_number() {
+        assert!(kernel_at_least(2, 6));
+        assert!(!kernel_at_least(1_000, 0));
+    }
+}

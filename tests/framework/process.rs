@@ -1,0 +1,122 @@
+//! Processes of the test's own.
+
+use std::ffi::OsStr;
+use std::ops::{Deref, DerefMut};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
+
+/// A child that is killed and reaped when it goes out of scope.
+#[derive(Debug)]
+pub struct KillOnDrop(Child);
+
+impl KillOnDrop {
+    /// Starts `command`.
+    ///
+    /// # Panics
+    /// When it does not start, with the command line.
+    #[must_use]
+    pub fn spawn(command: &mut Command) -> Self {
+        match command.spawn() {
+            Ok(child) => Self(child),
+            Err(err) => panic!("start {command:?}: {err}"),
+        }
+    }
+}
+
+impl From<Child> for KillOnDrop {
+    fn from(child: Child) -> Self {
+        Self(child)
+    }
+}
+
+impl Deref for KillOnDrop {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for KillOnDrop {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        // Does nothing once it was waited for: the pid may be another's by then.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const ROLE_ENV: &str = "MICROVM_TEST_ROLE";
+
+/// The test `test` (its full name, such as `races::row_4`) of this very binary, to be run again in a process of its own
+/// that plays `role`: an attacker, a victim, a hog. Its first lines ask [`role`]:
+///
+/// ```no_run
+/// fn a_test() {
+///     if testkit::role().as_deref() == Some("attacker") {
+///         return; // after the attack
+///     }
+///     let mut attacker = testkit::KillOnDrop::spawn(&mut testkit::as_user(testkit::reenter("a_test", "attacker"), 4242));
+///     // …
+/// }
+/// ```
+///
+/// Works for static binaries, and from directories the attacker's uid may not enter.
+#[must_use]
+pub fn reenter(test: &str, role: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .args(["--exact", test, "--include-ignored", "--nocapture", "--quiet", "--test-threads=1"])
+        .env(ROLE_ENV, role)
+        // What it skips or writes is not the runner's business.
+        .env_remove(crate::SKIPS_ENV);
+    command
+}
+
+/// The role this process was started for by [`reenter`].
+#[must_use]
+pub fn role() -> Option<String> {
+    std::env::var(ROLE_ENV).ok()
+}
+
+/// Lets `command` run as `uid`, gid alike, without supplementary groups (setgroups(2), setgid(2), setuid(2)).
+#[must_use]
+pub fn as_user(mut command: Command, uid: u32) -> Command {
+    command.gid(uid).uid(uid);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root: cargo xtask test-root"]
+    fn a_test_comes_back_as_another_user() {
+        const UID: u32 = 54_321;
+        if role().as_deref() == Some("other") {
+            assert_eq!(rustix::process::getuid().as_raw(), UID);
+            assert_eq!(rustix::process::getgid().as_raw(), UID);
+            assert!(rustix::process::getgroups().unwrap().is_empty());
+            std::process::exit(42);
+        }
+        let other = reenter("process::tests::a_test_comes_back_as_another_user", "other");
+        let status = as_user(other, UID).status().unwrap();
+        assert_eq!(status.code(), Some(42));
+    }
+
+    #[test]
+    fn a_child_out_of_scope_is_dead() {
+        let child = KillOnDrop::spawn(
+            Command::new("/bin/sh").args(["-c", "read _"]).stdin(std::process::Stdio::piped()),
+        );
+        let pid = child.id();
+        drop(child);
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    }
+}
