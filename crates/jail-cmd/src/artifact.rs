@@ -2,10 +2,11 @@
 
 use crate::{Error, ErrorKind, ExecName, in_jail, name};
 
-/// The name of a staged file in the jail's root: one name that does not already mean something there.
+/// The name of a staged file in the jail's root: one name that does not already mean something
+/// there.
 ///
-/// What means something is the exec file's name and its pid file, and the names in [`in_jail`]. Two artifacts of one
-/// name are for the caller to refuse.
+/// What means something is the exec file's name and its pid file, and the names in [`in_jail`]. Two
+/// artifacts of one name are for the caller to refuse.
 ///
 /// ```
 /// use jail_cmd::{ArtifactName, ExecName};

@@ -8,7 +8,8 @@ const SHOWN: usize = 120;
 
 /// A value that was refused, and why.
 ///
-/// Printed, it names the value (escaped) and what would be right, as a fragment that fits after "failed to":
+/// Printed, it names the value (escaped) and what would be right, as a fragment that fits after
+/// "failed to":
 ///
 /// ```
 /// let error = jail_cmd::JailId::new("a_b").unwrap_err();
@@ -43,7 +44,8 @@ impl Error {
         self.kind
     }
 
-    /// The value as it was given, or the name of the argument, without its `--`, where that is what is wrong.
+    /// The value as it was given, or the name of the argument, without its `--`, where that is what
+    /// is wrong.
     ///
     /// What is not UTF-8 is given with replacement characters.
     #[must_use]
@@ -119,8 +121,8 @@ pub enum ErrorKind {
 impl ErrorKind {
     /// Whether the official grammar refuses the command line, whatever the values are.
     ///
-    /// Of the other kinds, some values are fine for the official programs and refused by this crate's types alone:
-    /// uid 0 or the id `é`, for instance.
+    /// Of the other kinds, some values are fine for the official programs and refused by this
+    /// crate's types alone: uid 0 or the id `é`, for instance.
     #[must_use]
     pub fn is_grammar(self) -> bool {
         matches!(
@@ -170,27 +172,30 @@ impl ErrorKind {
                 "it is a number from 1 to 4294967294; `root()` says 0 out loud"
             }
             Self::HostPath | Self::JailPath => {
-                "it is absolute, UTF-8, without `..` and control characters, at most 4095 bytes, each name at most 255"
+                "it is absolute, UTF-8, without `..` and control characters, at most 4095 bytes, each \
+                 name at most 255"
             }
             Self::ExecName => {
-                "it is one UTF-8 name of at most 251 bytes without control characters, no dot first, and none of those \
-                 that mean something in a jail"
+                "it is one UTF-8 name of at most 251 bytes without control characters, no dot \
+                 first, and none of those that mean something in a jail"
             }
             Self::ArtifactName => {
-                "it is one UTF-8 name of at most 255 bytes without control characters, and none of those that mean \
-                 something in a jail"
+                "it is one UTF-8 name of at most 255 bytes without control characters, and none \
+                 of those that mean something in a jail"
             }
             Self::CgroupSetting => "it is `<controller>.<file>=<value>`, such as `pids.max=64`",
             Self::CgroupVersion => "it is 1 or 2",
             Self::ParentCgroup => {
-                "it is relative, such as `microvm.slice`, without empty names, `.`, `..` and a hyphen first"
+                "it is relative, such as `microvm.slice`, without empty names, `.`, `..` and a \
+                 hyphen first"
             }
             Self::ResourceLimit => {
                 "it is `fsize=<bytes>` from 10 on, or `no-file=<count>` from 4 on"
             }
             Self::LogLevel => "it is Off, Trace, Debug, Info, Warning or Error",
             Self::LogModule => {
-                "it is a module path, such as `vmm::devices`, without control characters and a hyphen first"
+                "it is a module path, such as `vmm::devices`, without control characters and a \
+                 hyphen first"
             }
             Self::Size => "it is a number of bytes from 0 to 18446744073709551615",
             Self::Version => "`jailer --version` prints `Jailer v<major>.<minor>.<patch>`",

@@ -6,11 +6,11 @@ use crate::{Error, ErrorKind, HostPath, in_jail, name};
 /// What the jailer appends to the name for its pid file.
 pub(crate) const PID_SUFFIX: &str = ".pid";
 
-/// The file name of the canonical exec file: the jailer names the directory above its jails, the copy in the jail and
-/// the pid file after it.
+/// The file name of the canonical exec file: the jailer names the directory above its jails, the
+/// copy in the jail and the pid file after it.
 ///
-/// One name that leaves room for `.pid`, begins with no dot (such names in the base are the launcher's own) and means
-/// nothing else in a jail.
+/// One name that leaves room for `.pid`, begins with no dot (such names in the base are the
+/// launcher's own) and means nothing else in a jail.
 ///
 /// ```
 /// use jail_cmd::{ExecName, HostPath};

@@ -6,8 +6,8 @@ use crate::JailerVersion;
 
 /// Something that some releases understand or do and others do not.
 ///
-/// One row a variant, found by comparing the sources of all releases from 1.0.0 to 1.16.1. The jailer's own arguments
-/// are the same in all of them.
+/// One row a variant, found by comparing the sources of all releases from 1.0.0 to 1.16.1. The
+/// jailer's own arguments are the same in all of them.
 ///
 /// ```
 /// use jail_cmd::{Feature, JailerVersion};
@@ -33,14 +33,14 @@ pub enum Feature {
     UserfaultfdNode,
     /// With `--daemonize`, the VMM is no session leader and can get no controlling terminal.
     DoubleFork,
-    /// With `--new-pid-ns`, a jailer that leads a session gives Firecracker a session of its own, so that it does not
-    /// get a SIGHUP when the jailer exits.
+    /// With `--new-pid-ns`, a jailer that leads a session gives Firecracker a session of its own,
+    /// so that it does not get a SIGHUP when the jailer exits.
     OwnSession,
-    /// A launch that fails prints its message, then `Error: ` and the message's debug form, and exits 1; before, it ends
-    /// in a panic's text and SIGABRT.
+    /// A launch that fails prints its message, then `Error: ` and the message's debug form, and
+    /// exits 1; before, it ends in a panic's text and SIGABRT.
     PlainErrors,
-    /// The jailer refuses a symbolic or hard link in the place of the exec copy; before, it wrote through it as root
-    /// (CVE-2026-1386).
+    /// The jailer refuses a symbolic or hard link in the place of the exec copy; before, it wrote
+    /// through it as root (CVE-2026-1386).
     ChecksExecCopy,
     /// The jailer follows a symbolic link to the network namespace.
     FollowsNetnsLink,

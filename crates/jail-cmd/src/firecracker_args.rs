@@ -5,10 +5,12 @@ use std::fmt::Display;
 
 use crate::{Error, ErrorKind, Feature, JailPath, JailerVersion, LogLevel, LogModule};
 
-/// What follows the jailer's `--`: Firecracker's own arguments, each optional. Paths are the jail's.
+/// What follows the jailer's `--`: Firecracker's own arguments, each optional. Paths are the
+/// jail's.
 ///
-/// `--no-seccomp` cannot be said. Neither can what the jailer adds itself (`--id` and the start times) and what only
-/// prints (`--help`, `--version`, `--snapshot-version`, `--describe-snapshot`).
+/// `--no-seccomp` cannot be said. Neither can what the jailer adds itself (`--id` and the start
+/// times) and what only prints (`--help`, `--version`, `--snapshot-version`,
+/// `--describe-snapshot`).
 ///
 /// ```
 /// use jail_cmd::{FirecrackerArgs, JailPath, LogLevel};
@@ -87,7 +89,8 @@ impl FirecrackerArgs {
         self
     }
 
-    /// Logs to this file or FIFO (`--log-path`); else to the standard output. Before release 1.14.0 it must exist.
+    /// Logs to this file or FIFO (`--log-path`); else to the standard output. Before release 1.14.0
+    /// it must exist.
     #[must_use]
     pub fn log_path(mut self, path: JailPath) -> Self {
         self.log_path = Some(path);
@@ -122,14 +125,16 @@ impl FirecrackerArgs {
         self
     }
 
-    /// Writes metrics to this file or FIFO (`--metrics-path`). From release 1.2.0 on; before 1.14.0 it must exist.
+    /// Writes metrics to this file or FIFO (`--metrics-path`). From release 1.2.0 on; before 1.14.0
+    /// it must exist.
     #[must_use]
     pub fn metrics_path(mut self, path: JailPath) -> Self {
         self.metrics_path = Some(path);
         self
     }
 
-    /// Filters system calls as this compiled file says instead of the built-in filter (`--seccomp-filter`).
+    /// Filters system calls as this compiled file says instead of the built-in filter
+    /// (`--seccomp-filter`).
     #[must_use]
     pub fn seccomp_filter(mut self, path: JailPath) -> Self {
         self.seccomp_filter = Some(path);
@@ -150,15 +155,16 @@ impl FirecrackerArgs {
         self
     }
 
-    /// Largest request body of the API, in bytes (`--http-api-max-payload-size`). Firecracker's default is 51200.
+    /// Largest request body of the API, in bytes (`--http-api-max-payload-size`). Firecracker's
+    /// default is 51200.
     #[must_use]
     pub fn http_api_max_payload_size(mut self, bytes: u64) -> Self {
         self.http_api_max_payload_size = Some(bytes);
         self
     }
 
-    /// Largest metadata store, in bytes (`--mmds-size-limit`). Firecracker's default is the API's payload size. From
-    /// release 1.1.0 on.
+    /// Largest metadata store, in bytes (`--mmds-size-limit`). Firecracker's default is the API's
+    /// payload size. From release 1.1.0 on.
     #[must_use]
     pub fn mmds_size_limit(mut self, bytes: u64) -> Self {
         self.mmds_size_limit = Some(bytes);
@@ -257,9 +263,10 @@ mod tests {
             .enable_pci()
             .http_api_max_payload_size(1)
             .mmds_size_limit(2);
-        let expected = "--api-sock /api.sock --config-file /vm.json --metadata /mmds.json --log-path /log --level Trace \
-                        --module vmm --show-level --show-log-origin --metrics-path /metrics --seccomp-filter \
-                        /filter.bpf --boot-timer --enable-pci --http-api-max-payload-size 1 --mmds-size-limit 2";
+        let expected = "--api-sock /api.sock --config-file /vm.json --metadata /mmds.json \
+                        --log-path /log --level Trace --module vmm --show-level --show-log-origin \
+                        --metrics-path /metrics --seccomp-filter /filter.bpf --boot-timer \
+                        --enable-pci --http-api-max-payload-size 1 --mmds-size-limit 2";
         assert_eq!(args.to_argv(), expected.split(' ').collect::<Vec<_>>());
         args.check(JailerVersion::NEWEST).unwrap();
     }

@@ -1,4 +1,5 @@
-//! The grammar that the jailer and Firecracker share, written from its behaviour and not from the builder.
+//! The grammar that the jailer and Firecracker share, written from its behaviour and not from the
+//! builder.
 //!
 //! An argument is one item, or two where it takes a value; a value does not begin with `--`.
 
@@ -77,7 +78,8 @@ pub(crate) fn utf8(argv: &[OsString]) -> Result<Vec<&str>, Error> {
         .collect()
 }
 
-/// Reads the items as these arguments. The first fault from the left is reported, then what is missing, by name.
+/// Reads the items as these arguments. The first fault from the left is reported, then what is
+/// missing, by name.
 pub(crate) fn read(items: &[&str], known: &'static [Argument]) -> Result<Given, Error> {
     let mut given = Given::default();
     let mut items = items.iter();

@@ -21,8 +21,9 @@ const READABLE_BYTES: usize = MAX_BYTES - SEPARATOR.len() - 2 * DIGEST_BYTES;
 
 /// The id of a jail: `[A-Za-z0-9][A-Za-z0-9-]{0,63}`.
 ///
-/// It is the jailer's `--id`, the name of the jail's directory and the name of its control group. Each such id is
-/// accepted by every release; the jailer accepts more, such as `é`, and prints its help for an id `-h`.
+/// It is the jailer's `--id`, the name of the jail's directory and the name of its control group.
+/// Each such id is accepted by every release; the jailer accepts more, such as `é`, and prints its
+/// help for an id `-h`.
 ///
 /// ```
 /// use jail_cmd::JailId;
@@ -45,9 +46,10 @@ text_type!(JailId, check);
 impl JailId {
     /// The jail of a VM, whatever the VM is called; two VMs never share one.
     ///
-    /// A valid id is used as it is. Any other becomes a readable part, `--` and 32 hexadecimal digits of its
-    /// SHA-256, and so does a valid id that already looks like that: what comes out as it went in and what comes out
-    /// encoded never meet, and two encoded ids meet only where 128 bits of SHA-256 do.
+    /// A valid id is used as it is. Any other becomes a readable part, `--` and 32 hexadecimal
+    /// digits of its SHA-256, and so does a valid id that already looks like that: what comes out
+    /// as it went in and what comes out encoded never meet, and two encoded ids meet only where 128
+    /// bits of SHA-256 do.
     ///
     /// # Errors
     /// The empty id, and no other.
@@ -61,7 +63,8 @@ impl JailId {
         }
     }
 
-    /// Whether this id ends as an encoded one does. [`for_vm`](Self::for_vm) never returns such an id unchanged.
+    /// Whether this id ends as an encoded one does. [`for_vm`](Self::for_vm) never returns such an
+    /// id unchanged.
     #[must_use]
     pub fn looks_encoded(&self) -> bool {
         let digest = self.0.rsplit_once(SEPARATOR).map(|(_, digest)| digest.as_bytes());

@@ -32,10 +32,12 @@ pub const DIRECTORIES: [&str; 3] = ["dev", "dev/net", "run"];
 /// `userfaultfd` only where the host has it, from release 1.5.0 on.
 pub const DEVICES: [&str; 4] = ["dev/net/tun", "dev/kvm", "dev/urandom", "dev/userfaultfd"];
 
-/// Where the jailer puts the host's root for the moment of `pivot_root(2)`; it removes the directory.
+/// Where the jailer puts the host's root for the moment of `pivot_root(2)`; it removes the
+/// directory.
 pub const OLD_ROOT: &str = "old_root";
 
-/// Names in the root that neither an executable nor a drive can have. `sys` is the jailer's on aarch64.
+/// Names in the root that neither an executable nor a drive can have. `sys` is the jailer's on
+/// aarch64.
 const RESERVED: [&str; 11] =
     [KERNEL, INITRD, API_SOCKET, VM_CONFIG, LOG, METRICS, VSOCK, OLD_ROOT, "dev", "run", "sys"];
 

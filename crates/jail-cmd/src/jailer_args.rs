@@ -10,8 +10,8 @@ use crate::{
 
 /// Every argument of the jailer, from which its argv is made.
 ///
-/// The types have made sure that no value can be taken for an argument; [`check`](Self::check) compares the whole with
-/// a release.
+/// The types have made sure that no value can be taken for an argument; [`check`](Self::check)
+/// compares the whole with a release.
 ///
 /// ```
 /// use jail_cmd::{CgroupVersion, Gid, HostPath, JailId, JailerArgs, JailerVersion, Uid};
@@ -52,7 +52,8 @@ impl JailerArgs {
 
     /// The four arguments that are required (`--id`, `--exec-file`, `--uid`, `--gid`).
     ///
-    /// Give the canonical exec file: the jailer resolves it, and names the jail after what it finds.
+    /// Give the canonical exec file: the jailer resolves it, and names the jail after what it
+    /// finds.
     #[must_use]
     pub fn new(id: JailId, exec_file: HostPath, uid: Uid, gid: Gid) -> Self {
         Self {
@@ -86,7 +87,8 @@ impl JailerArgs {
         self
     }
 
-    /// The group above the jail's own (`--parent-cgroup`). The jailer's default is the exec file's name.
+    /// The group above the jail's own (`--parent-cgroup`). The jailer's default is the exec file's
+    /// name.
     #[must_use]
     pub fn parent_cgroup(mut self, parent: ParentCgroup) -> Self {
         self.parent_cgroup = Some(parent);
@@ -116,7 +118,8 @@ impl JailerArgs {
         self
     }
 
-    /// Puts the VMM into a session of its own, with `/dev/null` for its standard streams (`--daemonize`).
+    /// Puts the VMM into a session of its own, with `/dev/null` for its standard streams
+    /// (`--daemonize`).
     ///
     /// # Caveats
     /// The jailer exits 0, whatever becomes of the VMM.
@@ -174,7 +177,8 @@ impl JailerArgs {
     /// Refuses what this release of the jailer, or Firecracker of the same release, would refuse.
     ///
     /// # Errors
-    /// - [`ErrorKind::UnsupportedByRelease`]: a release before 1.0.0, or an argument that this one lacks.
+    /// - [`ErrorKind::UnsupportedByRelease`]: a release before 1.0.0, or an argument that this one
+    ///   lacks.
     /// - [`ErrorKind::Combination`]: arguments that need each other.
     /// - [`ErrorKind::ResourceLimit`]: a limit under which the jailer cannot end its own work.
     pub fn check(&self, release: JailerVersion) -> Result<(), Error> {

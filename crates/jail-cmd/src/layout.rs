@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::{ExecName, HostPath, JailId, JailPath, in_jail};
 
-/// Longest path a UNIX socket can be bound or connected to by name, in bytes (`sun_path` in `unix(7)` has 108, the
-/// NUL included).
+/// Longest path a UNIX socket can be bound or connected to by name, in bytes (`sun_path` in
+/// `unix(7)` has 108, the NUL included).
 pub const SUN_PATH_MAX: usize = 107;
 
 /// Every path of one jail, on the host and inside.
@@ -21,7 +21,8 @@ pub const SUN_PATH_MAX: usize = 107;
 ///       api.sock                   api_socket
 /// ```
 ///
-/// It holds only for canonical paths: the jailer resolves the base and the exec file before it uses them.
+/// It holds only for canonical paths: the jailer resolves the base and the exec file before it uses
+/// them.
 ///
 /// ```
 /// use jail_cmd::{ExecName, HostPath, JailId, Layout};
@@ -96,7 +97,8 @@ impl Layout {
         self.root().join(self.exec_name.as_str())
     }
 
-    /// The file the jailer writes the pid to, on the host: with `--new-pid-ns`, and from release 1.7.0 on always.
+    /// The file the jailer writes the pid to, on the host: with `--new-pid-ns`, and from release
+    /// 1.7.0 on always.
     #[must_use]
     pub fn pid_file(&self) -> PathBuf {
         self.root().join(self.exec_name.pid_file())
@@ -120,8 +122,8 @@ impl Layout {
         self.root().join(path.as_str().trim_start_matches('/'))
     }
 
-    /// Whether a socket at this path of the jail can be connected to by its name on the host, or is more than
-    /// [`SUN_PATH_MAX`] bytes away and needs a descriptor (`/proc/self/fd/<n>`).
+    /// Whether a socket at this path of the jail can be connected to by its name on the host, or is
+    /// more than [`SUN_PATH_MAX`] bytes away and needs a descriptor (`/proc/self/fd/<n>`).
     #[must_use]
     pub fn fits_sun_path(&self, socket: &JailPath) -> bool {
         self.on_host(socket).as_os_str().as_bytes().len() <= SUN_PATH_MAX

@@ -1,16 +1,17 @@
 //! The command line of Firecracker's jailer, as types: ids, paths, releases and argv.
 //!
-//! [The jailer] starts Firecracker in a chroot, as a user of its own, in namespaces and control groups. Its command
-//! line has edges: an id `-h` "starts" nothing and reports success, a value with a second `=` is split, what a
-//! release does not know is found out too late, and two tenants' ids that differ in one character may end in one
-//! jail. In this crate a value that can go wrong is an error before anything is started, and names itself.
+//! [The jailer] starts Firecracker in a chroot, as a user of its own, in namespaces and control
+//! groups. Its command line has edges: an id `-h` "starts" nothing and reports success, a value
+//! with a second `=` is split, what a release does not know is found out too late, and two tenants'
+//! ids that differ in one character may end in one jail. In this crate a value that can go wrong is
+//! an error before anything is started, and names itself.
 //!
 //! # In two minutes
 //!
 //! ```
 //! use jail_cmd::{
-//!     CgroupSetting, CgroupVersion, ExecName, FirecrackerArgs, Gid, HostPath, JailId, JailerArgs, JailerVersion, Layout,
-//!     ParentCgroup, Uid,
+//!     CgroupSetting, CgroupVersion, ExecName, FirecrackerArgs, Gid, HostPath, JailId, JailerArgs,
+//!     JailerVersion, Layout, ParentCgroup, Uid,
 //! };
 //!
 //! // A VM's name can be anything; the jail's id is what every jailer takes, and no two VMs share one.
@@ -41,29 +42,33 @@
 //!
 //! # What is here
 //!
-//! - What the arguments are made of: [`JailId`], [`HostPath`], [`JailPath`], [`ExecName`], [`Uid`], [`Gid`],
-//!   [`CgroupVersion`], [`CgroupSetting`], [`ParentCgroup`], [`ResourceLimit`], [`LogLevel`], [`LogModule`].
+//! - What the arguments are made of: [`JailId`], [`HostPath`], [`JailPath`], [`ExecName`], [`Uid`],
+//!   [`Gid`], [`CgroupVersion`], [`CgroupSetting`], [`ParentCgroup`], [`ResourceLimit`],
+//!   [`LogLevel`], [`LogModule`].
 //! - The arguments: [`JailerArgs`] and, after its `--`, [`FirecrackerArgs`].
-//! - The way back: [`parse`], a strict reader of the official grammar that shares nothing with the builder, and
-//!   [`RawInvocation`], its first half, for who wants to behave as the jailer does.
+//! - The way back: [`parse`], a strict reader of the official grammar that shares nothing with the
+//!   builder, and [`RawInvocation`], its first half, for who wants to behave as the jailer does.
 //! - The jail's files: [`Layout`], [`ArtifactName`] and the names [`in_jail`].
 //! - What changed from release to release: [`JailerVersion`] and [`Feature`].
 //!
 //! # What is not
 //!
-//! This crate reads no file, starts no process and asks no kernel: whether a path exists, is canonical or is safe is
-//! for its caller to know. `--no-seccomp` cannot be expressed. Releases before 1.0.0 are not known.
+//! This crate reads no file, starts no process and asks no kernel: whether a path exists, is
+//! canonical or is safe is for its caller to know. `--no-seccomp` cannot be expressed. Releases
+//! before 1.0.0 are not known.
 //!
 //! # Features
 //!
-//! `serde`: every type that is kept can be serialised; what is read back goes through the same checks.
+//! `serde`: every type that is kept can be serialised; what is read back goes through the same
+//! checks.
 //!
 //! [The jailer]: https://github.com/firecracker-microvm/firecracker/blob/main/docs/jailer.md
 
 #![forbid(unsafe_code)]
 
 mod artifact;
-mod cgroup;
+mod cgroup_setting;
+mod cgroup_version;
 mod error;
 mod exec_name;
 mod feature;
@@ -76,6 +81,7 @@ mod layout;
 mod limit;
 mod log;
 mod name;
+mod parent_cgroup;
 mod parse;
 mod path;
 mod raw;
@@ -84,7 +90,8 @@ mod user;
 mod version;
 
 pub use artifact::ArtifactName;
-pub use cgroup::{CgroupSetting, CgroupVersion, ParentCgroup};
+pub use cgroup_setting::CgroupSetting;
+pub use cgroup_version::CgroupVersion;
 pub use error::{Error, ErrorKind};
 pub use exec_name::ExecName;
 pub use feature::Feature;
@@ -94,6 +101,7 @@ pub use jailer_args::JailerArgs;
 pub use layout::{Layout, SUN_PATH_MAX};
 pub use limit::ResourceLimit;
 pub use log::{LogLevel, LogModule};
+pub use parent_cgroup::ParentCgroup;
 pub use parse::{Invocation, parse, parse_for};
 pub use path::{HostPath, JailPath};
 pub use raw::{RawArgs, RawInvocation};

@@ -8,22 +8,26 @@ use crate::{Error, ErrorKind};
 /// Smallest file size that holds a pid file: the jailer writes its own under the limit.
 const MIN_FILE_SIZE: u64 = 10;
 
-/// Smallest number of descriptors with one beside 0, 1 and 2: the jailer opens files under the limit.
+/// Smallest number of descriptors with one beside 0, 1 and 2: the jailer opens files under the
+/// limit.
 const MIN_OPEN_FILES: u64 = 4;
 
 /// A resource limit of the VMM, soft and hard, the jailer's `--resource-limit`.
 ///
-/// Source: `setrlimit(2)`, and `ResourceLimits` in Firecracker's `src/jailer/src/resource_limits.rs`.
+/// Source: `setrlimit(2)`, and `ResourceLimits` in Firecracker's
+/// `src/jailer/src/resource_limits.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ResourceLimit {
-    /// How large a file may become that the VMM writes to, in bytes (`RLIMIT_FSIZE`), drives included; at least 10.
+    /// How large a file may become that the VMM writes to, in bytes (`RLIMIT_FSIZE`), drives
+    /// included; at least 10.
     ///
     /// A write beyond it ends the VMM by SIGXFSZ.
     FileSize(u64),
-    /// One more than the highest descriptor of the VMM (`RLIMIT_NOFILE`); at least 4. The jailer's default is 2048.
+    /// One more than the highest descriptor of the VMM (`RLIMIT_NOFILE`); at least 4. The jailer's
+    /// default is 2048.
     ///
     /// Beyond the host's `fs.nr_open` the jailer fails.
     OpenFiles(u64),

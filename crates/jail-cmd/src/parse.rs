@@ -45,9 +45,11 @@ pub enum Invocation {
     Version,
 }
 
-/// Reads an argv, without the program's own name, as the newest jailer does, and its values as this crate's types.
+/// Reads an argv, without the program's own name, as the newest jailer does, and its values as this
+/// crate's types.
 ///
-/// It is strict, and not the builder read backwards: what it returns is what the official jailer would do.
+/// It is strict, and not the builder read backwards: what it returns is what the official jailer
+/// would do.
 ///
 /// ```
 /// use jail_cmd::{ErrorKind, Invocation, parse};
@@ -63,7 +65,8 @@ pub enum Invocation {
 /// ```
 ///
 /// # Errors
-/// What the grammar refuses ([`ErrorKind::is_grammar`]), then what the types refuse, Firecracker's arguments included.
+/// What the grammar refuses ([`ErrorKind::is_grammar`]), then what the types refuse, Firecracker's
+/// arguments included.
 pub fn parse(argv: &[OsString]) -> Result<Invocation, Error> {
     parse_for(JailerVersion::NEWEST, argv)
 }

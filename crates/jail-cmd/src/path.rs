@@ -51,8 +51,9 @@ macro_rules! path_type {
 
 /// An absolute path on the host that the jailer's argument reader can carry.
 ///
-/// UTF-8, without `..` and control characters (NUL among them). Kept in one form: `//` and `/.` are folded and a
-/// trailing `/` is dropped, so that equal paths are equal texts. Whether it exists is not asked.
+/// UTF-8, without `..` and control characters (NUL among them). Kept in one form: `//` and `/.` are
+/// folded and a trailing `/` is dropped, so that equal paths are equal texts. Whether it exists is
+/// not asked.
 ///
 /// ```
 /// use jail_cmd::HostPath;

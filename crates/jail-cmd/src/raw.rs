@@ -35,8 +35,9 @@ pub enum RawInvocation {
 
 /// The values of the jailer's arguments, as they were given.
 ///
-/// The official jailer takes some that this crate's types do not: uid 0, an id `é`, an empty parent. One that behaves
-/// like it starts from here; [`JailerArgs::try_from`](crate::JailerArgs) applies the types.
+/// The official jailer takes some that this crate's types do not: uid 0, an id `é`, an empty
+/// parent. One that behaves like it starts from here; [`JailerArgs::try_from`](crate::JailerArgs)
+/// applies the types.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RawArgs {
@@ -72,8 +73,8 @@ impl RawInvocation {
     /// Reads an argv, without the program's own name, as this release of the jailer does.
     ///
     /// # Errors
-    /// What the grammar refuses: each error's kind [`is_grammar`](crate::ErrorKind::is_grammar) and its value is the
-    /// argument's name.
+    /// What the grammar refuses: each error's kind [`is_grammar`](crate::ErrorKind::is_grammar) and
+    /// its value is the argument's name.
     pub fn parse(argv: &[OsString], release: JailerVersion) -> Result<Self, Error> {
         let items = grammar::utf8(argv)?;
         let (items, firecracker) = match items.iter().position(|item| *item == "--") {

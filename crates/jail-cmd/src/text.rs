@@ -1,6 +1,7 @@
 //! What every type that is a checked text has in common.
 
-/// Gives a newtype over `String` its constructors and conversions; `$check` returns the text as it is kept.
+/// Gives a newtype over `String` its constructors and conversions; `$check` returns the text as it
+/// is kept.
 macro_rules! text_type {
     ($type:ident, $check:path) => {
         impl $type {

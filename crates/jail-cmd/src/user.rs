@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use crate::{Error, ErrorKind};
 
-/// Defines an id that is not root's unless that is said, and not the one that means "unchanged" to `setuid(2)`.
+/// Defines an id that is not root's unless that is said, and not the one that means "unchanged" to
+/// `setuid(2)`.
 macro_rules! user_type {
     ($(#[$doc:meta])* $type:ident, $kind:expr) => {
         $(#[$doc])*
@@ -18,8 +19,8 @@ macro_rules! user_type {
             /// Checks the number.
             ///
             /// # Errors
-            /// 0, which is root and means no confinement, and 4294967295, with which the jailer fails at its very
-            /// end and leaves its debris behind.
+            /// 0, which is root and means no confinement, and 4294967295, with which the jailer
+            /// fails at its very end and leaves its debris behind.
             pub fn new(number: u32) -> Result<Self, Error> {
                 match fault(number) {
                     None => Ok(Self(number)),

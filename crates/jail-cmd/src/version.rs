@@ -7,8 +7,8 @@ use crate::{Error, ErrorKind, Feature};
 
 /// A release, as `jailer --version` and `firecracker --version` print it.
 ///
-/// A pre-release (`1.17.0-dev`) comes before its release and after every earlier one. What `git describe` adds
-/// (`1.4.0-20-gabcdef0`, `-dirty`) changes nothing.
+/// A pre-release (`1.17.0-dev`) comes before its release and after every earlier one. What `git
+/// describe` adds (`1.4.0-20-gabcdef0`, `-dirty`) changes nothing.
 ///
 /// ```
 /// use jail_cmd::{Feature, JailerVersion};
@@ -39,7 +39,8 @@ impl JailerVersion {
     /// The oldest release this crate knows the arguments of.
     pub const OLDEST: Self = Self::new(1, 0, 0);
 
-    /// The newest release this crate was compared with; later ones are taken to understand the same.
+    /// The newest release this crate was compared with; later ones are taken to understand the
+    /// same.
     pub const NEWEST: Self = Self::new(1, 16, 1);
 
     /// The release `major.minor.patch`.
@@ -124,7 +125,8 @@ fn parse(line: &str) -> Option<JailerVersion> {
     numbers.next().is_none().then_some(version)
 }
 
-/// `dev` and `rc.1` are before the release; `20-gabcdef0` and `dirty` come from `git describe`, after it.
+/// `dev` and `rc.1` are before the release; `20-gabcdef0` and `dirty` come from `git describe`,
+/// after it.
 fn stage(suffix: &str) -> Stage {
     let describes = suffix == "dirty"
         || suffix.split_once("-g").is_some_and(|(commits, _)| commits.parse::<u32>().is_ok());

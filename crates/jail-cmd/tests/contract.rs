@@ -1,4 +1,5 @@
-//! The rows of `docs/jailer-contract.md` about arguments, and of the threat table about what a tenant can name.
+//! The rows of `docs/jailer-contract.md` about arguments, and of the threat table about what a
+//! tenant can name.
 //!
 //! The same command lines are given to the official jailer in `tests/launch/contract.rs`.
 
@@ -75,9 +76,9 @@ fn argv_of_the_seed_is_exact() {
 #[test]
 fn argv_order_is_fixed() {
     let line = format!(
-        "{REQUIRED} --chroot-base-dir /b --cgroup-version 1 --parent-cgroup p --cgroup pids.max=1 --cgroup cpu.shares=2 \
-         --resource-limit fsize=1024 --resource-limit no-file=64 --netns /run/netns/n --daemonize --new-pid-ns -- \
-         --no-api --config-file /vm.json"
+        "{REQUIRED} --chroot-base-dir /b --cgroup-version 1 --parent-cgroup p --cgroup pids.max=1 \
+         --cgroup cpu.shares=2 --resource-limit fsize=1024 --resource-limit no-file=64 \
+         --netns /run/netns/n --daemonize --new-pid-ns -- --no-api --config-file /vm.json"
     );
     let Invocation::Run(args) = parse(&argv(&line)).unwrap() else { panic!("it starts a VM") };
     assert_eq!(args.to_argv(), argv(&line));
@@ -225,7 +226,8 @@ fn an_argument_is_given_once_but_for_two() {
     assert_eq!((raw.cgroups.len(), raw.resource_limits.len()), (2, 2));
 }
 
-/// What the official jailer starts a VM with, and this crate's types refuse: told apart from what nobody takes.
+/// What the official jailer starts a VM with, and this crate's types refuse: told apart from what
+/// nobody takes.
 #[test]
 fn what_only_the_types_refuse_passes_the_grammar() {
     for (argv, kind) in [
