@@ -135,7 +135,8 @@ proptest! {
         let RawInvocation::Run(raw) = RawInvocation::parse(&argv, JailerVersion::NEWEST).unwrap() else {
             return Err(TestCaseError::fail("starts nothing"));
         };
-        prop_assert_eq!(args.get_firecracker().to_argv(), raw.firecracker);
+        let firecracker: Vec<OsString> = raw.firecracker.into_iter().map(Into::into).collect();
+        prop_assert_eq!(args.get_firecracker().to_argv(), firecracker);
     }
 
     /// Two VMs never share a jail.
