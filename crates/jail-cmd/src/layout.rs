@@ -1,6 +1,5 @@
 //! Where everything of a jail is: [`Layout`].
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use crate::{ExecName, HostPath, JailId, JailPath, in_jail};
@@ -126,7 +125,7 @@ impl Layout {
     /// more than [`SUN_PATH_MAX`] bytes away and needs a descriptor (`/proc/self/fd/<n>`).
     #[must_use]
     pub fn fits_sun_path(&self, socket: &JailPath) -> bool {
-        self.on_host(socket).as_os_str().as_bytes().len() <= SUN_PATH_MAX
+        self.on_host(socket).as_os_str().len() <= SUN_PATH_MAX
     }
 }
 
