@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-
-/// The names tests give to what they make begin so, and go on with a label, the test process's pid and a number.
-const PREFIX: &str = "microvm-test-";
+use testkit::{PREFIX, mounts};
 
 /// Mounts, loop devices, control groups and scratch directories.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,28 +16,22 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn look() -> Result<Self> {
+    pub(crate) fn look() -> Self {
         let mut things = BTreeSet::new();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").context("read the mounts")?;
-        for line in mounts.lines() {
-            if let Some(mount) = mount(line) {
-                if mount.fstype.starts_with("cgroup") {
-                    cgroups(Path::new(mount.point), &mut things);
-                }
-                things.insert(format!("mount at {}", mount.point));
-            }
+        things.extend(
+            mounts::all().iter().map(|mount| format!("mount at {}", mount.point.display())),
+        );
+        for hierarchy in testkit::hierarchies() {
+            control_groups(&hierarchy, &mut things);
         }
         for device in entries("/sys/block") {
             if let Ok(file) = fs::read_to_string(device.join("loop/backing_file")) {
                 things.insert(format!("loop device {} of {}", device.display(), file.trim()));
             }
         }
-        for place in ["/tmp", "/var/tmp"] {
-            let scratch =
-                entries(place).into_iter().filter(|path| path.to_string_lossy().contains(PREFIX));
-            things.extend(scratch.map(|path| format!("scratch {}", path.display())));
-        }
-        Ok(Self { things })
+        things
+            .extend(testkit::scratch_dirs().iter().map(|dir| format!("scratch {}", dir.display())));
+        Self { things }
     }
 
     /// What is there now and was not before, but for what carries the pid of a test process that is not among `pids`:
@@ -53,29 +45,18 @@ impl Host {
     }
 }
 
-/// Whether the name says that another process than these made it.
+/// Whether the name says that another process than these made it: `<prefix><label>-<pid>-<n>` (`testkit::unique`).
 fn is_anothers(thing: &str, pids: &BTreeSet<u32>) -> bool {
     let Some((_, name)) = thing.split_once(PREFIX) else { return false };
     let name = name.split('/').next().unwrap_or(name);
-    // `<label>-<pid>-<n>`; the label may have dashes too.
+    // The label may have dashes too.
     let pid = name.rsplit('-').nth(1).and_then(|pid| pid.parse().ok());
     pid.is_some_and(|pid| !pids.contains(&pid))
 }
 
-struct Mount<'a> {
-    point: &'a str,
-    fstype: &'a str,
-}
-
-/// proc_pid_mountinfo(5); escapes stay, for the line is only compared and shown.
-fn mount(line: &str) -> Option<Mount<'_>> {
-    let (left, right) = line.split_once(" - ")?;
-    Some(Mount { point: left.split(' ').nth(4)?, fstype: right.split(' ').next()? })
-}
-
-fn cgroups(dir: &Path, things: &mut BTreeSet<String>) {
+fn control_groups(dir: &Path, things: &mut BTreeSet<String>) {
     for child in entries(dir).into_iter().filter(|path| path.is_dir()) {
-        cgroups(&child, things);
+        control_groups(&child, things);
         things.insert(format!("control group {}", child.display()));
     }
 }
@@ -140,10 +121,9 @@ mod tests {
 
     #[test]
     fn what_is_new_is_seen() {
-        let before = Host::look().unwrap();
-        let scratch =
-            tempfile::Builder::new().prefix("microvm-test-host-").tempdir_in("/tmp").unwrap();
-        let new = Host::look().unwrap().new_since(&before, &BTreeSet::new());
+        let before = Host::look();
+        let scratch = testkit::Scratch::new("host");
+        let new = Host::look().new_since(&before, &BTreeSet::from([std::process::id()]));
         let expected = format!("scratch {}", scratch.path().display());
         assert!(new.contains(&expected), "{new:?}");
     }

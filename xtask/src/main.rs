@@ -1,5 +1,6 @@
 //! `cargo xtask`: the demo, the tests and the benchmarks of this workspace, each one command.
 
+mod bench;
 mod binaries;
 mod command;
 mod counts;
@@ -30,6 +31,10 @@ cargo xtask <command>
       --vm <v1|v2|hybrid|all>   in a throw-away machine with this cgroup layout instead (needs no root)
       --long                    the long form: more rounds, more cases
       --require                 what this machine cannot do is an error, not a skip
+  bench <launch|fs> [options]   ours beside others, in alternating rounds (root)
+      --rounds <n>              as many rounds
+      --json                    print JSON instead of a table
+      --check                   fail where a bound is exceeded
   setup                         install what all of this needs (Debian packages), or name what is missing
 ";
 
@@ -65,6 +70,7 @@ fn dispatch(mut args: lexopt::Parser) -> Result<bool> {
             let selection = selection(&mut args, &mut layouts)?;
             test_root::command(&selection, layouts.as_deref())
         }
+        "bench" => bench::command(&mut args),
         "setup" => {
             no_more(args)?;
             setup::all()?;

@@ -2,6 +2,7 @@
 //! before.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -22,7 +23,7 @@ pub(crate) struct Plan {
     selection: Selection,
     binaries: Vec<TestBinary>,
     /// Where the tests find their stand-ins, and what else of our environment they go by.
-    env: BTreeMap<String, String>,
+    env: BTreeMap<String, OsString>,
     logs: PathBuf,
 }
 
@@ -45,8 +46,16 @@ pub(crate) fn run(selection: &Selection) -> Result<Summary> {
     let mut progress = Progress::begin("build tests");
     let binaries = binaries::build(selection, &[], &[], &mut progress)?;
     progress.end("ok");
+    let progress = Progress::begin("build stand-ins");
+    let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
+    progress.end("ok");
     let logs = paths::log("root tests")?;
-    let plan = Plan { selection: selection.clone(), binaries, env: environment(selection)?, logs };
+    let plan = Plan {
+        selection: selection.clone(),
+        binaries,
+        env: environment(selection, &stand_ins),
+        logs,
+    };
     let Answer::Tested(mut summary) = root::ask(Job::Test(plan))?;
     if selection.require {
         summary.require();
@@ -55,25 +64,29 @@ pub(crate) fn run(selection: &Selection) -> Result<Summary> {
 }
 
 /// What the tests go by: everything of ours that is named so, and the way to the binaries.
-fn environment(selection: &Selection) -> Result<BTreeMap<String, String>> {
-    let mut env: BTreeMap<String, String> = std::env::vars()
-        .filter(|(name, _)| {
-            name == "PATH"
-                || name.starts_with("MICROVM_")
-                || name.starts_with("PROPTEST_")
-                || name == "RUST_BACKTRACE"
+fn environment(selection: &Selection, stand_ins: &Path) -> BTreeMap<String, OsString> {
+    let ours = |name: &str| {
+        name == "PATH"
+            || name == "RUST_BACKTRACE"
+            || name.starts_with("MICROVM_")
+            || name.starts_with("PROPTEST_")
+    };
+    let mut env: BTreeMap<String, OsString> = std::env::vars_os()
+        .filter_map(|(name, value)| {
+            Some((name.into_string().ok().filter(|name| ours(name))?, value))
         })
         .collect();
+    env.insert(testkit::STAND_INS_ENV.to_owned(), stand_ins.into());
     if selection.long {
-        env.insert("MICROVM_TEST_LONG".to_owned(), "1".to_owned());
+        env.insert("MICROVM_TEST_LONG".to_owned(), "1".into());
     }
-    Ok(env)
+    env
 }
 
 /// The part that runs as root.
 pub(crate) fn run_as_root(plan: &Plan) -> Result<Summary> {
     host::adopt_orphans()?;
-    let before = Host::look()?;
+    let before = Host::look();
     let mut pids = BTreeSet::new();
     let mut summary = Summary::default();
     for binary in &plan.binaries {
@@ -85,7 +98,7 @@ pub(crate) fn run_as_root(plan: &Plan) -> Result<Summary> {
     summary
         .problems
         .extend(host::end_orphans()?.into_iter().map(|orphan| format!("left behind: {orphan}")));
-    let left = Host::look()?.new_since(&before, &pids);
+    let left = Host::look().new_since(&before, &pids);
     summary.problems.extend(left.into_iter().map(|thing| format!("left behind: {thing}")));
     Ok(summary)
 }

@@ -1,0 +1,328 @@
+//! `cargo xtask bench`: ours beside others, in alternating rounds of one run, so that a noisy machine is noisy to all.
+
+mod fs;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use lexopt::prelude::*;
+use serde::Serialize;
+
+use crate::table::Table;
+
+/// What the command line asks for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Options {
+    /// How many rounds, where the bench's own number does not suit.
+    rounds: Option<usize>,
+    /// Print JSON instead of the table.
+    json: bool,
+    /// Fail where a bound is exceeded.
+    check: bool,
+}
+
+/// One way of doing the work; each call is one round and returns the time that counts.
+pub(crate) struct Contender<'a> {
+    name: String,
+    round: Box<dyn FnMut() -> Result<Duration> + 'a>,
+}
+
+impl<'a> Contender<'a> {
+    pub(crate) fn new(
+        name: impl Into<String>,
+        round: impl FnMut() -> Result<Duration> + 'a,
+    ) -> Self {
+        Self { name: name.into(), round: Box::new(round) }
+    }
+}
+
+/// Who ours is compared with, and how much of its time ours may take.
+pub(crate) struct Rival<'a> {
+    contender: Contender<'a>,
+    at_most: Option<f64>,
+}
+
+impl<'a> Rival<'a> {
+    /// A rival that is only shown.
+    pub(crate) fn new(
+        name: impl Into<String>,
+        round: impl FnMut() -> Result<Duration> + 'a,
+    ) -> Self {
+        Self { contender: Contender::new(name, round), at_most: None }
+    }
+
+    /// Ours may take this many times its time.
+    pub(crate) fn at_most(self, ratio: f64) -> Self {
+        Self { at_most: Some(ratio), ..self }
+    }
+}
+
+/// A bench under way: its rows, and what becomes of them.
+#[derive(Debug)]
+pub(crate) struct Session {
+    name: String,
+    options: Options,
+    rows: Vec<Row>,
+    figures: Vec<Figure>,
+}
+
+/// Ours against one rival.
+#[derive(Debug, Serialize)]
+struct Row {
+    work: String,
+    rounds: usize,
+    ours: String,
+    ours_ns: u128,
+    rival: String,
+    rival_ns: u128,
+    /// The median of the rounds' ratios: what slows the machine down slows both sides of each.
+    ratio: f64,
+    at_most: Option<f64>,
+    ok: bool,
+}
+
+/// A figure that has no rival.
+#[derive(Debug, Serialize)]
+struct Figure {
+    what: String,
+    value: f64,
+    unit: String,
+    at_most: Option<f64>,
+    ok: bool,
+}
+
+impl Session {
+    fn new(name: &str, options: Options) -> Self {
+        Self { name: name.to_owned(), options, rows: Vec::new(), figures: Vec::new() }
+    }
+
+    /// How many rounds to run: the command line's, else the bench's own.
+    pub(crate) fn rounds(&self, own: usize) -> usize {
+        self.options.rounds.unwrap_or(own).max(1)
+    }
+
+    /// Measures `ours` and its rivals in turn, each round in another order, after one round that does not count.
+    pub(crate) fn compare(
+        &mut self,
+        work: &str,
+        rounds: usize,
+        ours: Contender<'_>,
+        rivals: Vec<Rival<'_>>,
+    ) -> Result<()> {
+        let bounds: Vec<Option<f64>> = rivals.iter().map(|rival| rival.at_most).collect();
+        let mut contenders = vec![ours];
+        contenders.extend(rivals.into_iter().map(|rival| rival.contender));
+        let mut times = vec![Vec::with_capacity(rounds); contenders.len()];
+        for round in 0..=rounds {
+            self.say(&format!("{work}: round {round}/{rounds}"));
+            for turn in 0..contenders.len() {
+                let at = (turn + round) % contenders.len();
+                let (Some(contender), Some(times)) = (contenders.get_mut(at), times.get_mut(at))
+                else {
+                    continue;
+                };
+                let time =
+                    (contender.round)().with_context(|| format!("{work}: {}", contender.name))?;
+                if round > 0 {
+                    times.push(time);
+                }
+            }
+        }
+        self.say("");
+        let mut sides = contenders.into_iter().map(|contender| contender.name).zip(times);
+        let (ours, our_times) = sides.next().context("nobody to measure")?;
+        for ((rival, rival_times), at_most) in sides.zip(bounds) {
+            let ratios = our_times
+                .iter()
+                .zip(&rival_times)
+                .map(|(ours, rival)| ours.as_secs_f64() / rival.as_secs_f64());
+            let ratio = median(ratios.collect(), f64::total_cmp).context("no round")?;
+            self.rows.push(Row {
+                work: work.to_owned(),
+                rounds,
+                ours: ours.clone(),
+                ours_ns: median_time(&our_times)?.as_nanos(),
+                rival,
+                rival_ns: median_time(&rival_times)?.as_nanos(),
+                ratio,
+                at_most,
+                ok: at_most.is_none_or(|bound| ratio <= bound),
+            });
+        }
+        Ok(())
+    }
+
+    /// Records a figure measured otherwise, with its bound.
+    pub(crate) fn figure(&mut self, what: &str, value: f64, unit: &str, at_most: Option<f64>) {
+        let ok = at_most.is_none_or(|bound| value <= bound);
+        self.figures.push(Figure {
+            what: what.to_owned(),
+            value,
+            unit: unit.to_owned(),
+            at_most,
+            ok,
+        });
+    }
+
+    /// Prints what was measured; whether all is within its bounds, or nobody asked.
+    fn finish(self) -> Result<bool> {
+        if self.rows.is_empty() && self.figures.is_empty() {
+            bail!("bench {} measured nothing", self.name);
+        }
+        let good =
+            self.rows.iter().all(|row| row.ok) && self.figures.iter().all(|figure| figure.ok);
+        if self.options.json {
+            #[derive(Serialize)]
+            struct Report<'a> {
+                bench: &'a str,
+                ok: bool,
+                rows: &'a [Row],
+                figures: &'a [Figure],
+            }
+            let report =
+                Report { bench: &self.name, ok: good, rows: &self.rows, figures: &self.figures };
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        } else {
+            self.print();
+        }
+        if self.options.check && !good {
+            eprintln!("bench {}: not within its bounds", self.name);
+        }
+        Ok(good || !self.options.check)
+    }
+
+    fn print(&self) {
+        let bound =
+            |at_most: Option<f64>| at_most.map_or_else(String::new, |bound| format!("{bound}"));
+        let verdict = |at_most: Option<f64>, ok| match (at_most, ok) {
+            (None, _) => String::new(),
+            (Some(_), true) => "ok".to_owned(),
+            (Some(_), false) => "EXCEEDED".to_owned(),
+        };
+        if !self.rows.is_empty() {
+            let mut table = Table::new([
+                "work", "ours", "against", "its time", "ratio", "at most", "", "rounds",
+            ]);
+            for row in &self.rows {
+                table.row([
+                    row.work.clone(),
+                    time(row.ours_ns),
+                    row.rival.clone(),
+                    time(row.rival_ns),
+                    format!("{:.3}", row.ratio),
+                    bound(row.at_most),
+                    verdict(row.at_most, row.ok),
+                    row.rounds.to_string(),
+                ]);
+            }
+            print!("{table}");
+        }
+        if !self.figures.is_empty() {
+            let mut table = Table::new(["figure", "value", "unit", "at most", ""]);
+            for figure in &self.figures {
+                table.row([
+                    figure.what.clone(),
+                    format!("{:.3}", figure.value),
+                    figure.unit.clone(),
+                    bound(figure.at_most),
+                    verdict(figure.at_most, figure.ok),
+                ]);
+            }
+            print!("\n{table}");
+        }
+    }
+
+    /// Where the bench is, on a terminal.
+    fn say(&self, line: &str) {
+        if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+            eprint!("\r\x1b[2K{line}");
+        }
+    }
+}
+
+fn median_time(times: &[Duration]) -> Result<Duration> {
+    median(times.to_vec(), Ord::cmp).context("no round")
+}
+
+/// The middle value, the upper one of two.
+fn median<T: Copy>(
+    mut values: Vec<T>,
+    order: impl FnMut(&T, &T) -> std::cmp::Ordering,
+) -> Option<T> {
+    values.sort_by(order);
+    values.get(values.len() / 2).copied()
+}
+
+fn time(ns: u128) -> String {
+    match ns {
+        0..10_000 => format!("{ns} ns"),
+        10_000..10_000_000 => format!("{}.{:03} ms", ns / 1_000_000, ns / 1_000 % 1_000),
+        _ => format!("{}.{} ms", ns / 1_000_000, ns / 100_000 % 10),
+    }
+}
+
+/// `cargo xtask bench <what> [--rounds N] [--json] [--check]`; whether all is well.
+pub(crate) fn command(args: &mut lexopt::Parser) -> Result<bool> {
+    let mut what = None;
+    let mut options = Options::default();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("json") => options.json = true,
+            Long("check") => options.check = true,
+            Long("rounds") => options.rounds = Some(args.value()?.parse()?),
+            Value(name) if what.is_none() => what = Some(name.string()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let what = what.context("bench what? launch or fs")?;
+    let mut session = Session::new(&what, options);
+    match what.as_str() {
+        "fs" => fs::run(&mut session)?,
+        other => bail!("no bench `{other}`: there are launch and fs"),
+    }
+    session.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(ms: &[u64]) -> impl FnMut() -> Result<Duration> {
+        let mut times = ms.to_vec().into_iter().cycle();
+        move || Ok(Duration::from_millis(times.next().context("no time")?))
+    }
+
+    #[test]
+    fn ratios_are_of_rounds_and_bounds_bite() {
+        let mut session = Session::new("t", Options { check: true, ..Options::default() });
+        // The first round warms up and does not count.
+        let ours = || Contender::new("ours", times(&[900, 10, 40, 10]));
+        let rival = |ratio| Rival::new("rival", times(&[1, 10, 20, 10])).at_most(ratio);
+        session.compare("work", 3, ours(), vec![rival(1.1)]).unwrap();
+        assert_eq!(session.rows[0].ratio, 1.0);
+        assert_eq!(session.rows[0].rival_ns, 10_000_000);
+        assert!(session.rows[0].ok);
+        session.compare("work", 3, ours(), vec![rival(0.9)]).unwrap();
+        assert!(!session.finish().unwrap());
+    }
+
+    #[test]
+    fn a_figure_over_its_bound_fails_the_check() {
+        let mut session = Session::new("t", Options { check: true, ..Options::default() });
+        session.figure("cpu", 0.5, "%", Some(0.6));
+        session.figure("cpu", 0.7, "%", Some(0.6));
+        assert!(!session.finish().unwrap());
+    }
+
+    #[test]
+    fn measuring_nothing_is_an_error() {
+        assert!(Session::new("t", Options::default()).finish().is_err());
+    }
+
+    #[test]
+    fn times_read_well() {
+        assert_eq!(time(9_999), "9999 ns");
+        assert_eq!(time(1_234_567), "1.234 ms");
+        assert_eq!(time(12_345_678), "12.3 ms");
+    }
+}
