@@ -37,7 +37,7 @@ impl Jailer {
                 return Err(none("it was not started by a launcher"));
             };
             let root = open_root(&found, record.root)?;
-            let Some(process) = Process::adopt(stamp, &root, &expected(&record))? else {
+            let Some(process) = Process::adopt(stamp, &expected(&record))? else {
                 return Err(none("it has ended"));
             };
             let leaf = jail::open_leaf(&record)?;

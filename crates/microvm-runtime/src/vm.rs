@@ -14,7 +14,7 @@ use crate::jail::Jail;
 use crate::launch::Started;
 use jail_cmd::in_jail;
 use crate::prepare::Prepared;
-use crate::process::{ConsoleReader, Expected, Inspection, Process, Running};
+use crate::process::{ConsoleReader, ExitStatus, Expected, Inspection, Process, Running};
 use crate::record::Record;
 
 /// A running VM: its process, its API, its console and its control group.
@@ -40,14 +40,14 @@ pub struct Vm {
 
 impl Vm {
     pub(crate) fn new(prepared: Prepared, started: Started) -> Self {
-        let Started { root, running: Running { process, console }, ready_after } = started;
+        let Started { root, running: Running { process, kept }, ready_after } = started;
         Self {
             _jail: prepared.jail,
             record: prepared.record,
             leaf: prepared.leaf,
             root,
             process,
-            console,
+            console: kept.into_reader(),
             ready_after: Some(ready_after),
             _drives: prepared.drives,
         }
@@ -147,9 +147,9 @@ impl Vm {
     /// # Errors
     /// Only where the kernel refuses to wait.
     pub fn wait(&mut self) -> VmRuntimeResult<Exit> {
-        let status = self.process.wait(None)?;
-        // No deadline: it has a status.
-        Ok(self.exit(status.unwrap_or_default())?)
+        // Without a deadline there is a status.
+        let status = self.process.wait(None)?.unwrap_or(ExitStatus::Unknown);
+        Ok(self.exit(status)?)
     }
 
     /// Waits until the VMM has ended or `timeout` has passed; `None` then.
@@ -163,7 +163,7 @@ impl Vm {
         }
     }
 
-    fn exit(&self, status: crate::process::ExitStatus) -> Result<Exit> {
+    fn exit(&self, status: ExitStatus) -> Result<Exit> {
         let oom_killed = match &self.leaf {
             Some(leaf) => leaf.oom_kills().map_err(|error| Failure::cgroup("read the OOM kills", error))? > 0,
             None => false,

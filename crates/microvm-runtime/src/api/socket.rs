@@ -1,0 +1,196 @@
+//! The API's socket: opened below the held root, verified, and connected to by descriptor.
+//!
+//! The jail's uid can put anything in the socket's place (threats.md, row 24): a link to another socket, a file, a socket
+//! of another process. So the inode is held, and whoever answers on it is asked who he is.
+
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+use crate::error::{ErrorKind, Failure, Result};
+
+/// How often a look-up is begun again that a rename elsewhere disturbed (EAGAIN).
+const ATTEMPTS: u32 = 128;
+
+/// The shortest timeout that is set: zero would mean none.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// A socket in a jail, held by an `O_PATH` descriptor: this inode, whatever its name comes to mean.
+#[derive(Debug)]
+pub(crate) struct JailSocket {
+    handle: OwnedFd,
+    uid: u32,
+}
+
+impl JailSocket {
+    /// Opens `name` below `root` (`openat2(2)` with `O_PATH`, no link, no way out, no other mount); `None` where there is
+    /// nothing of that name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Identity`] where it is no socket, or not `uid`'s.
+    pub(crate) fn open(root: impl AsFd, name: &str, uid: u32) -> Result<Option<Self>> {
+        let failed = || Failure::new(ErrorKind::Identity, "open the API's socket").path(name);
+        let handle = match hold(root, name) {
+            Ok(handle) => handle,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(failed().source_of(errno).hinted("the VM may have replaced it")),
+        };
+        let stat = fstat(&handle).map_err(|errno| failed().source_of(errno))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
+            return Err(failed().because("it is no socket").hinted("the VM has replaced it"));
+        }
+        if stat.st_uid != uid {
+            let because = format!("it belongs to uid {}, the VM runs as {uid}", stat.st_uid);
+            return Err(failed().because(because).hinted("the VM has replaced it"));
+        }
+        Ok(Some(Self { handle, uid }))
+    }
+
+    /// Connects to it, and makes sure that the process `pid` listens there (`SO_PEERCRED`).
+    ///
+    /// Through `/proc/self/fd`, so that the path's length does not matter (`sun_path` ends after 107 bytes). `None` where
+    /// nobody listens yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Identity`] where another process listens; [`ErrorKind::Timeout`] where the VMM does not accept;
+    /// [`ErrorKind::Api`] otherwise.
+    pub(crate) fn connect(&self, pid: u32, deadline: Instant) -> Result<Option<UnixStream>> {
+        let failed = |kind| Failure::new(kind, "connect to the API");
+        let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
+        // A full backlog makes connect(2) wait: it obeys the send timeout.
+        let timeout = deadline.saturating_duration_since(Instant::now()).max(SHORTEST);
+        set_socket_timeout(&stream, Timeout::Send, Some(timeout))
+            .map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
+        let address = SocketAddrUnix::new(format!("/proc/self/fd/{}", self.handle.as_raw_fd()))
+            .map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
+        match connect(&stream, &address) {
+            Ok(()) => {}
+            Err(Errno::CONNREFUSED) => return Ok(None),
+            Err(Errno::AGAIN) => {
+                return Err(failed(ErrorKind::Timeout).because("the VMM accepts no connection"));
+            }
+            Err(errno) => return Err(failed(ErrorKind::Api).source_of(errno)),
+        }
+        let peer = socket_peercred(&stream).map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
+        let (peer_pid, peer_uid) = (peer.pid.as_raw_nonzero().get(), peer.uid.as_raw());
+        if u32::try_from(peer_pid) != Ok(pid) || peer_uid != self.uid {
+            return Err(failed(ErrorKind::Identity)
+                .because(format!(
+                    "process {peer_pid} of uid {peer_uid} listens there, the VMM is process {pid} of uid {}",
+                    self.uid
+                ))
+                .hinted("the VM has replaced its socket"));
+        }
+        Ok(Some(stream.into()))
+    }
+}
+
+fn hold(root: impl AsFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve =
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    let mut attempt = 1;
+    loop {
+        match openat2(&root, name, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) if attempt < ATTEMPTS => attempt += 1,
+            answer => return answer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn held(dir: &tempfile::TempDir) -> File {
+        #[expect(clippy::disallowed_methods, reason = "the test's own directory")]
+        File::open(dir.path()).unwrap()
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    fn me() -> (u32, u32) {
+        (std::process::id(), rustix::process::geteuid().as_raw())
+    }
+
+    #[test]
+    fn a_socket_deep_below_a_long_path_is_reached_and_its_listener_is_known() {
+        let (pid, uid) = me();
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("d".repeat(120)).join("e".repeat(120));
+        #[expect(clippy::disallowed_methods, reason = "the test's own directory")]
+        std::fs::create_dir_all(&deep).unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the test's own directory")]
+        let root = File::open(&deep).unwrap();
+        assert!(UnixListener::bind(deep.join("s")).is_err(), "the path is too long for sun_path");
+        assert!(JailSocket::open(&root, "s", uid).unwrap().is_none());
+
+        let _listener = UnixListener::bind(format!("/proc/self/fd/{}/s", root.as_raw_fd())).unwrap();
+        let socket = JailSocket::open(&root, "s", uid).unwrap().unwrap();
+        assert!(socket.connect(pid, soon()).unwrap().is_some());
+
+        let error = socket.connect(pid + 1, soon()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Identity);
+        assert!(error.to_string().contains(&pid.to_string()), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_socket_of_the_vm_is_refused() {
+        let (_, uid) = me();
+        let dir = tempfile::tempdir().unwrap();
+        let root = held(&dir);
+        let _elsewhere = UnixListener::bind(dir.path().join("real")).unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the attacker's link and file")]
+        {
+            std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
+            std::os::unix::fs::symlink("/run/dbus", dir.path().join("out")).unwrap();
+            std::fs::write(dir.path().join("file"), "").unwrap();
+        }
+        for bad in ["link", "out", "file", "../real", "/real"] {
+            let error = JailSocket::open(&root, bad, uid).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Identity, "{bad}: {error}");
+        }
+        let error = JailSocket::open(&root, "real", uid + 1).unwrap_err();
+        assert!(error.to_string().contains(&format!("uid {uid}")), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_changes_its_meaning_is_not_followed() {
+        let (pid, uid) = me();
+        let dir = tempfile::tempdir().unwrap();
+        let root = held(&dir);
+        let first = UnixListener::bind(dir.path().join("s")).unwrap();
+        let socket = JailSocket::open(&root, "s", uid).unwrap().unwrap();
+        drop(first);
+        #[expect(clippy::disallowed_methods, reason = "the attacker's exchange")]
+        std::fs::remove_file(dir.path().join("s")).unwrap();
+        let _second = UnixListener::bind(dir.path().join("s")).unwrap();
+        assert!(socket.connect(pid, soon()).unwrap().is_none(), "the first inode is held, and nobody listens there");
+    }
+
+    #[test]
+    fn a_full_backlog_ends_at_the_deadline() {
+        let (pid, uid) = me();
+        let dir = tempfile::tempdir().unwrap();
+        let root = held(&dir);
+        let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::bind(&listener, &SocketAddrUnix::new(dir.path().join("s")).unwrap()).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let socket = JailSocket::open(&root, "s", uid).unwrap().unwrap();
+        let first = socket.connect(pid, soon()).unwrap();
+        let error = socket.connect(pid, Instant::now() + Duration::from_millis(20)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        drop(first);
+    }
+}

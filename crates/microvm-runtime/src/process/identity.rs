@@ -1,0 +1,99 @@
+//! Whether a process is a VMM of ours: the kernel's word for its user, its root and its executable.
+
+use std::io;
+
+use jail_fs::{Dir, InodeId};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::procfs;
+use crate::error::{ErrorKind, Failure, Result};
+
+/// What the VMM of a jail is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// The inode of its root directory.
+    pub(crate) root: InodeId,
+    /// The name of the exec copy in that directory.
+    pub(crate) exec_name: String,
+}
+
+impl Expected {
+    /// Proves that this process has the jail's user, wholly, and the jail's root.
+    ///
+    /// Whoever asks must hold the process by pidfd, or the answer may be about another.
+    pub(crate) fn prove(&self, pid: u32) -> Result<()> {
+        let not = |because: String| Failure::new(ErrorKind::Identity, format!("prove process {pid} to be the VMM")).because(because);
+        let status = procfs::text(pid, "status")?;
+        for (key, id) in [("Uid", self.uid), ("Gid", self.gid)] {
+            let ids = procfs::field(&status, key);
+            if ids != [id; 4] {
+                return Err(not(format!("its {key} are {ids:?}, {id} was asked for")));
+            }
+        }
+        let root = InodeId::of(procfs::held(pid, "root")?)?;
+        if root != self.root {
+            return Err(not(format!("its root is inode {root}, the jail's is {}", self.root)));
+        }
+        Ok(())
+    }
+
+    /// Whether it runs the exec copy already, and not the jailer still. At the time of a start: later the jail's own user
+    /// may put another file in the copy's place.
+    pub(super) fn runs_exec_copy(&self, pid: u32, root: &Dir) -> Result<bool> {
+        // One name, held and not followed.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let copy = match rustix::fs::openat(root, self.exec_name.as_str(), flags, Mode::empty()) {
+            Ok(copy) => InodeId::of(copy)?,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(errno) => return Err(Failure::new(ErrorKind::Identity, "find the exec copy").source_of(errno)),
+        };
+        Ok(InodeId::of(procfs::held(pid, "exe")?)? == copy)
+    }
+}
+
+/// Every process whose root directory is this inode.
+pub(crate) fn rooted_in(root: InodeId) -> Result<Vec<u32>> {
+    let pids = procfs::numbers("/proc")
+        .map_err(|error: io::Error| Failure::new(ErrorKind::Identity, "list the processes").path("/proc").source_of(error))?;
+    Ok(pids.into_iter().filter(|pid| is_rooted_in(*pid, root)).collect())
+}
+
+/// Whether the process lives and its root directory is this inode.
+pub(crate) fn is_rooted_in(pid: u32, root: InodeId) -> bool {
+    // One that has ended, and a kernel thread, has no root to look at.
+    procfs::held(pid, "root").is_ok_and(|held| InodeId::of(held).is_ok_and(|id| id == root))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn here() -> InodeId {
+        InodeId::of(procfs::held(std::process::id(), "root").unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_root() {
+        let me = std::process::id();
+        assert!(is_rooted_in(me, here()));
+        assert!(rooted_in(here()).unwrap().contains(&me));
+        let elsewhere = InodeId::of(procfs::held(me, "exe").unwrap()).unwrap();
+        assert!(!is_rooted_in(me, elsewhere));
+    }
+
+    #[test]
+    fn another_user_or_root_is_another_process() {
+        let me = std::process::id();
+        let status = procfs::text(me, "status").unwrap();
+        let id = |key| procfs::field(&status, key)[0];
+        let right = Expected { uid: id("Uid"), gid: id("Gid"), root: here(), exec_name: "x".to_owned() };
+        right.prove(me).unwrap();
+        let other_user = Expected { uid: right.uid + 1, ..right.clone() };
+        assert!(other_user.prove(me).unwrap_err().contains("Uid"));
+        let exe = InodeId::of(procfs::held(me, "exe").unwrap()).unwrap();
+        assert!(Expected { root: exe, ..right }.prove(me).unwrap_err().contains("root"));
+    }
+}

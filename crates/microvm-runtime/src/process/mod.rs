@@ -1,0 +1,28 @@
+//! The VMM as a process: started, found, proven, watched and waited for. Nothing in its jail is believed.
+
+mod console;
+mod death;
+mod diagnosis;
+mod identity;
+mod inspect;
+mod pidfd;
+mod procfs;
+mod ready;
+mod spawn;
+mod stamp;
+mod status;
+mod vmm;
+
+pub use console::{Console, ConsoleReader, Stream};
+pub use death::EarlyDeath;
+pub use diagnosis::Diagnosis;
+pub use inspect::{Descriptor, Inspection};
+pub use spawn::PidNamespace;
+pub use stamp::ProcessStamp;
+pub use status::ExitStatus;
+
+pub(crate) use identity::{Expected, is_rooted_in, rooted_in};
+pub(crate) use pidfd::kill_if;
+pub(crate) use ready::{Answer, start};
+pub(crate) use spawn::Spawn;
+pub(crate) use vmm::{Process, Running};

@@ -1,0 +1,139 @@
+//! Processes by descriptor: opened, signalled and waited for without a race for their number.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
+
+use super::status::ExitStatus;
+use crate::error::{ErrorKind, Failure, Result};
+use crate::sys;
+
+/// How long after its end the kernel may take to have a stranger's status: until its parent has reaped it.
+const REAPED: Duration = Duration::from_secs(2);
+
+/// Opens `pid` (`pidfd_open(2)`); `None` where there is no such process.
+pub(crate) fn open(pid: u32) -> Result<Option<OwnedFd>> {
+    let failed = || Failure::new(ErrorKind::Identity, format!("open process {pid}"));
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| failed().because("it is no pid"))?;
+    match pidfd_open(number, PidfdFlags::empty()) {
+        Ok(pidfd) => Ok(Some(pidfd)),
+        Err(Errno::SRCH) => Ok(None),
+        Err(errno) => Err(failed().source_of(errno)),
+    }
+}
+
+/// Sends SIGKILL (`pidfd_send_signal(2)`). A process that has ended is fine.
+pub(crate) fn kill(pidfd: BorrowedFd<'_>) -> Result<()> {
+    match pidfd_send_signal(pidfd, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(errno) => Err(Failure::new(ErrorKind::Privilege, "kill the VMM").source_of(errno)),
+    }
+}
+
+/// Kills `pid` if, once it is held by descriptor, `still` says that it is the one; waits for its end.
+pub(crate) fn kill_if(pid: u32, deadline: Instant, still: impl Fn(u32) -> bool) -> Result<()> {
+    let Some(pidfd) = open(pid)? else { return Ok(()) };
+    if still(pid) {
+        kill(pidfd.as_fd())?;
+        ended_by(pidfd.as_fd(), Some(deadline))?;
+    }
+    Ok(())
+}
+
+/// Waits until the process has ended, or the deadline has passed: `false` then.
+pub(crate) fn ended_by(pidfd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<bool> {
+    wait_for(pidfd, PollFlags::IN, deadline)
+}
+
+/// The status of a child of ours that has ended (`waitid(2)` with `P_PIDFD`), which it reaps.
+pub(crate) fn child_status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
+    match rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED)) {
+        Ok(Some(status)) => Ok(match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => ExitStatus::Exited(code),
+            (None, Some(signal)) => ExitStatus::Signaled(signal),
+            (None, None) => ExitStatus::Unknown,
+        }),
+        Ok(None) => Ok(ExitStatus::Unknown),
+        // Somebody else of this process reaped it (`SIGCHLD` ignored, or a `wait` for any child).
+        Err(Errno::CHILD) => stranger_status(pidfd),
+        Err(errno) => Err(Failure::new(ErrorKind::Identity, "wait for the VMM").source_of(errno)),
+    }
+}
+
+/// The status of a process that has ended and is not our child (`ioctl(PIDFD_GET_INFO)`, Linux 6.15).
+pub(crate) fn stranger_status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
+    // POLLHUP: it was reaped, so that the kernel has its status. Older kernels never say so.
+    if sys::reaped_status(pidfd).is_err() {
+        return Ok(ExitStatus::Unknown);
+    }
+    wait_for(pidfd, PollFlags::HUP, Some(Instant::now() + REAPED))?;
+    Ok(match sys::reaped_status(pidfd) {
+        Ok(Some(status)) => ExitStatus::from_wait(status),
+        Ok(None) | Err(_) => ExitStatus::Unknown,
+    })
+}
+
+fn wait_for(pidfd: BorrowedFd<'_>, what: PollFlags, deadline: Option<Instant>) -> Result<bool> {
+    loop {
+        // HUP is always reported; to wait for it alone is to ask for nothing else.
+        let mut fds = [PollFd::from_borrowed_fd(pidfd, what.difference(PollFlags::HUP))];
+        let timeout = deadline.map(until);
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(0) => return Ok(false),
+            Ok(_) if fds[0].revents().intersects(what | PollFlags::HUP) => return Ok(true),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(Failure::new(ErrorKind::Identity, "wait for the VMM").source_of(errno)),
+        }
+    }
+}
+
+/// The time until `deadline`, as `poll(2)` takes it.
+pub(crate) fn until(deadline: Instant) -> Timespec {
+    Timespec::try_from(deadline.saturating_duration_since(Instant::now()))
+        .unwrap_or(Timespec { tv_sec: i64::from(i32::MAX), tv_nsec: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_childs_status_is_its_own() {
+        for (script, status) in [
+            ("exit 0", ExitStatus::Exited(0)),
+            ("exit 7", ExitStatus::Exited(7)),
+            ("kill -9 $$", ExitStatus::Signaled(9)),
+        ] {
+            #[expect(clippy::zombie_processes, reason = "reaped by pidfd")]
+            let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
+            let pidfd = open(child.id()).unwrap().unwrap();
+            assert!(ended_by(pidfd.as_fd(), None).unwrap());
+            assert_eq!(child_status(pidfd.as_fd()).unwrap(), status, "{script}");
+            assert!(kill(pidfd.as_fd()).is_ok(), "killing what has ended is fine");
+        }
+    }
+
+    #[test]
+    fn a_process_that_runs_has_not_ended() {
+        let mut child = Command::new("/bin/sh").args(["-c", "read line"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let pidfd = open(child.id()).unwrap().unwrap();
+        assert!(!ended_by(pidfd.as_fd(), Some(Instant::now())).unwrap());
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().code().is_some());
+        assert!(open(child.id()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_reaped_stranger_has_its_status_or_an_unknown_one() {
+        let mut child = Command::new("/bin/sh").args(["-c", "exit 3"]).spawn().unwrap();
+        let pidfd = open(child.id()).unwrap().unwrap();
+        child.wait().unwrap();
+        let status = stranger_status(pidfd.as_fd()).unwrap();
+        assert!(matches!(status, ExitStatus::Exited(3) | ExitStatus::Unknown), "never 0: {status}");
+    }
+}

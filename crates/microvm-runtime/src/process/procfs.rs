@@ -1,0 +1,46 @@
+//! The files of `/proc/<pid>`: `proc(5)`.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::error::{ErrorKind, Failure, Result};
+
+fn failed(pid: u32, name: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
+    Failure::new(ErrorKind::Identity, "look at the VMM").path(format!("/proc/{pid}/{name}")).source_of(error)
+}
+
+/// The text of one file.
+pub(super) fn text(pid: u32, name: &str) -> Result<String> {
+    #[expect(clippy::disallowed_methods, reason = "a file of procfs, named by a number")]
+    fs::read_to_string(format!("/proc/{pid}/{name}")).map_err(|error| failed(pid, name, error))
+}
+
+/// What one magic link leads to, held without opening it (`O_PATH`).
+pub(super) fn held(pid: u32, name: &str) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/{name}");
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| failed(pid, name, errno))
+}
+
+/// What one magic link says it leads to.
+pub(super) fn link(pid: u32, name: &str) -> Result<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "a link of procfs, named by a number")]
+    fs::read_link(format!("/proc/{pid}/{name}")).map_err(|error| failed(pid, name, error))
+}
+
+/// The numbers a directory has entries of: processes, threads or descriptors.
+pub(super) fn numbers(path: &str) -> io::Result<Vec<u32>> {
+    #[expect(clippy::disallowed_methods, reason = "a directory of procfs")]
+    let entries = fs::read_dir(path)?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter_map(|name| name.parse().ok()).collect())
+}
+
+/// The numbers after `key:` in a `status` file.
+pub(super) fn field(status: &str, key: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    line.map_or_else(Vec::new, |line| line.split_whitespace().filter_map(|number| number.parse().ok()).collect())
+}

@@ -1,0 +1,88 @@
+//! The VMM that runs: held, waited for, killed, looked at.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use jail_fs::InodeId;
+
+use super::console::Kept;
+use super::identity::Expected;
+use super::inspect::Inspection;
+use super::pidfd;
+use super::stamp::ProcessStamp;
+use super::status::ExitStatus;
+use crate::error::Result;
+
+/// A VMM, held by descriptor.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(super) stamp: ProcessStamp,
+    pub(super) pidfd: OwnedFd,
+    /// Whether we are its parent, and so the one to reap it.
+    pub(super) child: bool,
+    pub(super) root: InodeId,
+    /// Once it has ended: a child can be reaped once.
+    pub(super) status: Option<ExitStatus>,
+}
+
+/// A VMM that was started, and what is kept of its output.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) process: Process,
+    pub(crate) kept: Kept,
+}
+
+impl Process {
+    /// Takes up a process that was recorded; `None` where it has ended.
+    ///
+    /// # Errors
+    /// Where it lives and is not what is expected.
+    pub(crate) fn adopt(stamp: &ProcessStamp, expected: &Expected) -> Result<Option<Self>> {
+        let Some(pidfd) = pidfd::open(stamp.pid())? else { return Ok(None) };
+        // After the open: the number cannot come to mean another process now.
+        if !stamp.still_alive()? {
+            return Ok(None);
+        }
+        expected.prove(stamp.pid())?;
+        Ok(Some(Self { stamp: stamp.clone(), pidfd, child: false, root: expected.root, status: None }))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.stamp.pid()
+    }
+
+    pub(crate) fn stamp(&self) -> &ProcessStamp {
+        &self.stamp
+    }
+
+    /// Waits until it has ended, or the deadline has passed: `None` then.
+    pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Result<Option<ExitStatus>> {
+        if let Some(status) = self.status {
+            return Ok(Some(status));
+        }
+        if !pidfd::ended_by(self.pidfd.as_fd(), deadline)? {
+            return Ok(None);
+        }
+        let status = match self.child {
+            true => pidfd::child_status(self.pidfd.as_fd())?,
+            false => pidfd::stranger_status(self.pidfd.as_fd())?,
+        };
+        self.status = Some(status);
+        Ok(self.status)
+    }
+
+    /// SIGKILL. Fine for one that has ended.
+    pub(crate) fn kill(&self) -> Result<()> {
+        pidfd::kill(self.pidfd.as_fd())
+    }
+
+    pub(crate) fn inspect(&self) -> Result<Inspection> {
+        Inspection::of(self.pid(), self.root)
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
