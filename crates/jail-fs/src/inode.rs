@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
-use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, statx};
+use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, fgetxattr, statx};
 
 use crate::error::{Error, Result, errno, locate};
 use crate::owner::Owner;
@@ -85,6 +85,16 @@ pub struct Timestamp {
     pub seconds: i64,
     /// Nanoseconds into that second.
     pub nanoseconds: u32,
+}
+
+/// Whether an open file has this extended attribute (`fgetxattr(2)`), of whatever value.
+pub(crate) fn has_xattr(fd: impl AsFd, name: &str) -> std::result::Result<bool, Errno> {
+    // Not an empty buffer, for which rustix answers 0 whether it is there or not.
+    match fgetxattr(fd, name, &mut [0_u8][..]).map_err(errno) {
+        Ok(_) | Err(Errno::ERANGE) => Ok(true),
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// One statx(2).

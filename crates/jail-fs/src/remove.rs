@@ -71,11 +71,15 @@ pub fn remove_tree(parent: &TrustedDir, name: &Name, expected: Option<InodeId>) 
     let aside = unique(TRASH, name)?;
     rename(parent, name, &aside).map_err(|errno| Error::os(OPERATION, &path, errno))?;
     // Another root process may have put another tree in the name's place since it was looked at.
-    let moved = Facts::at(parent.dir(), aside.as_ref())?.id;
-    if moved != found.facts.id {
-        rename(parent, &aside, name)
-            .map_err(|errno| Error::os(OPERATION, parent.path().join(&aside), errno))?;
-        return Err(replaced(moved));
+    match Facts::at(parent.dir(), aside.as_ref()) {
+        Ok(moved) if moved.id != found.facts.id => {
+            rename(parent, &aside, name)
+                .map_err(|errno| Error::os(OPERATION, parent.path().join(&aside), errno))?;
+            return Err(replaced(moved.id));
+        }
+        // A sweep may be done with it already.
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
     remove_aside(parent, &aside, found)
 }
@@ -220,7 +224,12 @@ impl Remover {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
         while let Some(entry) = entries.next() {
-            let entry = entry.map_err(|error| Error::os(OPERATION, locate(dir), errno(error)))?;
+            let entry = match entry.map_err(errno) {
+                Ok(entry) => entry,
+                // The directory itself is gone: someone else sweeps too.
+                Err(Errno::ENOENT) => break,
+                Err(errno) => return Err(Error::os(OPERATION, locate(dir), errno)),
+            };
             let name = entry.file_name();
             if !matches!(name.to_bytes(), b"." | b"..") {
                 batch.seen += 1;

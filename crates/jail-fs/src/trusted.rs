@@ -11,10 +11,10 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
-use rustix::fs::{FileType, RawDir, fgetxattr};
+use rustix::fs::{FileType, RawDir};
 
 use crate::error::{Error, ErrorKind, Result, errno};
-use crate::inode::{Facts, InodeId};
+use crate::inode::{Facts, InodeId, has_xattr};
 use crate::name::Name;
 use crate::open;
 use crate::owner::Owner;
@@ -315,11 +315,11 @@ fn vet(
     if facts.mode & 0o2000 != 0 {
         return refuse("it has the set-group-id bit".to_owned(), "chmod g-s");
     }
-    match fgetxattr(fd, "system.posix_acl_default", &mut [0u8; 0][..]).map_err(errno) {
-        Ok(0) | Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(facts),
+    match has_xattr(fd, "system.posix_acl_default") {
+        Ok(false) => Ok(facts),
         // Opened with O_PATH: it cannot be listed, and nothing will be made in it.
         Err(Errno::EBADF) if !last => Ok(facts),
-        Ok(_) | Err(Errno::ERANGE) => refuse("it has a default ACL".to_owned(), "setfacl -k"),
+        Ok(true) => refuse("it has a default ACL".to_owned(), "setfacl -k"),
         Err(errno) => Err(Error::os(operation, path, errno)),
     }
 }

@@ -18,8 +18,8 @@ pub use self::read_only::read_only;
 pub use self::write::{replace, write};
 use crate::artifact::Artifact;
 use crate::copy::{Filled, fill};
-use crate::error::{Error, Result, locate};
-use crate::fresh::{Fresh, link};
+use crate::error::{Error, Result};
+use crate::fresh::{Fresh, link, take_back};
 use crate::name::Name;
 use crate::options::CopyOptions;
 use crate::owner::Owner;
@@ -39,7 +39,7 @@ fn copy(
     let file = fresh.into_file();
     let Filled { strategy, fallback, copied } = fill(source, &file, options)?;
     link(&file, dir, name).map_err(|errno| Error::at("create file", dir, name, errno))?;
-    settle(dir, options)?;
+    settle(dir, name, options)?;
     Ok(Receipt {
         name: name.clone(),
         strategy,
@@ -50,10 +50,12 @@ fn copy(
     })
 }
 
-/// The name on the disk too, where that was asked for.
-fn settle(dir: impl AsFd, options: &CopyOptions<'_>) -> Result<()> {
+/// The new name on the disk too, where that was asked for; if that fails, it goes again.
+fn settle(dir: impl AsFd, name: &Name, options: &CopyOptions<'_>) -> Result<()> {
     if options.wants_fsync() {
-        fsync(&dir).map_err(|errno| Error::os("write to the disk", locate(&dir), errno))?;
+        fsync(&dir)
+            .inspect_err(|_| take_back(&dir, name))
+            .map_err(|errno| Error::at("write to the disk the name", &dir, name, errno))?;
     }
     Ok(())
 }

@@ -50,10 +50,11 @@ pub fn persistent(
             .hinted("keep the disk on the filesystem of the tree; a copy would not persist"),
         _ => Error::at(operation, dir, name, errno),
     })?;
+    settle(dir, name, options)?;
+    // Last, for it is not taken back.
     if let Some(owner) = change {
         give_away(source, owner, operation).inspect_err(|_| take_back(dir, name))?;
     }
-    settle(dir, options)?;
     let receipt = Receipt {
         name: name.clone(),
         strategy: Strategy::PersistentLink,

@@ -2,13 +2,12 @@
 
 use cap_std::fs::Dir;
 use nix::errno::Errno;
-use rustix::fs::fgetxattr;
 
 use super::{copy, settle};
 use crate::artifact::Artifact;
 use crate::error::Result;
 use crate::fresh::link;
-use crate::inode::Facts;
+use crate::inode::{Facts, has_xattr};
 use crate::name::Name;
 use crate::options::CopyOptions;
 use crate::owner::Owner;
@@ -38,7 +37,7 @@ pub fn read_only(
         Err(fallback) => fallback,
         Ok(()) => match link(source, dir, name) {
             Ok(()) => {
-                settle(dir, options)?;
+                settle(dir, name, options)?;
                 return Ok(Receipt {
                     name: name.clone(),
                     strategy: Strategy::HardLink,
@@ -68,7 +67,7 @@ fn may_be_shared(source: &Artifact, reader: Owner) -> std::result::Result<(), Fa
         Err(Fallback::WritableByOthers)
     } else if !readable(facts, reader) {
         Err(Fallback::NotReadable)
-    } else if facts.mode & 0o6000 != 0 || has_capabilities(source) {
+    } else if facts.mode & 0o6000 != 0 || has_xattr(source, "security.capability") != Ok(false) {
         Err(Fallback::Privileged)
     } else {
         Ok(())
@@ -85,11 +84,4 @@ fn readable(facts: &Facts, reader: Owner) -> bool {
         0o004
     };
     facts.mode & class != 0
-}
-
-fn has_capabilities(source: &Artifact) -> bool {
-    !matches!(
-        fgetxattr(source, "security.capability", &mut [0u8; 0][..]),
-        Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP)
-    )
 }

@@ -8,7 +8,6 @@ use nix::errno::Errno;
 use nix::fcntl::{RenameFlags, renameat2};
 use nix::unistd::fsync;
 
-use super::settle;
 use crate::error::{Error, Result};
 use crate::fresh::{Fresh, link, take_back};
 use crate::inode::InodeId;
@@ -56,7 +55,9 @@ pub fn replace(
     renameat2(dir, aside.as_os_str(), dir, name.as_os_str(), RenameFlags::empty())
         .inspect_err(|_| take_back(dir, &aside))
         .map_err(failed)?;
-    settle(dir, options)?;
+    if options.wants_fsync() {
+        fsync(dir).map_err(failed)?;
+    }
     Ok(inode)
 }
 

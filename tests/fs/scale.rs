@@ -1,0 +1,136 @@
+//! Row 27: a tree of any depth and size goes, with a handful of descriptors and constant memory.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+
+use jail_fs::{Owner, remove_tree};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use testkit::FsKind;
+
+use crate::support::{Jail, Scene, long, name, on_sized};
+use crate::sys::Child;
+
+/// Descriptors that a removal may open.
+const DESCRIPTORS: u64 = 8;
+
+/// Memory that a removal may take, in bytes.
+const MEMORY: u64 = 16 << 20;
+
+/// Room for as many inodes as these trees have.
+const SIZE: u64 = 4 << 30;
+
+fn on_large(test: &str, attack: impl Fn(&Scene)) {
+    for kind in FsKind::ALL {
+        on_sized(test, kind, SIZE, &attack);
+    }
+}
+
+/// Removes the tree in a process that has no more than that.
+fn remove_confined(scene: &Scene, entries: u64) {
+    let child = Child::spawn(Owner::ROOT, || {
+        let open: Vec<u64> = fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+            .collect();
+        // One of those was the listing itself; the limit is on the number, not on how many are open.
+        let limit = (0..)
+            .filter(|fd| !open.contains(fd))
+            .nth(usize::try_from(DESCRIPTORS).unwrap() - 1)
+            .unwrap();
+        confine(Resource::Nofile, limit);
+        assert!(File::open("/dev/null").is_ok());
+        let pages: u64 = fs::read_to_string("/proc/self/statm")
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        confine(Resource::As, pages * 4096 + MEMORY);
+        let removed = remove_tree(&scene.base, &name("one"), None).unwrap().entries;
+        assert_eq!(removed, entries);
+        true
+    });
+    assert!(child.succeeded());
+    assert_eq!(scene.entries(), [""; 0]);
+}
+
+fn confine(resource: Resource, limit: u64) {
+    let Rlimit { maximum, .. } = getrlimit(resource);
+    setrlimit(resource, Rlimit { current: Some(limit), maximum }).unwrap();
+}
+
+fn dig(jail: &Jail, depth: u64, each: impl Fn(&OwnedFd, u64)) {
+    let mut dir = jail.dir.as_fd().try_clone_to_owned().unwrap();
+    for level in 0..depth {
+        mkdirat(&dir, "d", Mode::S_IRWXU).unwrap();
+        dir = openat(
+            &dir,
+            "d",
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .unwrap();
+        each(&dir, level);
+    }
+}
+
+/// std, cap-std and pathrs: EMFILE, for ever.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_27_a_very_deep_tree_is_removed() {
+    on_large("row_27_a_very_deep_tree_is_removed", |scene| {
+        let depth = if long() { 100_000 } else { 60_000 };
+        let jail = scene.jail("one");
+        dig(&jail, depth, |_, _| {});
+        remove_confined(scene, depth + 2);
+    });
+}
+
+/// Files and siblings at every level, of names that the remover uses itself.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_27_a_deep_and_bushy_tree_is_removed() {
+    on_large("row_27_a_deep_and_bushy_tree_is_removed", |scene| {
+        let jail = scene.jail("one");
+        dig(&jail, 2_000, |dir, level| {
+            let file = format!(".lifted-{level}");
+            mkdirat(dir, file.as_str(), Mode::S_IRWXU).unwrap();
+            let below =
+                openat(dir, file.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+                    .unwrap();
+            mkdirat(&below, ".lifted-0", Mode::S_IRWXU).unwrap();
+        });
+        remove_confined(scene, 2_000 * 3 + 2);
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_27_a_very_wide_tree_is_removed() {
+    on_large("row_27_a_very_wide_tree_is_removed", |scene| {
+        let jail = scene.jail("one");
+        let entries = 200_000_u64;
+        let file = jail.path.join("first");
+        fs::write(&file, "").unwrap();
+        for entry in 1..entries {
+            // Hard links, which need no inode each; now and then a directory with something in it.
+            let path = jail.path.join(format!("{entry:0>32}"));
+            match entry % 2_000 {
+                0 => fs::create_dir_all(path.join("full")).unwrap(),
+                n if n % 10 == 0 && fs::metadata(&file).unwrap().nlink() > 50_000 => {
+                    File::create(&path).map(drop).unwrap()
+                }
+                n if n % 2 == 0 => {
+                    fs::hard_link(&file, &path).or_else(|_| File::create(&path).map(drop)).unwrap()
+                }
+                _ => fs::create_dir(&path).unwrap(),
+            }
+        }
+        remove_confined(scene, entries + (entries - 1) / 2_000 + 2);
+    });
+}

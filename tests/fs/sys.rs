@@ -1,0 +1,72 @@
+//! Processes of the tests' own: an attacker, a victim of SIGKILL, a caller with another umask.
+#![expect(unsafe_code, reason = "fork(2) has no safe form")]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use jail_fs::Owner;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, getppid, setgroups, setresgid, setresuid};
+
+/// A forked process, killed and reaped on drop.
+#[derive(Debug)]
+pub(crate) struct Child(Option<Pid>);
+
+impl Child {
+    /// Runs `body` as `user` in a process of its own, which ends with it: status 0 if it neither failed nor panicked.
+    pub(crate) fn spawn(user: Owner, body: impl FnOnce() -> bool) -> Self {
+        let parent = Pid::this();
+        // SAFETY: the child runs `body` and ends by `_exit`. It calls nothing that needs another thread of ours: what it
+        // allocates is served by glibc, whose own fork handlers leave its heap usable, and it prints only when it panics.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => Self(Some(child)),
+            ForkResult::Child => {
+                let done = catch_unwind(AssertUnwindSafe(|| {
+                    rustix::process::set_parent_process_death_signal(Some(
+                        rustix::process::Signal::KILL,
+                    ))
+                    .unwrap();
+                    assert_eq!(getppid(), parent);
+                    become_user(user);
+                    body()
+                }));
+                // SAFETY: `_exit` ends the process at once; nothing of the parent's is flushed or dropped twice.
+                unsafe { nix::libc::_exit(i32::from(!done.unwrap_or(false))) }
+            }
+        }
+    }
+
+    /// Waits for its end: whether it went well.
+    pub(crate) fn succeeded(mut self) -> bool {
+        let pid = self.0.take().unwrap();
+        matches!(waitpid(pid, None).unwrap(), WaitStatus::Exited(_, 0))
+    }
+
+    /// SIGKILL, now.
+    pub(crate) fn kill(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if let Some(pid) = self.0.take() {
+            // It is our child and not reaped, so the number is still its own.
+            let _ = kill(pid, Signal::SIGKILL);
+            let _ = waitpid(pid, None);
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn become_user(user: Owner) {
+    let (uid, gid) = (Uid::from_raw(user.uid()), Gid::from_raw(user.gid()));
+    if user != Owner::ROOT {
+        setgroups(&[]).unwrap();
+        setresgid(gid, gid, gid).unwrap();
+        setresuid(uid, uid, uid).unwrap();
+    }
+}
