@@ -34,7 +34,7 @@ pub fn stand_ins(target_dir: &Path) -> anyhow::Result<PathBuf> {
         ])
         .arg("--target-dir")
         .arg(&build)
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .current_dir(workspace());
     run(cargo)?;
@@ -127,4 +127,28 @@ fn workspace() -> PathBuf {
     let mut dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     dir.pop();
     dir
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{GUEST_LINE, Scratch};
+
+    #[test]
+    fn each_guest_is_a_small_elf_that_has_its_line() {
+        let scratch = Scratch::new("guests");
+        guests(scratch.path()).unwrap();
+        let has =
+            |image: &[u8], text: &str| image.windows(text.len()).any(|at| at == text.as_bytes());
+        for (name, mark) in
+            [("guest.elf", ""), ("guest-idle.elf", "(idle)"), ("guest-deaf.elf", "(deaf)")]
+        {
+            let image = fs::read(scratch.join(name)).unwrap();
+            assert!(image.starts_with(b"\x7fELF"), "{name}");
+            assert!(has(&image, GUEST_LINE), "{name}");
+            for other in ["(idle)", "(deaf)"] {
+                assert_eq!(has(&image, other), other == mark, "{name}: {other}");
+            }
+        }
+    }
 }
