@@ -1,0 +1,246 @@
+//! The one door to the filesystem: directories held by descriptor, and what lies below them.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, XattrFlags};
+use rustix::io::Errno;
+
+use crate::{Error, ErrorKind, Result, Version};
+
+/// `CGROUP_SUPER_MAGIC` and `CGROUP2_SUPER_MAGIC` of `linux/magic.h`.
+const MAGIC: [(Version, u64); 2] = [(Version::V1, 0x0027_e0eb), (Version::V2, 0x6367_7270)];
+/// openat2(2) may ask to be called again while something else is renamed.
+const AGAIN: usize = 128;
+/// Never out, never over a link, never into another filesystem.
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
+
+/// A directory of a pseudo filesystem, held open; its path is for messages only.
+#[derive(Debug)]
+pub(crate) struct Dir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Dir {
+    /// Opens a directory that the system itself provides, such as `/proc/self` (open(2)).
+    pub(crate) fn open_system(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        match fs::open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(fd) => Ok(Self { fd, path }),
+            Err(errno) => Err(Error::call("open", path, errno)),
+        }
+    }
+
+    /// Opens the mount point of a hierarchy, which must be one (open(2), fstatfs(2)).
+    pub(crate) fn open_mount(point: &Path, version: Version) -> Result<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = fs::open(point, flags, Mode::empty())
+            .map_err(|errno| Error::call("open", point, errno))?;
+        let dir = Self { fd, path: point.to_owned() };
+        if dir.filesystem()? == Some(version) {
+            return Ok(dir);
+        }
+        Err(Error::new(ErrorKind::Unexpected, "open")
+            .path(point)
+            .because(format!("it is no control group {version} filesystem"))
+            .hinted("is something else mounted over it?"))
+    }
+
+    fn filesystem(&self) -> Result<Option<Version>> {
+        let stat = fs::fstatfs(&self.fd).map_err(|errno| self.failed("stat", "", errno))?;
+        #[cfg(test)]
+        if let Some(version) = crate::fake::version_of(self) {
+            return Ok(Some(version));
+        }
+        let kind = u64::try_from(stat.f_type).unwrap_or_default();
+        Ok(MAGIC.into_iter().find(|(_, magic)| *magic == kind).map(|(version, _)| version))
+    }
+
+    /// The id of the mount it was opened through, as in mountinfo; `None` before Linux 5.8 (statx(2)).
+    pub(crate) fn mount_id(&self) -> Result<Option<u64>> {
+        let stat = fs::statx(&self.fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+            .map_err(|errno| self.failed("stat", "", errno))?;
+        let known = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+        Ok(known.then_some(stat.stx_mnt_id))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The error of an operation on `name` below it.
+    pub(crate) fn failed(
+        &self,
+        operation: &'static str,
+        name: impl AsRef<Path>,
+        errno: Errno,
+    ) -> Error {
+        Error::call(operation, self.join(name), errno)
+    }
+
+    fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        match name.as_ref() {
+            name if name.as_os_str().is_empty() => self.path.clone(),
+            name => self.path.join(name),
+        }
+    }
+
+    /// Opens what is at `path` below it (openat2(2)).
+    fn open_below(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for _ in 0..AGAIN {
+            match fs::openat2(&self.fd, path, flags, Mode::empty(), BENEATH) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                done => return done,
+            }
+        }
+        Err(Errno::AGAIN)
+    }
+
+    /// The directory at `path` below it; the empty path is the directory itself, opened again.
+    pub(crate) fn open(&self, path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let below = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        match self.open_below(below, OFlags::DIRECTORY) {
+            Ok(fd) => Ok(Self { fd, path: self.join(path) }),
+            Err(errno) => Err(self.failed("open", path, errno)),
+        }
+    }
+
+    /// The directory at `path` below it, unless there is none.
+    pub(crate) fn open_if_there(&self, path: impl AsRef<Path>) -> Result<Option<Self>> {
+        match self.open(path) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the file `name` to read, to be held (for events).
+    pub(crate) fn open_file(&self, name: &str) -> Result<OwnedFd> {
+        self.open_below(Path::new(name), OFlags::RDONLY)
+            .map_err(|errno| self.failed("open", name, errno))
+    }
+
+    /// All of the file `name` (read(2)).
+    pub(crate) fn read(&self, name: impl AsRef<Path>) -> Result<Vec<u8>> {
+        let name = name.as_ref();
+        let read = || {
+            let file = self.open_below(name, OFlags::RDONLY)?;
+            read_all(file.as_fd())
+        };
+        read().map_err(|errno| self.failed("read", name, errno))
+    }
+
+    /// The text of the file `name`; what is not UTF-8 becomes replacement characters.
+    pub(crate) fn read_text(&self, name: impl AsRef<Path>) -> Result<String> {
+        self.read(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The same, or `None` where there is no such file, or the kernel has switched off what it shows.
+    pub(crate) fn read_if_there(&self, name: &str) -> Result<Option<String>> {
+        match self.read_text(name) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::OPNOTSUPP)) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes `value` to the existing file `name`, in one write(2), as the kernel's files want it.
+    pub(crate) fn write(&self, name: &str, value: &str) -> Result<()> {
+        let write = || {
+            let file = self.open_below(Path::new(name), OFlags::WRONLY | OFlags::TRUNC)?;
+            loop {
+                match rustix::io::write(&file, value.as_bytes()) {
+                    Err(Errno::INTR) => {}
+                    Ok(written) if written < value.len() => return Err(Errno::IO),
+                    Ok(_) => return Ok(()),
+                    Err(errno) => return Err(errno),
+                }
+            }
+        };
+        write().map_err(|errno| self.failed("write", name, errno))
+    }
+
+    /// Makes the directory `name`; whether it was not there (mkdirat(2)).
+    pub(crate) fn make(&self, name: &str) -> Result<bool> {
+        match fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) => {
+                #[cfg(test)]
+                crate::fake::fill(&self.open(name)?);
+                Ok(true)
+            }
+            Err(Errno::EXIST) => Ok(false),
+            Err(errno) => Err(self.failed("make", name, errno)),
+        }
+    }
+
+    /// Removes the empty directory `name` (unlinkat(2)).
+    pub(crate) fn remove(&self, name: impl AsRef<Path>) -> Result<()> {
+        let name = name.as_ref();
+        #[cfg(test)]
+        if let Ok(dir) = self.open(name) {
+            crate::fake::empty(&dir);
+        }
+        fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
+            .map_err(|errno| self.failed("remove", name, errno))
+    }
+
+    /// The names of the directories in it (getdents64(2)).
+    pub(crate) fn subdirs(&self) -> Result<Vec<PathBuf>> {
+        let list = || {
+            // Of its own, for its own place in the list.
+            let fd = self.open_below(Path::new("."), OFlags::DIRECTORY)?;
+            let mut names = Vec::new();
+            for entry in fs::Dir::new(fd)? {
+                let entry = entry?;
+                let name = entry.file_name().to_bytes();
+                if entry.file_type() == fs::FileType::Directory && name != b"." && name != b".." {
+                    names.push(OsStr::from_bytes(name).into());
+                }
+            }
+            Ok(names)
+        };
+        list().map_err(|errno| self.failed("list", "", errno))
+    }
+
+    /// Puts a mark on it (fsetxattr(2)).
+    pub(crate) fn mark(&self, name: &str) -> Result<()> {
+        fs::fsetxattr(&self.fd, name, b"1", XattrFlags::empty())
+            .map_err(|errno| self.failed("mark", "", errno))
+    }
+
+    /// Whether the mark is on it; also false where nobody can tell (fgetxattr(2)).
+    pub(crate) fn is_marked(&self, name: &str) -> bool {
+        fs::fgetxattr(&self.fd, name, &mut [0_u8; 8]).is_ok()
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// From the start, whatever was read before: the kernel makes the text anew.
+pub(crate) fn read_all(file: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let offset = u64::try_from(bytes.len()).map_err(|_| Errno::FBIG)?;
+        match rustix::io::pread(file, &mut buffer, offset) {
+            Ok(0) => return Ok(bytes),
+            Ok(read) => bytes.extend_from_slice(buffer.get(..read).ok_or(Errno::IO)?),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}

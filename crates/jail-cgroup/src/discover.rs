@@ -1,0 +1,84 @@
+//! Reading what a [`Host`] is made of from this machine.
+
+use rustix::io::Errno;
+
+use crate::dir::Dir;
+use crate::mount::{self, Mount};
+use crate::{Controller, CpuSet, Error, ErrorKind, Host, HostTexts, Result, Version};
+
+const NODES: &str = "/sys/devices/system/node";
+const CPUS: &str = "/sys/devices/system/cpu";
+
+impl Host {
+    /// Reads the hierarchies this process sees (`/proc/self/mountinfo`, `/proc/self/cgroup`) and looks at each mount:
+    /// one that is covered by another filesystem, or is not what mountinfo says (fstatfs(2), statx(2)), does not count.
+    ///
+    /// Changes nothing, and needs no privilege.
+    ///
+    /// # Errors
+    /// Where `/proc` is not mounted, or a file of the kernel's cannot be read.
+    pub fn discover() -> Result<Self> {
+        let proc = Dir::open_system("/proc/self").map_err(|error| {
+            error.hinted("mount a proc filesystem at /proc").kind_is(ErrorKind::Unexpected)
+        })?;
+        let mut mounts = mount::parse_all(&proc.read("mountinfo")?);
+        mounts.retain(|mount| mount.open().is_ok());
+        let self_cgroup = proc.read("cgroup")?;
+        let nodes = nodes()?;
+        let nodes: Vec<_> = nodes.iter().map(|(node, cpus)| (*node, cpus.as_str())).collect();
+        let mut texts =
+            HostTexts { self_cgroup: &self_cgroup, nodes: &nodes, ..HostTexts::default() };
+
+        let mount = Self::from_mounts(mounts.clone(), &texts).v2_mount().map(Mount::open);
+        let Some(dir) = mount.transpose()? else {
+            return Ok(Self::from_mounts(mounts, &texts));
+        };
+        let controllers = dir.read_text("cgroup.controllers")?;
+        let subtree_control = dir.read_text("cgroup.subtree_control")?;
+        texts.controllers = &controllers;
+        texts.subtree_control = &subtree_control;
+        texts.nested = dir.read_if_there("cgroup.type")?.is_some();
+        texts.occupied = !dir.read("cgroup.procs")?.is_empty();
+        Ok(Self::from_mounts(mounts, &texts))
+    }
+}
+
+/// The CPUs of memory node `node` (`/sys/devices/system/node/node<N>/cpulist`).
+///
+/// # Errors
+/// [`Unsupported`](ErrorKind::Unsupported) where the host has no such node; the nodes it has are named.
+pub fn numa_node_cpus(node: u32) -> Result<CpuSet> {
+    let nodes = nodes()?;
+    let nodes: Vec<_> = nodes.iter().map(|(node, cpus)| (*node, cpus.as_str())).collect();
+    let host = Host::from_texts(&HostTexts { nodes: &nodes, ..HostTexts::default() });
+    host.node_cpus(node).cloned()
+}
+
+/// Each memory node and its cpulist. A kernel without NUMA has one node, with all CPUs.
+fn nodes() -> Result<Vec<(u32, String)>> {
+    let dir = match Dir::open_system(NODES) {
+        Ok(dir) => dir,
+        Err(error) if error.errno() == Some(Errno::NOENT) => {
+            return Ok(vec![(0, Dir::open_system(CPUS)?.read_text("online")?)]);
+        }
+        Err(error) => return Err(error),
+    };
+    let mut nodes = Vec::new();
+    for name in dir.subdirs()? {
+        let number = name.to_str().and_then(|name| name.strip_prefix("node"));
+        if let Some(number) = number.and_then(|digits| digits.parse().ok()) {
+            nodes.push((number, dir.read_text(name.join("cpulist"))?));
+        }
+    }
+    Ok(nodes)
+}
+
+/// Why `controller` cannot be used, as an error.
+pub(crate) fn unusable(host: &Host, version: Version, controller: Controller) -> Option<Error> {
+    let why = host.usable(version, controller).err()?;
+    let name = controller.name(version);
+    Some(
+        Error::new(ErrorKind::Unsupported, format!("use control groups {version}"))
+            .because(format!("needs the controller {name} of {version}: {why}")),
+    )
+}

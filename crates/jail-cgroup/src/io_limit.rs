@@ -1,0 +1,92 @@
+//! What a group may do with one block device.
+
+use crate::{ByteSize, Error, Limit, Result};
+
+/// Bandwidth and operations of one block device, both ways. What is not set is not limited.
+///
+/// ```
+/// # use jail_cgroup::{ByteSize, IoLimit, Limits};
+/// let sda = IoLimit::new(8, 0).write_bps(ByteSize::mib(10)).read_iops(500);
+/// Limits::new().io(sda).check()?;
+/// # Ok::<(), jail_cgroup::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[must_use]
+pub struct IoLimit {
+    major: u32,
+    minor: u32,
+    read_bps: Option<ByteSize>,
+    write_bps: Option<ByteSize>,
+    read_iops: Option<u64>,
+    write_iops: Option<u64>,
+}
+
+impl IoLimit {
+    /// For the device of these numbers, a whole disk: the kernel refuses partitions.
+    pub fn new(major: u32, minor: u32) -> Self {
+        Self { major, minor, read_bps: None, write_bps: None, read_iops: None, write_iops: None }
+    }
+
+    /// The most bytes read per second.
+    pub fn read_bps(mut self, bytes: ByteSize) -> Self {
+        self.read_bps = Some(bytes);
+        self
+    }
+
+    /// The most bytes written per second.
+    pub fn write_bps(mut self, bytes: ByteSize) -> Self {
+        self.write_bps = Some(bytes);
+        self
+    }
+
+    /// The most reads per second.
+    pub fn read_iops(mut self, operations: u64) -> Self {
+        self.read_iops = Some(operations);
+        self
+    }
+
+    /// The most writes per second.
+    pub fn write_iops(mut self, operations: u64) -> Self {
+        self.write_iops = Some(operations);
+        self
+    }
+
+    pub(crate) fn device(&self) -> (u32, u32) {
+        (self.major, self.minor)
+    }
+
+    /// The device as the kernel writes it.
+    pub(crate) fn name(&self) -> String {
+        format!("{}:{}", self.major, self.minor)
+    }
+
+    /// The limits that are set: v2's key, v1's file, the value.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        [
+            ("rbps", "blkio.throttle.read_bps_device", self.read_bps.map(ByteSize::as_bytes)),
+            ("wbps", "blkio.throttle.write_bps_device", self.write_bps.map(ByteSize::as_bytes)),
+            ("riops", "blkio.throttle.read_iops_device", self.read_iops),
+            ("wiops", "blkio.throttle.write_iops_device", self.write_iops),
+        ]
+        .into_iter()
+        .filter_map(|(key, file, value)| Some((key, file, value?)))
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let wrong = |reason| Err(Error::invalid(Limit::Io, format!("of {} {reason}", self.name())));
+        let mut values = self.values().peekable();
+        if values.peek().is_none() {
+            return wrong("limits nothing");
+        }
+        if values.any(|(_, _, value)| value == 0) {
+            return wrong("has a rate of 0, which lets nothing through");
+        }
+        // The kernel keeps operations in 32 bits, and v1 cuts off what is more.
+        let most = self.read_iops.max(self.write_iops);
+        if most.is_some_and(|operations| u32::try_from(operations).is_err()) {
+            return wrong("has more operations per second than the kernel counts");
+        }
+        Ok(())
+    }
+}

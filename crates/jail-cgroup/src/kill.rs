@@ -1,0 +1,144 @@
+//! Ending all that lives in a leaf.
+
+use std::collections::BTreeSet;
+
+use rustix::io::Errno;
+use rustix::process::{Signal, pidfd_send_signal};
+
+use crate::dir::Dir;
+use crate::leaf::Leaf;
+use crate::membership::Membership;
+use crate::{Controller, Error, ErrorKind, Result, Version, wait};
+
+/// How often what was missed is looked for again.
+const ROUNDS: usize = 64;
+
+impl Leaf {
+    /// Sends SIGKILL to every process in the leaf and below it; none escapes by forking.
+    ///
+    /// v2: `cgroup.kill`. Where that is missing (v1, and v2 before Linux 5.14): freezes the leaf, kills each process by
+    /// pidfd, thaws. v1 without a freezer forbids new tasks (`pids.max`) instead, as long as it takes.
+    ///
+    /// Returns once all are told; [`wait_empty`](Self::wait_empty) waits until they are gone. A leaf that is empty or was
+    /// removed is fine.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) where the caller itself is in the leaf.
+    pub fn kill(&self) -> Result<()> {
+        let members = match self.members() {
+            Ok(members) => members,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if members.contains(&std::process::id()) {
+            return Err(Error::new(ErrorKind::InvalidInput, "kill the leaf")
+                .path(self.paths().next().unwrap_or_default())
+                .because("this process is in it")
+                .hinted("move it to another group first"));
+        }
+        if self.version() == Version::V2 {
+            let [group] = self.groups.as_slice() else { return Ok(()) };
+            match group.dir.write("cgroup.kill", "1") {
+                Err(error) if error.errno() == Some(Errno::NOENT) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                done => return done,
+            }
+        }
+        for _ in 0..ROUNDS {
+            let hold = Hold::take(self)?;
+            let told = self.tell_all()?;
+            drop(hold);
+            // A fork that was under way may show only now.
+            if self.members()?.iter().all(|pid| told.contains(pid)) {
+                return Ok(());
+            }
+        }
+        Err(Error::new(ErrorKind::Busy, "kill the leaf")
+            .path(self.paths().next().unwrap_or_default())
+            .because("it makes processes faster than they can be killed")
+            .hinted("mount the freezer or the pids hierarchy"))
+    }
+
+    /// SIGKILL for each member, until a look finds no new one.
+    fn tell_all(&self) -> Result<BTreeSet<u32>> {
+        let mut told = BTreeSet::new();
+        for _ in 0..ROUNDS {
+            let before = told.len();
+            for pid in self.members()? {
+                if told.insert(pid) {
+                    self.tell(pid)?;
+                }
+            }
+            if told.len() == before {
+                break;
+            }
+        }
+        Ok(told)
+    }
+
+    fn tell(&self, pid: u32) -> Result<()> {
+        let Some(pidfd) = wait::pidfd(pid)? else { return Ok(()) };
+        // The pid may be another process's by now; the pidfd will not.
+        if !self.holds(pid)? {
+            return Ok(());
+        }
+        match pidfd_send_signal(&pidfd, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(errno) => Err(Error::call("kill", format!("process {pid}"), errno)),
+        }
+    }
+
+    /// Whether the process is in the leaf in any hierarchy.
+    fn holds(&self, pid: u32) -> Result<bool> {
+        let text = match Dir::open_system("/proc")?.read(format!("{pid}/cgroup")) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let mut lines = Membership::parse_all(&text);
+        Ok(lines.any(|line| {
+            self.id.places.iter().any(|place| place.holds(self.version(), &line) == Some(true))
+        }))
+    }
+}
+
+/// Keeps the leaf from making new processes while it is held.
+struct Hold<'a> {
+    leaf: &'a Leaf,
+    /// The file that lets go, and what to write to it.
+    release: Option<(Controller, &'static str, String)>,
+}
+
+impl<'a> Hold<'a> {
+    fn take(leaf: &'a Leaf) -> Result<Self> {
+        let mut hold = Self { leaf, release: None };
+        let ways = [
+            (Controller::Freezer, "cgroup.freeze", "1"),
+            (Controller::Freezer, "freezer.state", "FROZEN"),
+            (Controller::Pids, "pids.max", "0"),
+        ];
+        for (controller, file, value) in ways {
+            let Some(dir) = leaf.dir_of(controller) else { continue };
+            let Some(before) = dir.read_if_there(file)? else { continue };
+            let release = match file {
+                "freezer.state" => "THAWED".to_owned(),
+                _ => before.trim().to_owned(),
+            };
+            hold.release = Some((controller, file, release));
+            dir.write(file, value)?;
+            break;
+        }
+        Ok(hold)
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        if let Some((controller, file, value)) = &self.release
+            && let Some(dir) = self.leaf.dir_of(*controller)
+        {
+            // Gone is let go.
+            let _ = dir.write(file, value);
+        }
+    }
+}

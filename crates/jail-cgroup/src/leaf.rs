@@ -1,0 +1,219 @@
+//! A leaf that exists: [`Leaf`], who is in it, and who joins.
+
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+use crate::dir::Dir;
+use crate::leaf_id::{LeafId, Place};
+use crate::membership::Membership;
+use crate::plan::Setting;
+use crate::{Error, ErrorKind, Result, Version, keyed};
+
+/// The processes of a group, one pid a line.
+pub(crate) const PROCS: &str = "cgroup.procs";
+
+/// A group of processes' own, held open: one directory in v2, one per hierarchy in v1.
+///
+/// Made by [`LeafPlan::create`](crate::LeafPlan::create), found again by [`LeafId::open`].
+///
+/// # Caveats
+/// Dropping it leaves the leaf, and who is in it, as they are; [`remove`](Self::remove) is explicit.
+#[derive(Debug)]
+pub struct Leaf {
+    pub(crate) id: LeafId,
+    /// Those that exist: a leaf that was half removed has fewer than its id.
+    pub(crate) groups: Vec<Group>,
+    /// What was asked for, of a leaf that this process made.
+    pub(crate) writes: Vec<Setting>,
+}
+
+/// A leaf's directory in one hierarchy.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) place: Place,
+    pub(crate) mount: Dir,
+    /// Below the mount.
+    pub(crate) path: PathBuf,
+    pub(crate) dir: Dir,
+}
+
+impl Leaf {
+    /// What is needed to find the leaf again.
+    #[must_use]
+    pub fn id(&self) -> &LeafId {
+        &self.id
+    }
+
+    /// Which version of control groups it is of.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.id.version
+    }
+
+    /// Its directories: one in v2, one per hierarchy in v1.
+    pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.groups.iter().map(|group| group.dir.path().to_owned())
+    }
+
+    /// The pids of the processes in it or in groups below it, in any of its hierarchies, ascending (`cgroup.procs`).
+    ///
+    /// Processes of a pid namespace that the caller cannot see into have no pid, and are not listed;
+    /// [`is_empty`](Self::is_empty) counts them on v2.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) where the leaf was removed.
+    pub fn members(&self) -> Result<Vec<u32>> {
+        let mut pids = Vec::new();
+        for group in &self.groups {
+            pids.extend(members(&group.dir)?);
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// Whether no process is in it or below it: v2 `cgroup.events`, v1 `cgroup.procs`.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) where the leaf was removed.
+    pub fn is_empty(&self) -> Result<bool> {
+        for group in &self.groups {
+            if !is_empty(&group.dir, self.version())? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the process `pid`, with every thread, is in it or below it in *every* hierarchy (`/proc/<pid>/cgroup`).
+    /// False where there is no such process.
+    ///
+    /// A pid is only as good as the caller's hold on it: keep its pidfd, or be its parent.
+    ///
+    /// # Errors
+    /// [`Partial`](ErrorKind::Partial) where it is in some of the hierarchies only, or some of its threads are not; both
+    /// are named.
+    pub fn contains(&self, pid: u32) -> Result<bool> {
+        let proc = Dir::open_system("/proc")?;
+        let Some(tasks) = proc.open_if_there(format!("{pid}/task"))? else { return Ok(false) };
+        let (mut inside, mut outside) = (Vec::new(), Vec::new());
+        let mut alive = false;
+        for task in tasks.subdirs()? {
+            let text = match tasks.read(task.join("cgroup")) {
+                Ok(text) => text,
+                Err(error) if is_gone(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            alive = true;
+            for place in &self.id.places {
+                let held = Membership::parse_all(&text)
+                    .find_map(|line| place.holds(self.version(), &line))
+                    .unwrap_or(false);
+                let list = if held { &mut inside } else { &mut outside };
+                let dir = place.dir();
+                if !list.contains(&dir) {
+                    list.push(dir);
+                }
+            }
+        }
+        match (alive && !inside.is_empty(), outside.is_empty()) {
+            (true, true) => Ok(true),
+            (false, _) => Ok(false),
+            (true, false) => {
+                let names = |list: &[PathBuf]| {
+                    list.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ")
+                };
+                Err(Error::new(ErrorKind::Partial, format!("find process {pid} in the leaf"))
+                    .because(format!(
+                        "it, or a thread of it, is in {} but not in {}",
+                        names(&inside),
+                        names(&outside)
+                    ))
+                    .hinted("after a launcher that joins by settings, call `Leaf::adopt_rest`"))
+            }
+        }
+    }
+
+    /// Moves the process `pid`, with all its threads, into the leaf, in every hierarchy (`cgroup.procs`).
+    ///
+    /// What it has already allocated stays charged where it was. Its children to come are in the leaf too, those it has
+    /// are not.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) where there is no such process, [`Privilege`](ErrorKind::Privilege) where the
+    /// caller may not move it from where it is.
+    pub fn adopt(&self, pid: u32) -> Result<()> {
+        self.join(pid, |_| true)
+    }
+
+    /// The same in those hierarchies only that [`LeafPlan::settings`](crate::LeafPlan::settings) cannot make a launcher
+    /// join: v1's `blkio`, and `cpuacct` where it is mounted alone. Does nothing on v2.
+    ///
+    /// # Errors
+    /// As [`adopt`](Self::adopt).
+    pub fn adopt_rest(&self, pid: u32) -> Result<()> {
+        self.join(pid, |place| !place.told)
+    }
+
+    fn join(&self, pid: u32, wanted: impl Fn(&Place) -> bool) -> Result<()> {
+        for group in self.groups.iter().filter(|group| wanted(&group.place)) {
+            group.dir.write(PROCS, &pid.to_string()).map_err(|error| match error.errno() {
+                Some(Errno::SRCH) => error.because(format!("there is no process {pid}")),
+                _ => error.because(format!("process {pid} cannot be moved here")),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The pids in a group and below it.
+pub(crate) fn members(group: &Dir) -> Result<Vec<u32>> {
+    let mut pids = Vec::new();
+    for path in below(group)? {
+        match group.open(&path).and_then(|dir| procs(&dir)) {
+            Ok(procs) => pids.extend(procs),
+            // Removed since, or threaded: then its processes are listed further up.
+            Err(error) if is_gone(&error) && !path.as_os_str().is_empty() => {}
+            Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(pids)
+}
+
+/// Whether no process is in a group or below it.
+pub(crate) fn is_empty(group: &Dir, version: Version) -> Result<bool> {
+    match version {
+        Version::V1 => Ok(members(group)?.is_empty()),
+        Version::V2 => {
+            let events = group.read_text("cgroup.events")?;
+            Ok(keyed::number(&events, "populated") == Some(0))
+        }
+    }
+}
+
+/// The pids in a group itself. A process without a pid here shows as 0.
+pub(crate) fn procs(dir: &Dir) -> Result<Vec<u32>> {
+    let text = dir.read_text(PROCS)?;
+    Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != 0).collect())
+}
+
+/// The paths of a group and of all below it, parents first; the first is empty. One directory is open at a time.
+pub(crate) fn below(dir: &Dir) -> Result<Vec<PathBuf>> {
+    let mut paths = vec![PathBuf::new()];
+    let mut next = 0;
+    while let Some(path) = paths.get(next).cloned() {
+        next += 1;
+        match dir.open(&path).and_then(|dir| dir.subdirs()) {
+            Ok(names) => paths.extend(names.into_iter().map(|name| path.join(name))),
+            Err(error) if is_gone(&error) && next > 1 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(paths)
+}
+
+pub(crate) fn is_gone(error: &Error) -> bool {
+    matches!(error.errno(), Some(Errno::NOENT | Errno::NODEV | Errno::SRCH))
+}

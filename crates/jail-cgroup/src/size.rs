@@ -1,0 +1,82 @@
+//! Sizes in bytes.
+
+use std::fmt;
+
+/// A number of bytes, so that a unit is never guessed.
+///
+/// ```
+/// # use jail_cgroup::ByteSize;
+/// assert_eq!(ByteSize::mib(512).as_bytes(), 536_870_912);
+/// assert_eq!(ByteSize::mib(512).to_string(), "512 MiB");
+/// assert_eq!(ByteSize::bytes(1000).to_string(), "1000 B");
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
+pub struct ByteSize(u64);
+
+impl ByteSize {
+    /// `n` bytes.
+    #[must_use]
+    pub const fn bytes(n: u64) -> Self {
+        Self(n)
+    }
+
+    /// `n` times 1024 bytes; the largest size there is where that is more.
+    #[must_use]
+    pub const fn kib(n: u64) -> Self {
+        Self(n.saturating_mul(1 << 10))
+    }
+
+    /// `n` times 1024² bytes; the largest size there is where that is more.
+    #[must_use]
+    pub const fn mib(n: u64) -> Self {
+        Self(n.saturating_mul(1 << 20))
+    }
+
+    /// `n` times 1024³ bytes; the largest size there is where that is more.
+    #[must_use]
+    pub const fn gib(n: u64) -> Self {
+        Self(n.saturating_mul(1 << 30))
+    }
+
+    /// The number of bytes.
+    #[must_use]
+    pub const fn as_bytes(self) -> u64 {
+        self.0
+    }
+}
+
+/// Exact, in the largest binary unit that divides it.
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = |shift: u32| self.0 != 0 && self.0.trailing_zeros() >= shift;
+        let (shift, name) = match () {
+            () if unit(30) => (30, "GiB"),
+            () if unit(20) => (20, "MiB"),
+            () if unit(10) => (10, "KiB"),
+            () => (0, "B"),
+        };
+        write!(f, "{} {name}", self.0 >> shift)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_print_exactly() {
+        let cases = [
+            (ByteSize::bytes(0), "0 B"),
+            (ByteSize::kib(1), "1 KiB"),
+            (ByteSize::bytes(1025), "1025 B"),
+            (ByteSize::kib(1536), "1536 KiB"),
+            (ByteSize::gib(2), "2 GiB"),
+            (ByteSize::gib(u64::MAX), "18446744073709551615 B"),
+        ];
+        for (size, text) in cases {
+            assert_eq!(size.to_string(), text);
+        }
+    }
+}

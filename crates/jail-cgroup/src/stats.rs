@@ -1,0 +1,402 @@
+//! What a leaf uses, and what happened to it: [`Stats`].
+
+use std::time::Duration;
+
+use crate::dir::Dir;
+use crate::leaf::{Leaf, PROCS};
+use crate::pressure::Pressure;
+use crate::{ByteSize, Controller, Result, Version, keyed};
+
+/// What a leaf uses. A field is `None` where this version, this kernel, or the leaf's controllers do not tell.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Stats {
+    /// Memory in use, page cache included. v2 `memory.current`, v1 `memory.usage_in_bytes`.
+    pub memory_current: Option<ByteSize>,
+    /// The most memory ever in use. v2 `memory.peak` (Linux 5.19), v1 `memory.max_usage_in_bytes`.
+    pub memory_peak: Option<ByteSize>,
+    /// Swap in use. v2 `memory.swap.current`.
+    pub swap_current: Option<ByteSize>,
+    /// What happened at the memory limits.
+    pub memory_events: Option<MemoryEvents>,
+    /// CPU time used. v2 `cpu.stat`, v1 `cpuacct.usage`.
+    pub cpu_usage: Option<Duration>,
+    /// The part of it spent outside the kernel; for a VM, the guest. v2 `cpu.stat`, v1 `cpuacct.usage_user`.
+    pub cpu_user: Option<Duration>,
+    /// The part of it spent in the kernel. v2 `cpu.stat`, v1 `cpuacct.usage_sys`.
+    pub cpu_system: Option<Duration>,
+    /// How the CPU quota bit. `cpu.stat`.
+    pub throttling: Option<Throttling>,
+    /// Tasks, threads counted. `pids.current`.
+    pub pids_current: Option<u64>,
+    /// The most tasks ever. `pids.peak` (Linux 6.1).
+    pub pids_peak: Option<u64>,
+    /// Forks that failed at the limit. `pids.events`.
+    pub pids_denied: Option<u64>,
+    /// Per block device. v2 `io.stat`, v1 `blkio.throttle.io_service_bytes` and `.io_serviced`.
+    pub io: Option<Vec<IoStats>>,
+    /// Waiting for CPU time. v2 `cpu.pressure`.
+    pub cpu_pressure: Option<Pressure>,
+    /// Waiting for memory. v2 `memory.pressure`.
+    pub memory_pressure: Option<Pressure>,
+    /// Waiting for block devices. v2 `io.pressure`.
+    pub io_pressure: Option<Pressure>,
+}
+
+/// How often a leaf met its memory limits. v2 `memory.events`, groups below it counted; v1 `memory.oom_control` and
+/// `memory.failcnt`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct MemoryEvents {
+    /// It went over `memory_high`. v2 only.
+    pub high: Option<u64>,
+    /// It was about to go over `memory_max`.
+    pub max: u64,
+    /// It could not be kept under it by reclaim. v2 only.
+    pub oom: Option<u64>,
+    /// Processes in it that an OOM killer killed.
+    pub oom_kill: u64,
+    /// Times that it was killed as a whole (`oom_group`). v2 only, Linux 5.17.
+    pub oom_group_kill: Option<u64>,
+}
+
+/// How a CPU quota bit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Throttling {
+    /// Periods in which the leaf could run.
+    pub periods: u64,
+    /// Those of them in which it used its quota up.
+    pub throttled_periods: u64,
+    /// The time its tasks were kept from running, over all CPUs.
+    pub throttled: Duration,
+}
+
+/// What a leaf did with one block device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct IoStats {
+    /// The device's major number.
+    pub major: u32,
+    /// The device's minor number.
+    pub minor: u32,
+    /// Bytes read.
+    pub read: ByteSize,
+    /// Bytes written.
+    pub written: ByteSize,
+    /// Read operations.
+    pub reads: u64,
+    /// Write operations.
+    pub writes: u64,
+}
+
+impl Leaf {
+    /// Reads what the leaf uses.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) where the leaf was removed.
+    pub fn stats(&self) -> Result<Stats> {
+        self.refuse_if_gone()?;
+        let mut stats = match self.version() {
+            Version::V1 => self.v1()?,
+            Version::V2 => self.v2()?,
+        };
+        if let Some(dir) = self.dir_of(Controller::Pids) {
+            stats.pids_current = number(dir, "pids.current")?;
+            stats.pids_peak = number(dir, "pids.peak")?;
+            stats.pids_denied = flat(dir, "pids.events", "max")?;
+        }
+        Ok(stats)
+    }
+
+    /// How many processes of the leaf an OOM killer has killed; 0 where nobody counts, which is where its memory is not
+    /// limited.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) where the leaf was removed.
+    pub fn oom_kills(&self) -> Result<u64> {
+        self.refuse_if_gone()?;
+        let Some(dir) = self.dir_of(Controller::Memory) else { return Ok(0) };
+        let file = match self.version() {
+            Version::V1 => "memory.oom_control",
+            Version::V2 => "memory.events",
+        };
+        Ok(flat(dir, file, "oom_kill")?.unwrap_or(0))
+    }
+
+    /// The directory with the files of `controller`, where it has one. In v2 that is the leaf's only one.
+    pub(crate) fn dir_of(&self, controller: Controller) -> Option<&Dir> {
+        let mut groups = self.groups.iter();
+        let group = match self.version() {
+            Version::V1 => groups.find(|group| group.place.has(controller)),
+            Version::V2 => groups.next(),
+        };
+        group.map(|group| &group.dir)
+    }
+
+    /// A removed group has no files, which must not be taken for a kernel without them.
+    pub(crate) fn refuse_if_gone(&self) -> Result<()> {
+        self.groups.iter().try_for_each(|group| group.dir.read(PROCS).map(drop))
+    }
+
+    fn v2(&self) -> Result<Stats> {
+        let Some(dir) = self.dir_of(Controller::Memory) else { return Ok(Stats::default()) };
+        let mut stats = Stats {
+            memory_current: size(dir, "memory.current")?,
+            memory_peak: size(dir, "memory.peak")?,
+            swap_current: size(dir, "memory.swap.current")?,
+            cpu_pressure: pressure(dir, "cpu.pressure")?,
+            memory_pressure: pressure(dir, "memory.pressure")?,
+            io_pressure: pressure(dir, "io.pressure")?,
+            ..Stats::default()
+        };
+        if let Some(text) = dir.read_if_there("memory.events")? {
+            stats.memory_events = Some(MemoryEvents {
+                high: keyed::number(&text, "high"),
+                max: keyed::number(&text, "max").unwrap_or(0),
+                oom: keyed::number(&text, "oom"),
+                oom_kill: keyed::number(&text, "oom_kill").unwrap_or(0),
+                oom_group_kill: keyed::number(&text, "oom_group_kill"),
+            });
+        }
+        if let Some(text) = dir.read_if_there("cpu.stat")? {
+            let micros = |key| keyed::number(&text, key).map(Duration::from_micros);
+            stats.cpu_usage = micros("usage_usec");
+            stats.cpu_user = micros("user_usec");
+            stats.cpu_system = micros("system_usec");
+            stats.throttling = throttling(&text, micros("throttled_usec"));
+        }
+        stats.io = dir.read_if_there("io.stat")?.map(|text| io_stat(&text));
+        Ok(stats)
+    }
+
+    fn v1(&self) -> Result<Stats> {
+        let mut stats = Stats::default();
+        if let Some(dir) = self.dir_of(Controller::Memory) {
+            stats.memory_current = size(dir, "memory.usage_in_bytes")?;
+            stats.memory_peak = size(dir, "memory.max_usage_in_bytes")?;
+            if let Some(text) = dir.read_if_there("memory.oom_control")? {
+                stats.memory_events = Some(MemoryEvents {
+                    max: number(dir, "memory.failcnt")?.unwrap_or(0),
+                    oom_kill: keyed::number(&text, "oom_kill").unwrap_or(0),
+                    ..MemoryEvents::default()
+                });
+            }
+        }
+        if let Some(dir) = self.dir_of(Controller::Cpuacct) {
+            let nanos = |file| Ok(number(dir, file)?.map(Duration::from_nanos));
+            stats.cpu_usage = nanos("cpuacct.usage")?;
+            stats.cpu_user = nanos("cpuacct.usage_user")?;
+            stats.cpu_system = nanos("cpuacct.usage_sys")?;
+        }
+        if let Some(dir) = self.dir_of(Controller::Cpu)
+            && let Some(text) = dir.read_if_there("cpu.stat")?
+        {
+            let throttled = keyed::number(&text, "throttled_time").map(Duration::from_nanos);
+            stats.throttling = throttling(&text, throttled);
+        }
+        if let Some(dir) = self.dir_of(Controller::Io) {
+            let bytes = dir.read_if_there("blkio.throttle.io_service_bytes")?;
+            let operations = dir.read_if_there("blkio.throttle.io_serviced")?;
+            stats.io = bytes.zip(operations).map(|(bytes, operations)| blkio(&bytes, &operations));
+        }
+        Ok(stats)
+    }
+}
+
+fn number(dir: &Dir, file: &str) -> Result<Option<u64>> {
+    Ok(dir.read_if_there(file)?.and_then(|text| text.trim().parse().ok()))
+}
+
+fn size(dir: &Dir, file: &str) -> Result<Option<ByteSize>> {
+    Ok(number(dir, file)?.map(ByteSize::bytes))
+}
+
+fn flat(dir: &Dir, file: &str, key: &str) -> Result<Option<u64>> {
+    Ok(dir.read_if_there(file)?.and_then(|text| keyed::number(&text, key)))
+}
+
+fn pressure(dir: &Dir, file: &str) -> Result<Option<Pressure>> {
+    Ok(dir.read_if_there(file)?.and_then(|text| Pressure::parse(&text)))
+}
+
+fn throttling(text: &str, throttled: Option<Duration>) -> Option<Throttling> {
+    Some(Throttling {
+        periods: keyed::number(text, "nr_periods")?,
+        throttled_periods: keyed::number(text, "nr_throttled")?,
+        throttled: throttled?,
+    })
+}
+
+/// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6` a device.
+fn io_stat(text: &str) -> Vec<IoStats> {
+    let device = |line: &str| {
+        let (major, minor) = keyed::device(line.split(' ').next()?)?;
+        let number = |key| keyed::field(line, key).unwrap_or(0);
+        Some(IoStats {
+            major,
+            minor,
+            read: ByteSize::bytes(number("rbytes")),
+            written: ByteSize::bytes(number("wbytes")),
+            reads: number("rios"),
+            writes: number("wios"),
+        })
+    };
+    text.lines().filter_map(device).collect()
+}
+
+/// `8:0 Read 1`, `8:0 Write 2`, … a device, and a `Total` for all.
+fn blkio(bytes: &str, operations: &str) -> Vec<IoStats> {
+    let parse = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let device = keyed::device(fields.next()?)?;
+        let kind = fields.next()?.to_owned();
+        Some((device, kind, fields.next()?.parse::<u64>().ok()?))
+    };
+    let mut all: Vec<IoStats> = Vec::new();
+    let lines = |text: &str| text.lines().filter_map(parse).collect::<Vec<_>>();
+    let tagged = lines(bytes).into_iter().map(|line| (true, line));
+    for (is_bytes, ((major, minor), kind, value)) in
+        tagged.chain(lines(operations).into_iter().map(|line| (false, line)))
+    {
+        let index = match all.iter().position(|one| (one.major, one.minor) == (major, minor)) {
+            Some(index) => index,
+            None => {
+                all.push(IoStats { major, minor, ..IoStats::default() });
+                all.len() - 1
+            }
+        };
+        let Some(stats) = all.get_mut(index) else { continue };
+        match (is_bytes, kind.as_str()) {
+            (true, "Read") => stats.read = ByteSize::bytes(value),
+            (true, "Write") => stats.written = ByteSize::bytes(value),
+            (false, "Read") => stats.reads = value,
+            (false, "Write") => stats.writes = value,
+            _ => {}
+        }
+    }
+    all
+}
+
+/// On fake trees; the twins are in `tests/cgroup/readings.rs`.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{Fake, host};
+    use crate::{ErrorKind, LeafPlan, Limits};
+
+    fn leaf(fakes: &[&Fake], version: Version) -> Leaf {
+        // Of all controllers, so that v1 has a leaf in each hierarchy.
+        let limits = Limits::new().cpus(1.0).io(crate::IoLimit::new(8, 0).read_iops(1));
+        LeafPlan::new(&host(fakes), version, "a", "leaf", &limits).unwrap().create().unwrap()
+    }
+
+    #[test]
+    fn v2_files_are_read_with_their_units() {
+        let fake = Fake::new(Version::V2, "cpu,io,memory,pids", &["cpu.max max", "io.max "]);
+        let leaf = leaf(&[&fake], Version::V2);
+        assert_eq!(leaf.stats().unwrap(), Stats::default());
+        assert_eq!(leaf.oom_kills().unwrap(), 0);
+
+        for (file, text) in [
+            ("memory.current", "4096\n"),
+            ("memory.peak", "8192\n"),
+            ("memory.swap.current", "0\n"),
+            ("memory.events", "low 0\nhigh 1\nmax 2\noom 3\noom_kill 4\noom_group_kill 5\n"),
+            (
+                "cpu.stat",
+                "usage_usec 30\nuser_usec 20\nsystem_usec 10\nnr_periods 7\nnr_throttled 6\nthrottled_usec 5\n",
+            ),
+            ("cpu.pressure", "some avg10=0.50 avg60=0.00 avg300=0.00 total=9\n"),
+            ("io.stat", "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6\n253:1\n"),
+            ("pids.current", "3\n"),
+            ("pids.peak", "9\n"),
+            ("pids.events", "max 2\n"),
+        ] {
+            fake.write(&format!("a/leaf/{file}"), text);
+        }
+        let stats = leaf.stats().unwrap();
+        assert_eq!(stats.memory_current, Some(ByteSize::kib(4)));
+        assert_eq!(stats.memory_peak, Some(ByteSize::kib(8)));
+        assert_eq!(stats.swap_current, Some(ByteSize::bytes(0)));
+        let events = stats.memory_events.unwrap();
+        assert_eq!((events.high, events.max, events.oom), (Some(1), 2, Some(3)));
+        assert_eq!((events.oom_kill, events.oom_group_kill), (4, Some(5)));
+        assert_eq!(leaf.oom_kills().unwrap(), 4);
+        assert_eq!(stats.cpu_usage, Some(Duration::from_micros(30)));
+        assert_eq!(stats.cpu_user, Some(Duration::from_micros(20)));
+        assert_eq!(stats.cpu_system, Some(Duration::from_micros(10)));
+        let throttling = stats.throttling.unwrap();
+        assert_eq!((throttling.periods, throttling.throttled_periods), (7, 6));
+        assert_eq!(throttling.throttled, Duration::from_micros(5));
+        assert_eq!(stats.cpu_pressure.unwrap().some.total, Duration::from_micros(9));
+        assert_eq!(stats.memory_pressure, None);
+        let sda = IoStats {
+            major: 8,
+            minor: 0,
+            read: ByteSize::bytes(1),
+            written: ByteSize::bytes(2),
+            reads: 3,
+            writes: 4,
+        };
+        let idle = IoStats { major: 253, minor: 1, ..IoStats::default() };
+        assert_eq!(stats.io.unwrap(), [sda, idle]);
+        assert_eq!(
+            (stats.pids_current, stats.pids_peak, stats.pids_denied),
+            (Some(3), Some(9), Some(2))
+        );
+    }
+
+    #[test]
+    fn v1_files_are_read_with_their_units() {
+        let memory = Fake::new(Version::V1, "memory", &[]);
+        let cpu =
+            Fake::new(Version::V1, "cpu,cpuacct", &["cpu.cfs_quota_us -1", "cpu.cfs_period_us 1"]);
+        let io = Fake::new(Version::V1, "blkio", &["blkio.throttle.read_iops_device "]);
+        let leaf = leaf(&[&memory, &cpu, &io], Version::V1);
+        memory.write("a/leaf/memory.usage_in_bytes", "4096\n");
+        memory.write("a/leaf/memory.max_usage_in_bytes", "8192\n");
+        memory.write("a/leaf/memory.failcnt", "12\n");
+        memory.write("a/leaf/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n");
+        cpu.write("a/leaf/cpuacct.usage", "1500\n");
+        cpu.write("a/leaf/cpuacct.usage_user", "1000\n");
+        cpu.write("a/leaf/cpuacct.usage_sys", "500\n");
+        cpu.write("a/leaf/cpu.stat", "nr_periods 3\nnr_throttled 1\nthrottled_time 77\n");
+        io.write(
+            "a/leaf/blkio.throttle.io_service_bytes",
+            "8:0 Read 1\n8:0 Write 2\n8:0 Total 3\nTotal 3\n",
+        );
+        io.write(
+            "a/leaf/blkio.throttle.io_serviced",
+            "8:0 Read 3\n8:0 Write 4\n8:16 Write 5\nTotal 12\n",
+        );
+        let stats = leaf.stats().unwrap();
+        assert_eq!(stats.memory_current, Some(ByteSize::kib(4)));
+        assert_eq!(stats.memory_peak, Some(ByteSize::kib(8)));
+        let events = stats.memory_events.unwrap();
+        assert_eq!((events.max, events.oom_kill, events.oom), (12, 2, None));
+        assert_eq!(leaf.oom_kills().unwrap(), 2);
+        assert_eq!(stats.cpu_usage, Some(Duration::from_nanos(1500)));
+        assert_eq!(stats.cpu_user, Some(Duration::from_nanos(1000)));
+        assert_eq!(stats.cpu_system, Some(Duration::from_nanos(500)));
+        assert_eq!(stats.throttling.unwrap().throttled, Duration::from_nanos(77));
+        let io = stats.io.unwrap();
+        assert_eq!((io[0].read, io[0].written), (ByteSize::bytes(1), ByteSize::bytes(2)));
+        assert_eq!((io[0].reads, io[0].writes, io[1].minor, io[1].writes), (3, 4, 16, 5));
+        assert_eq!(stats.pids_current, None);
+    }
+
+    #[test]
+    fn a_leaf_that_is_gone_has_no_readings() {
+        let fake = Fake::new(Version::V2, "cpu,io", &["cpu.max max", "io.max "]);
+        let held = leaf(&[&fake], Version::V2);
+        held.id().open(&host(&[&fake])).unwrap().unwrap().remove().unwrap();
+        assert_eq!(held.stats().unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(held.oom_kills().unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(held.effective().unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
