@@ -146,7 +146,7 @@ fn values_of_limits_and_boot() {
     host.refuses(&limited(Limits::new().cpus(f64::NAN)), "cpu");
     host.refuses(&limited(Limits::new().memory_max(ByteSize::bytes(0))), "memory");
     let boots = |boot| host.spec("vm").boot(boot);
-    host.refuses(&boots(Boot::new().vcpus(0).memory_mib(128)), "vcpu");
+    host.refuses(&boots(Boot::new().vcpus(0).memory_mib(128)), "vCPU");
     host.refuses(&boots(Boot::new().vcpus(33).memory_mib(128)), "33");
     host.refuses(&boots(Boot::new().vcpus(1).memory_mib(0)), "mem");
     host.refuses(&boots(Boot::new().vcpus(1).memory_mib(128).network(NetworkInterface::new("eth0", "a-name-longer-than-15"))), "a-name-longer-than-15");

@@ -102,7 +102,7 @@ fn limits_hold_on_each_version_the_host_has() {
         assert!(leaf.contains(vm.pid()).unwrap());
         let effective = leaf.effective().unwrap();
         let value = |name: &str| {
-            effective.iter().find(|limit| limit.name == name).map(|limit| limit.value.clone()).unwrap_or_default()
+            effective.iter().find(|limit| limit.path.ends_with(name)).map(|limit| limit.value.clone()).unwrap_or_default()
         };
         let (memory, pids) = match version {
             CgroupVersion::V1 => (value("memory.limit_in_bytes"), value("pids.max")),
@@ -143,7 +143,7 @@ fn a_vm_joins_the_network_namespace_it_is_given() {
         let mut vm = host.jailer().launch(&spec).unwrap();
         assert_eq!(vm.inspect().unwrap().network_namespace, netns.inode());
         vm.kill().unwrap();
-        drop(vm);
+        drop((vm, netns));
         host.assert_clean();
     }
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::boot::RateLimiter;
+use crate::boot::{CacheType, DriveConfig, IoEngine, RateLimiter};
+use crate::error::Result;
 
 /// A disk of the guest.
 ///
@@ -19,6 +20,9 @@ pub struct Drive {
     file_name: Option<String>,
     root_device: bool,
     rate_limiter: Option<RateLimiter>,
+    cache_type: Option<CacheType>,
+    io_engine: Option<IoEngine>,
+    partuuid: Option<String>,
 }
 
 /// What a drive is on the host.
@@ -68,6 +72,9 @@ impl Drive {
             file_name: None,
             root_device: false,
             rate_limiter: None,
+            cache_type: None,
+            io_engine: None,
+            partuuid: None,
         }
     }
 
@@ -82,6 +89,27 @@ impl Drive {
     #[must_use]
     pub fn rate_limiter(mut self, limiter: RateLimiter) -> Self {
         self.rate_limiter = Some(limiter);
+        self
+    }
+
+    /// How Firecracker treats the guest's flushes.
+    #[must_use]
+    pub fn cache_type(mut self, cache: CacheType) -> Self {
+        self.cache_type = Some(cache);
+        self
+    }
+
+    /// How Firecracker reads and writes the drive.
+    #[must_use]
+    pub fn io_engine(mut self, engine: IoEngine) -> Self {
+        self.io_engine = Some(engine);
+        self
+    }
+
+    /// The partition of the root device that is the root filesystem, by its unique id.
+    #[must_use]
+    pub fn partuuid(mut self, uuid: impl Into<String>) -> Self {
+        self.partuuid = Some(uuid.into());
         self
     }
 
@@ -122,9 +150,23 @@ impl Drive {
         self.root_device
     }
 
-    /// The rate limits, where some were set.
-    #[must_use]
-    pub fn limits(&self) -> Option<&RateLimiter> {
-        self.rate_limiter.as_ref()
+    /// What Firecracker is told of it.
+    pub(crate) fn config(&self, root_device: bool) -> Result<DriveConfig> {
+        let mut config = DriveConfig::new(&self.name, &format!("/{}", self.name_in_jail()))?
+            .root_device(root_device)
+            .read_only(self.kind == DriveKind::ReadOnly);
+        if let Some(limiter) = &self.rate_limiter {
+            config = config.rate_limiter(limiter.clone());
+        }
+        if let Some(cache) = self.cache_type {
+            config = config.cache_type(cache);
+        }
+        if let Some(engine) = self.io_engine {
+            config = config.io_engine(engine);
+        }
+        if let Some(uuid) = &self.partuuid {
+            config = config.partuuid(uuid);
+        }
+        Ok(config)
     }
 }

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use jail_cgroup::Leaf;
 use jail_fs::Dir;
 
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
 use jail_cmd::in_jail;
 use crate::prepare::Prepared;
-use crate::process::{self, Running, Spawn};
+use crate::process::{self, Process, Running, Spawn};
 use crate::record::Progress;
 use crate::teardown;
 use crate::vm::{Vm, expected};
@@ -73,19 +74,28 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
     };
     let socket = plan.spec.api.then_some(in_jail::API_SOCKET);
     let deadline = begun + plan.spec.ready_within;
-    let running = process::start(spawn, &root, &expected(&prepared.record), socket, &members, deadline)?;
+    let mut running = process::start(spawn, &root, &expected(&prepared.record), socket, &members, deadline)?;
     let ready_after = begun.elapsed();
-
     if let Some(leaf) = leaf {
-        let operation = "read the VM's control group back";
-        let pid = running.process.pid();
-        if !leaf.contains(pid).map_err(|error| Failure::cgroup(operation, error))? {
-            return Err(Failure::new(ErrorKind::Cgroup, operation)
-                .because(format!("process {pid} is not in it"))
-                .hinted("the jailer did not join it: is the parent another than the configured one?"));
-        }
+        confirm_membership(leaf, &mut running.process)?;
     }
     prepared.record.progress = Progress::Started(running.process.stamp().clone());
     prepared.jail.write(&prepared.record)?;
     Ok(Started { root, running, ready_after })
+}
+
+/// Reads back from the kernel that the VMM is in its leaf, in each hierarchy.
+fn confirm_membership(leaf: &Leaf, process: &mut Process) -> Result<()> {
+    let operation = "read the VM's control group back";
+    let failed = |error| Failure::cgroup(operation, error);
+    let pid = process.pid();
+    // v1: the jailer joins the hierarchies it is given a value for, and not all of them have one to give.
+    let joined = leaf.adopt_rest(pid).and_then(|()| leaf.contains(pid));
+    // A guest that is done by now is in no group any more.
+    if process.wait(Some(Instant::now()))?.is_some() || joined.map_err(failed)? {
+        return Ok(());
+    }
+    Err(Failure::new(ErrorKind::Cgroup, operation)
+        .because(format!("process {pid} is not in it"))
+        .hinted("the jailer did not join it: is the parent another than the configured one?"))
 }

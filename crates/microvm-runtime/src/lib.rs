@@ -78,6 +78,8 @@ pub use jail_cgroup::{ByteSize, Limits, Stats};
 pub use jail_cmd::{CgroupSetting, CgroupVersion, JailId, JailerVersion, LogLevel, ResourceLimit};
 pub use jail_fs::{CopyOptions, Receipt, Strategy};
 
+pub use crate::api::{Action, Api, InstanceInfo, InstanceState, Response};
+pub use crate::boot::{Boot, CacheType, IoEngine, NetworkInterface, RateLimiter, TokenBucket};
 pub use crate::config::JailerConfig;
 pub use crate::drive::{Drive, DriveKind};
 pub use crate::error::{ErrorKind, Failure, VmRuntimeError, VmRuntimeResult};

@@ -354,16 +354,7 @@ fn drive_configs(drives: &[Drive]) -> Result<Vec<DriveConfig>> {
     drives
         .iter()
         .enumerate()
-        .map(|(index, drive)| {
-            let root = drive.is_root_device() || (roots == 0 && index == 0);
-            let mut config = DriveConfig::new(drive.name(), &format!("/{}", drive.name_in_jail()))?
-                .root_device(root)
-                .read_only(drive.kind() == DriveKind::ReadOnly);
-            if let Some(limiter) = drive.limits() {
-                config = config.rate_limiter(limiter.clone());
-            }
-            Ok(config)
-        })
+        .map(|(index, drive)| drive.config(drive.is_root_device() || (roots == 0 && index == 0)))
         .collect()
 }
 

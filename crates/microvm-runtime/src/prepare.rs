@@ -104,15 +104,28 @@ pub(crate) fn prepare(plan: &Plan, options: &CopyOptions, hand_over: HandOver) -
     let base = TrustedDir::create(plan.layout.base().as_path())
         .map_err(|error| Failure::files("open the chroot base", error))?;
     refuse_mount_flags(&base)?;
-    let exec_dir = base
-        .create_child(&Name::try_from(plan.layout.exec_name().as_str())?)
-        .map_err(|error| Failure::files("make the exec file's directory", error))?;
     retire_elsewhere(&base, plan)?;
     let work = Work { plan, sources: &sources, options, hand_over };
-    match Jail::lock(&exec_dir, &plan.jail_id)? {
-        None => fresh(work, base, &exec_dir),
-        Some(old) => again(work, base, old),
+    let exec_name = Name::try_from(plan.layout.exec_name().as_str())?;
+    loop {
+        let exec_dir = base
+            .create_child(&exec_name)
+            .map_err(|error| Failure::files("make the exec file's directory", error))?;
+        let prepared = match Jail::lock(&exec_dir, &plan.jail_id)? {
+            None => fresh(work, base.clone(), &exec_dir),
+            Some(old) => again(work, base.clone(), old),
+        };
+        match prepared {
+            // A teardown takes the directory away with the last jail in it; then it is made again.
+            Err(failure) if failure.kind() == ErrorKind::NotFound && !is_there(&base, &exec_name, &exec_dir) => {}
+            prepared => return prepared,
+        }
     }
+}
+
+/// Whether the name still leads to this directory.
+fn is_there(base: &TrustedDir, name: &Name, dir: &TrustedDir) -> bool {
+    base.child(name).is_ok_and(|now| now.id() == dir.id())
 }
 
 /// What is to be staged, and how.

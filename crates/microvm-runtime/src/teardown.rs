@@ -72,6 +72,7 @@ pub(crate) fn remove(base: &TrustedDir, found: Jail) -> Result<Teardown> {
     })?;
     report.entries = removed.entries;
     report.jails.push(found.path().to_owned());
+    remove_if_empty(base, &found.exec_dir);
     if let Some(record) = &record {
         report.cgroups = remove_leaf(record)?;
         if record.uid_leased {
@@ -82,6 +83,13 @@ pub(crate) fn remove(base: &TrustedDir, found: Jail) -> Result<Teardown> {
     Ok(report)
 }
 
+/// Removes a directory of ours below the base with the last thing in it (`rmdir(2)`). One that is in use stays.
+pub(crate) fn remove_if_empty(base: &TrustedDir, dir: &TrustedDir) {
+    if let Some(name) = dir.path().file_name() {
+        let _ = rustix::fs::unlinkat(base.dir(), name, rustix::fs::AtFlags::REMOVEDIR);
+    }
+}
+
 /// Kills all that runs in the jail, and waits until the kernel says that nothing does.
 pub(crate) fn kill(record: &Record) -> Result<Vec<u32>> {
     let operation = || format!("kill the VM {:?}", record.vm_id);
@@ -90,8 +98,11 @@ pub(crate) fn kill(record: &Record) -> Result<Vec<u32>> {
     if let Some(leaf) = open_leaf(record)? {
         killed = leaf.members()?;
         if !killed.is_empty() {
+            // Held before they are killed, so that those which are our children can be reaped.
+            let held = process::hold(&killed)?;
             leaf.kill().map_err(|error| Failure::cgroup(operation(), error))?;
             leaf.wait_empty(DEATH).map_err(|error| Failure::cgroup(operation(), error))?;
+            process::reap(&held);
         }
     }
     // Whoever is left is in no group of ours: the recorded process, and what has the jail as its root.

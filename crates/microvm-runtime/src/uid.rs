@@ -8,6 +8,7 @@ use jail_fs::{Name, Owner, TrustedDir};
 use crate::error::{ErrorKind, Failure, Result};
 use crate::plan::Plan;
 use crate::spec::User;
+use crate::teardown;
 
 /// The directory of leases in the chroot base.
 const DIR: &str = ".uids";
@@ -28,11 +29,13 @@ pub(crate) fn take(base: &TrustedDir, plan: &Plan) -> Result<(Uid, Gid, bool)> {
 
 fn lease(base: &TrustedDir, jail: &JailId, first: u32, last: u32) -> Result<u32> {
     let failed = |error| Failure::files("lease a uid", error);
-    let dir = base.create_child(&Name::try_from(DIR)?).map_err(failed)?;
+    let dir_name = Name::try_from(DIR)?;
+    let mut dir = base.create_child(&dir_name).map_err(failed)?;
     let span = u64::from(last - first) + 1;
     // Where to begin looking is spread by the id, so that a full range is not walked for each VM.
     let start = jail.as_str().bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % span;
-    for step in 0..span {
+    let (mut step, mut retries) = (0, 64);
+    while step < span {
         let offset = u32::try_from((start + step) % span).unwrap_or_default();
         let uid = first + offset;
         let name = Name::try_from(uid.to_string())?;
@@ -44,8 +47,15 @@ fn lease(base: &TrustedDir, jail: &JailId, first: u32, last: u32) -> Result<u32>
                     return Ok(uid);
                 }
             }
+            // The last lease was given back, and the directory went with it.
+            Err(error) if error.kind() == jail_fs::ErrorKind::NotFound && retries > 0 => {
+                retries -= 1;
+                dir = base.create_child(&dir_name).map_err(failed)?;
+                continue;
+            }
             Err(error) => return Err(failed(error)),
         }
+        step += 1;
     }
     Err(Failure::new(ErrorKind::Busy, "lease a uid")
         .path(dir.path())
@@ -59,6 +69,7 @@ pub(crate) fn give_back(base: &TrustedDir, jail: &JailId, uid: u32) -> Result<()
     let name = Name::try_from(uid.to_string())?;
     if holder(&dir, &name)?.as_deref() == Some(jail.as_str()) {
         jail_fs::scrub(dir.dir(), &[name]).map_err(|error| Failure::files("give back a uid", error))?;
+        teardown::remove_if_empty(base, &dir);
     }
     Ok(())
 }

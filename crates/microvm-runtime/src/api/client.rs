@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::http;
+use super::http::{self, Request};
 use super::instance::{Action, InstanceInfo};
 use super::socket::JailSocket;
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
@@ -25,6 +25,17 @@ pub struct Api {
     socket: JailSocket,
     pid: u32,
     deadline: Option<Instant>,
+}
+
+/// Whether an API that is to appear answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It answered `GET /`.
+    Yes,
+    /// There is no socket yet.
+    NoSocket,
+    /// The socket is there, and nobody listens yet, or he broke off.
+    NotYet,
 }
 
 /// What Firecracker answered.
@@ -65,14 +76,26 @@ impl Api {
     }
 
     /// As [`connect`](Self::connect), without a connection; `None` while there is no socket.
-    pub(crate) fn open(root: impl AsFd, name: &str, uid: u32, pid: u32) -> Result<Option<Self>> {
+    fn open(root: impl AsFd, name: &str, uid: u32, pid: u32) -> Result<Option<Self>> {
         Ok(JailSocket::open(root, name, uid)?.map(|socket| Self { socket, pid, deadline: None }))
     }
 
-    /// Whether someone listens yet. Firecracker binds its socket and then listens: in between, and only then, it is there
-    /// and refuses.
-    pub(crate) fn listens(&self) -> Result<bool> {
-        Ok(self.socket.connect(self.pid, self.until())?.is_some())
+    /// Whether the API that is to appear at `name` answers `GET /` by now, asked once.
+    ///
+    /// Waits for the answer once the question is sent: Firecracker takes its first one when it has booted what it was
+    /// configured with. A VMM that dies meanwhile closes the connection, which ends the wait.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect), and [`ErrorKind::Api`] for an answer that is none.
+    pub(crate) fn answers(root: impl AsFd, name: &str, uid: u32, pid: u32, deadline: Instant) -> Result<Answer> {
+        let Some(api) = Self::open(root, name, uid, pid)? else { return Ok(Answer::NoSocket) };
+        let Some(stream) = api.socket.connect(pid, deadline)? else { return Ok(Answer::NotYet) };
+        match exchange(&stream, &Request::new("GET", "/", None)?, deadline) {
+            Ok(_) => Ok(Answer::Yes),
+            Err(failure) if failure.kind() == ErrorKind::Timeout => Ok(Answer::NotYet),
+            Err(failure) if broke_off(&failure) => Ok(Answer::NotYet),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Ends every request at `deadline`, instead of 10 s after its begin.
@@ -125,26 +148,13 @@ impl Api {
     /// VM has put another listener in Firecracker's place; [`InvalidInput`](ErrorKind::InvalidInput) for a path with
     /// blanks or control characters.
     pub fn request(&self, method: &str, path: &str, body: Option<&Value>) -> VmRuntimeResult<Response> {
-        Ok(self.exchange(method, path, body)?)
+        Ok(self.send(method, path, body)?)
     }
 
-    fn exchange(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Response> {
-        let request = http::request(method, path, body)?;
+    fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Response> {
+        let request = Request::new(method, path, body)?;
         let deadline = self.until();
-        let stream = self.dial(deadline)?;
-        let operation = || format!("send {method} {path} to the API");
-        let response = talk(&stream, &request, deadline).map_err(|error| match error {
-            Talk::Broken(error) if error.kind() == io::ErrorKind::TimedOut => {
-                Failure::new(ErrorKind::Timeout, operation()).because("Firecracker did not answer in time")
-            }
-            Talk::Broken(error) => Failure::new(ErrorKind::Api, operation()).source_of(error),
-            Talk::NotHttp(failure) => Failure::new(failure.kind(), operation()).source_of(failure),
-        })?;
-        if (200..300).contains(&response.status) {
-            return Ok(response);
-        }
-        Err(Failure::new(ErrorKind::Api, operation())
-            .because(format!("status {}, {}", response.status, fault(&response.body))))
+        exchange(&self.dial(deadline)?, &request, deadline)
     }
 
     fn dial(&self, deadline: Instant) -> Result<UnixStream> {
@@ -156,6 +166,35 @@ impl Api {
     fn until(&self) -> Instant {
         self.deadline.unwrap_or_else(|| Instant::now() + PATIENCE)
     }
+}
+
+/// One request and its answer over a connection whose other end was verified.
+fn exchange(stream: &UnixStream, request: &Request, deadline: Instant) -> Result<Response> {
+    let operation = || format!("send {} to the API", request.line());
+    let response = talk(stream, request.bytes(), deadline).map_err(|error| match error {
+        Talk::Broken(error) if error.kind() == io::ErrorKind::TimedOut => {
+            Failure::new(ErrorKind::Timeout, operation()).because("Firecracker did not answer in time")
+        }
+        Talk::Broken(error) => Failure::new(ErrorKind::Api, operation()).source_of(error),
+        Talk::NotHttp(failure) => Failure::new(failure.kind(), operation()).source_of(failure),
+    })?;
+    if (200..300).contains(&response.status) {
+        return Ok(response);
+    }
+    Err(Failure::new(ErrorKind::Api, operation())
+        .because(format!("status {}, {}", response.status, fault(&response.body))))
+}
+
+/// Whether the other side went away, as a VMM that dies does.
+fn broke_off(failure: &Failure) -> bool {
+    use std::error::Error as _;
+    let cause = failure.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| {
+        matches!(
+            cause.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        )
+    })
 }
 
 /// Why an exchange failed.
@@ -175,8 +214,16 @@ impl From<io::Error> for Talk {
 }
 
 fn talk(mut stream: &UnixStream, request: &[u8], deadline: Instant) -> std::result::Result<Response, Talk> {
-    stream.set_write_timeout(Some(left(deadline)?))?;
-    stream.write_all(request)?;
+    // Each write and read with what time is left: a byte now and then must not outlive the deadline.
+    let mut unsent = request;
+    while !unsent.is_empty() {
+        stream.set_write_timeout(Some(left(deadline)?))?;
+        match stream.write(unsent) {
+            Ok(count) => unsent = &unsent[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     let mut bytes = Vec::with_capacity(1024);
     loop {
         if let Some(head) = http::head(&bytes).map_err(Talk::NotHttp)?
@@ -189,7 +236,6 @@ fn talk(mut stream: &UnixStream, request: &[u8], deadline: Instant) -> std::resu
             let because = format!("it has more than {} bytes", http::MAX_RESPONSE);
             return Err(Talk::NotHttp(Failure::new(ErrorKind::Api, "read the API's response").because(because)));
         }
-        // Each read anew: a byte now and then must not outlive the deadline.
         stream.set_read_timeout(Some(left(deadline)?))?;
         let mut chunk = [0; 8192];
         match stream.read(&mut chunk) {
@@ -212,5 +258,125 @@ fn fault(body: &[u8]) -> String {
     match told.as_ref().and_then(|told| told.get("fault_message")).and_then(Value::as_str) {
         Some(message) => message.to_owned(),
         None => String::from_utf8_lossy(body).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::BufRead as _;
+    use std::io::BufReader;
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use super::*;
+    use crate::error::VmRuntimeError;
+
+    /// A server in this process that answers each connection with the next of `answers`, and what it was sent.
+    struct Server {
+        dir: tempfile::TempDir,
+        thread: thread::JoinHandle<Vec<String>>,
+    }
+
+    impl Server {
+        fn answering(answers: &[&'static [u8]]) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let listener = UnixListener::bind(dir.path().join("api.sock")).unwrap();
+            let answers = answers.to_vec();
+            let thread = thread::spawn(move || answers.into_iter().map(|answer| serve(&listener, answer)).collect());
+            Self { dir, thread }
+        }
+
+        fn api(&self) -> Api {
+            #[expect(clippy::disallowed_methods, reason = "the test's own directory")]
+            let root = File::open(self.dir.path()).unwrap();
+            let uid = rustix::process::geteuid().as_raw();
+            Api::open(&root, "api.sock", uid, std::process::id()).unwrap().unwrap()
+        }
+    }
+
+    fn serve(listener: &UnixListener, answer: &[u8]) -> String {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut said = String::new();
+        let mut length = 0;
+        while !said.ends_with("\r\n\r\n") {
+            let mut line = String::new();
+            if reader.read_line(&mut line).unwrap() == 0 {
+                return said;
+            }
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.trim().parse().unwrap();
+            }
+            said.push_str(&line);
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        said.push_str(&String::from_utf8(body).unwrap());
+        // In pieces, as a stream may deliver it.
+        for piece in answer.chunks(7) {
+            let _ = stream.write_all(piece);
+        }
+        if answer.is_empty() {
+            // Until the client has given up.
+            let _ = reader.read_line(&mut String::new());
+        }
+        said
+    }
+
+    fn kind(error: &VmRuntimeError) -> ErrorKind {
+        error.kind()
+    }
+
+    #[test]
+    fn requests_are_sent_and_answers_read() {
+        let info = br#"{"id":"vm","state":"Running","vmm_version":"1.16.1","app_name":"Firecracker"}"#;
+        let answer: &'static [u8] =
+            Box::leak(format!("HTTP/1.1 200 \r\nContent-Length: {}\r\n\r\n{}", info.len(), String::from_utf8_lossy(info)).into_bytes().into_boxed_slice());
+        let server = Server::answering(&[answer, b"HTTP/1.1 204 \r\n\r\n", b"HTTP/1.1 204 \r\n\r\n"]);
+        let api = server.api();
+        assert_eq!(api.instance_info().unwrap().id, "vm");
+        api.action(Action::SendCtrlAltDel).unwrap();
+        api.pause().unwrap();
+        let said = server.thread.join().unwrap();
+        assert!(said[0].starts_with("GET / HTTP/1.1\r\n"), "{said:?}");
+        assert!(said[1].starts_with("PUT /actions ") && said[1].ends_with(r#"{"action_type":"SendCtrlAltDel"}"#), "{said:?}");
+        assert!(said[2].starts_with("PATCH /vm ") && said[2].ends_with(r#"{"state":"Paused"}"#), "{said:?}");
+    }
+
+    #[test]
+    fn a_refusal_carries_firecrackers_words() {
+        let server = Server::answering(&[
+            b"HTTP/1.1 400 \r\nContent-Length: 35\r\n\r\n{\"fault_message\":\"no such action.\"}",
+            b"HTTP/1.1 500 \r\nContent-Length: 4\r\n\r\noops",
+        ]);
+        let api = server.api();
+        let error = api.action(Action::InstanceStart).unwrap_err();
+        assert_eq!(kind(&error), ErrorKind::Api);
+        assert!(error.to_string().contains("status 400, no such action."), "{error}");
+        let error = api.resume().unwrap_err();
+        assert!(error.to_string().contains("status 500, oops"), "{error}");
+        server.thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_server_that_is_silent_breaks_off_or_talks_for_ever_is_left() {
+        let endless: &'static [u8] = Box::leak([&b"HTTP/1.1 200 \r\nX: "[..], &vec![b'x'; 17 << 20]].concat().into_boxed_slice());
+        let server = Server::answering(&[b"", b"HTTP/1.1 200 \r\nContent-Length: 9\r\n\r\n{}", b"220 smtp\r\n\r\n", endless]);
+        let api = server.api().deadline(Instant::now() + Duration::from_millis(50));
+        assert_eq!(kind(&api.instance_info().unwrap_err()), ErrorKind::Timeout);
+        let api = server.api();
+        for _ in 0..3 {
+            assert_eq!(kind(&api.instance_info().unwrap_err()), ErrorKind::Api);
+        }
+        server.thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_sends_nothing() {
+        let server = Server::answering(&[b""]);
+        let api = server.api().deadline(Instant::now());
+        assert_eq!(kind(&api.pause().unwrap_err()), ErrorKind::Timeout);
+        assert_eq!(server.thread.join().unwrap(), [""]);
     }
 }

@@ -10,23 +10,44 @@ const MAX_HEADERS: usize = 32;
 /// Largest response, head and body, in bytes.
 pub(super) const MAX_RESPONSE: usize = 16 << 20;
 
-/// The bytes of a request.
-///
-/// # Errors
-/// [`ErrorKind::InvalidInput`] where the method or the path could end the request line.
-pub(super) fn request(method: &str, path: &str, body: Option<&Value>) -> Result<Vec<u8>> {
-    let operation = || format!("send {method:?} {path:?} to the API");
-    if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
-        return Err(Failure::invalid(operation(), "the method is not made of capital letters"));
+/// A request, ready to be sent.
+#[derive(Debug)]
+pub(super) struct Request {
+    line: String,
+    bytes: Vec<u8>,
+}
+
+impl Request {
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] where the method or the path could end the request line.
+    pub(super) fn new(method: &str, path: &str, body: Option<&Value>) -> Result<Self> {
+        let refused = |because| Failure::invalid(format!("send {method:?} {path:?} to the API"), because);
+        if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            return Err(refused("the method is not made of capital letters"));
+        }
+        if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(refused("the path does not begin with `/`, or has a blank or a control character"));
+        }
+        let line = format!("{method} {path}");
+        let mut text = format!("{line} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n");
+        if let Some(body) = body {
+            let body = body.to_string();
+            let length = body.len();
+            text += &format!("Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}");
+        } else {
+            text += "\r\n";
+        }
+        Ok(Self { line, bytes: text.into_bytes() })
     }
-    if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Failure::invalid(operation(), "the path does not begin with `/`, or holds a blank or a control character"));
+
+    /// Method and path, for a message.
+    pub(super) fn line(&self) -> &str {
+        &self.line
     }
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n");
-    let Some(body) = body else { return Ok(format!("{head}\r\n").into_bytes()) };
-    let body = body.to_string();
-    let length = body.len();
-    Ok(format!("{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes())
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// A response's status and where its body is.
@@ -66,7 +87,7 @@ pub(super) fn head(bytes: &[u8]) -> Result<Option<Head>> {
         if header.name.eq_ignore_ascii_case("content-length") {
             let text = String::from_utf8_lossy(header.value);
             let value = text.trim().parse().map_err(|error| {
-                failed().because(format!("its length is {text:?}")).source_of::<std::num::ParseIntError>(error)
+                failed().because(format!("its length is {text:?}")).source_of(error)
             })?;
             if length.replace(value).is_some_and(|earlier| earlier != value) {
                 return Err(failed().because("it has two lengths"));
@@ -89,12 +110,12 @@ mod tests {
 
     #[test]
     fn a_request_is_what_firecracker_expects() {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let text = |request: Request| String::from_utf8(request.bytes().to_vec()).unwrap();
         assert_eq!(
-            text(request("GET", "/", None).unwrap()),
+            text(Request::new("GET", "/", None).unwrap()),
             "GET / HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n"
         );
-        let put = text(request("PUT", "/actions", Some(&json!({"action_type": "InstanceStart"}))).unwrap());
+        let put = text(Request::new("PUT", "/actions", Some(&json!({"action_type": "InstanceStart"}))).unwrap());
         assert!(put.ends_with("Content-Length: 31\r\n\r\n{\"action_type\":\"InstanceStart\"}"), "{put}");
     }
 
@@ -109,7 +130,7 @@ mod tests {
             ("", "/"),
             ("get", "/"),
         ] {
-            assert_eq!(request(method, path, None).unwrap_err().kind(), ErrorKind::InvalidInput, "{method} {path}");
+            assert_eq!(Request::new(method, path, None).unwrap_err().kind(), ErrorKind::InvalidInput, "{method} {path}");
         }
     }
 

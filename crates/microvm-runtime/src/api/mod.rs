@@ -8,3 +8,5 @@ mod socket;
 
 pub use client::{Api, Response};
 pub use instance::{Action, InstanceInfo, InstanceState};
+
+pub(crate) use client::Answer;

@@ -33,8 +33,8 @@ pub struct Inspection {
     pub pid_namespace: u64,
     /// Its control groups: the lines of `/proc/<pid>/cgroup`.
     pub cgroups: Vec<String>,
-    /// Whether it can gain privileges by an exec (`no_new_privs` is not set).
-    pub may_gain_privileges: bool,
+    /// Whether no exec can give it privileges any more (`PR_SET_NO_NEW_PRIVS`).
+    pub no_new_privs: bool,
 }
 
 /// An open descriptor of the VMM.
@@ -65,7 +65,7 @@ impl Inspection {
             network_namespace: namespace(pid, "net")?,
             pid_namespace: namespace(pid, "pid")?,
             cgroups: procfs::text(pid, "cgroup")?.lines().map(str::to_owned).collect(),
-            may_gain_privileges: procfs::field(&status, "NoNewPrivs") != [1],
+            no_new_privs: procfs::field(&status, "NoNewPrivs") == [1],
         })
     }
 }

@@ -22,7 +22,7 @@ pub use stamp::ProcessStamp;
 pub use status::ExitStatus;
 
 pub(crate) use identity::{Expected, is_rooted_in, rooted_in};
-pub(crate) use pidfd::kill_if;
-pub(crate) use ready::{Answer, start};
+pub(crate) use pidfd::{hold, kill_if, reap};
+pub(crate) use ready::start;
 pub(crate) use spawn::Spawn;
 pub(crate) use vmm::{Process, Running};

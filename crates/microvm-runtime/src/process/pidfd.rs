@@ -39,8 +39,23 @@ pub(crate) fn kill_if(pid: u32, deadline: Instant, still: impl Fn(u32) -> bool) 
     if still(pid) {
         kill(pidfd.as_fd())?;
         ended_by(pidfd.as_fd(), Some(deadline))?;
+        reap(&[pidfd]);
     }
     Ok(())
+}
+
+/// Opens each of these that is still there.
+pub(crate) fn hold(pids: &[u32]) -> Result<Vec<OwnedFd>> {
+    pids.iter().filter_map(|pid| open(*pid).transpose()).collect()
+}
+
+/// Reaps those that are children of ours and have ended. Their status stays known to whoever holds them
+/// (`PIDFD_GET_INFO`), on kernels that can tell.
+pub(crate) fn reap(ended: &[OwnedFd]) {
+    for pidfd in ended {
+        // ECHILD: it was somebody else's.
+        let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    }
 }
 
 /// Waits until the process has ended, or the deadline has passed: `false` then.
@@ -48,8 +63,8 @@ pub(crate) fn ended_by(pidfd: BorrowedFd<'_>, deadline: Option<Instant>) -> Resu
     wait_for(pidfd, PollFlags::IN, deadline)
 }
 
-/// The status of a child of ours that has ended (`waitid(2)` with `P_PIDFD`), which it reaps.
-pub(crate) fn child_status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
+/// The status of a process that has ended: of a child, which is so reaped (`waitid(2)` with `P_PIDFD`), or of a stranger.
+pub(crate) fn status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
     match rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED)) {
         Ok(Some(status)) => Ok(match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => ExitStatus::Exited(code),
@@ -57,14 +72,14 @@ pub(crate) fn child_status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
             (None, None) => ExitStatus::Unknown,
         }),
         Ok(None) => Ok(ExitStatus::Unknown),
-        // Somebody else of this process reaped it (`SIGCHLD` ignored, or a `wait` for any child).
+        // Not our child, or reaped by somebody else of this process.
         Err(Errno::CHILD) => stranger_status(pidfd),
         Err(errno) => Err(Failure::new(ErrorKind::Identity, "wait for the VMM").source_of(errno)),
     }
 }
 
 /// The status of a process that has ended and is not our child (`ioctl(PIDFD_GET_INFO)`, Linux 6.15).
-pub(crate) fn stranger_status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
+fn stranger_status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
     // POLLHUP: it was reaped, so that the kernel has its status. Older kernels never say so.
     if sys::reaped_status(pidfd).is_err() {
         return Ok(ExitStatus::Unknown);
@@ -113,7 +128,7 @@ mod tests {
             let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
             let pidfd = open(child.id()).unwrap().unwrap();
             assert!(ended_by(pidfd.as_fd(), None).unwrap());
-            assert_eq!(child_status(pidfd.as_fd()).unwrap(), status, "{script}");
+            assert_eq!(super::status(pidfd.as_fd()).unwrap(), status, "{script}");
             assert!(kill(pidfd.as_fd()).is_ok(), "killing what has ended is fine");
         }
     }

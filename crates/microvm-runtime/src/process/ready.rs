@@ -16,7 +16,7 @@ use super::spawn::{Spawn, Spawned};
 use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
 use super::vmm::{Process, Running};
-use crate::api::Api;
+use crate::api::{Answer, Api};
 use crate::error::{ErrorKind, Failure, Result};
 
 /// How long to wait before asking again where the kernel has no event for what is waited for: a socket that is bound
@@ -85,7 +85,7 @@ impl Launch<'_> {
             if ended && let Some(done) = self.bury()? {
                 return Ok(done);
             }
-            let pause = match self.step()? {
+            let pause = match self.step(deadline)? {
                 Step::Ready(process) => return Ok(process),
                 Step::Waiting => None,
                 Step::Soon => Some(SOON),
@@ -116,7 +116,7 @@ impl Launch<'_> {
     }
 
     /// One look at how far it is.
-    fn step(&mut self) -> Result<Step> {
+    fn step(&mut self, deadline: Instant) -> Result<Step> {
         if self.vmm.is_none() {
             self.vmm = self.find()?;
         }
@@ -125,10 +125,10 @@ impl Launch<'_> {
             return Ok(if self.jailer_left { Step::Soon } else { Step::Waiting });
         };
         let Some(socket) = self.socket else { return self.ready() };
-        match Api::answers(self.root, socket, self.expected.uid, vmm.stamp.pid())? {
+        match Api::answers(self.root, socket, self.expected.uid, vmm.stamp.pid(), deadline)? {
             Answer::Yes => self.ready(),
-            Answer::NotYet => Ok(Step::Waiting),
-            Answer::Soon => Ok(Step::Soon),
+            Answer::NoSocket => Ok(Step::Waiting),
+            Answer::NotYet => Ok(Step::Soon),
         }
     }
 
@@ -138,7 +138,6 @@ impl Launch<'_> {
     }
 
     fn process(&self, vmm: Vmm, status: Option<ExitStatus>) -> Result<Process> {
-        let child = vmm.pidfd.is_none();
         let pidfd = match vmm.pidfd {
             Some(pidfd) => pidfd,
             None => self
@@ -147,7 +146,7 @@ impl Launch<'_> {
                 .try_clone()
                 .map_err(|error| Failure::new(ErrorKind::Spawn, "hold the VMM").source_of(error))?,
         };
-        Ok(Process { stamp: vmm.stamp, pidfd, child, root: self.expected.root, status })
+        Ok(Process { stamp: vmm.stamp, pidfd, root: self.expected.root, status })
     }
 
     /// Looks for the VMM; `None` while there is only a jailer.
@@ -188,10 +187,7 @@ impl Launch<'_> {
             return Ok(None);
         }
         let stamp = ProcessStamp::of(self.spawned.pid)?;
-        let status = match stranger {
-            true => pidfd::stranger_status(self.watched())?,
-            false => pidfd::child_status(self.watched())?,
-        };
+        let status = pidfd::status(self.watched())?;
         if status == ExitStatus::Exited(0) && !stranger && !self.becomes_vmm {
             self.jailer_left = true;
             return Ok(None);
@@ -222,7 +218,7 @@ impl Launch<'_> {
             let _ = pidfd::kill(self.spawned.pidfd.as_fd());
             let soon = Instant::now() + Duration::from_secs(5);
             if pidfd::ended_by(self.spawned.pidfd.as_fd(), Some(soon)).unwrap_or(false) {
-                let _ = pidfd::child_status(self.spawned.pidfd.as_fd());
+                let _ = pidfd::status(self.spawned.pidfd.as_fd());
             }
         }
     }
@@ -233,16 +229,6 @@ enum Step {
     /// An event will tell.
     Waiting,
     /// The kernel has no event for it; look again in a moment.
-    Soon,
-}
-
-/// Whether an API answers.
-pub(crate) enum Answer {
-    /// It answered `GET /`.
-    Yes,
-    /// There is no socket yet.
-    NotYet,
-    /// The socket is there, and is not listened to, or not by a VMM that answers, yet.
     Soon,
 }
 

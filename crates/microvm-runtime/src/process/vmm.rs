@@ -18,8 +18,6 @@ use crate::error::Result;
 pub(crate) struct Process {
     pub(super) stamp: ProcessStamp,
     pub(super) pidfd: OwnedFd,
-    /// Whether we are its parent, and so the one to reap it.
-    pub(super) child: bool,
     pub(super) root: InodeId,
     /// Once it has ended: a child can be reaped once.
     pub(super) status: Option<ExitStatus>,
@@ -44,7 +42,7 @@ impl Process {
             return Ok(None);
         }
         expected.prove(stamp.pid())?;
-        Ok(Some(Self { stamp: stamp.clone(), pidfd, child: false, root: expected.root, status: None }))
+        Ok(Some(Self { stamp: stamp.clone(), pidfd, root: expected.root, status: None }))
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -63,11 +61,7 @@ impl Process {
         if !pidfd::ended_by(self.pidfd.as_fd(), deadline)? {
             return Ok(None);
         }
-        let status = match self.child {
-            true => pidfd::child_status(self.pidfd.as_fd())?,
-            false => pidfd::stranger_status(self.pidfd.as_fd())?,
-        };
-        self.status = Some(status);
+        self.status = Some(pidfd::status(self.pidfd.as_fd())?);
         Ok(self.status)
     }
 

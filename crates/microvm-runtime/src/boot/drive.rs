@@ -1,0 +1,126 @@
+//! A drive as Firecracker is told of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::config::check_id;
+use super::rate_limiter::RateLimiter;
+use crate::error::{Failure, Result};
+
+/// What Firecracker does when the guest asks to flush a drive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum CacheType {
+    /// Nothing: quick, and a crash of the host may lose what the guest was told is safe.
+    #[default]
+    Unsafe,
+    /// `fsync(2)` of the file.
+    Writeback,
+}
+
+/// How Firecracker reads and writes a drive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum IoEngine {
+    /// Blocking calls.
+    #[default]
+    Sync,
+    /// io_uring.
+    Async,
+}
+
+/// A drive in `vm.json`. What is Firecracker's default is not written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct DriveConfig {
+    drive_id: String,
+    path_on_host: String,
+    is_root_device: bool,
+    is_read_only: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partuuid: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    cache_type: CacheType,
+    #[serde(skip_serializing_if = "is_default")]
+    io_engine: IoEngine,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_limiter: Option<RateLimiter>,
+}
+
+impl DriveConfig {
+    /// The drive `id` whose file is at `path` in the jail.
+    ///
+    /// # Errors
+    /// Where the API could not name it: letters, digits and `_` alone make an id.
+    pub(crate) fn new(id: &str, path: &str) -> Result<Self> {
+        check_id(&operation(id), id)?;
+        Ok(Self {
+            drive_id: id.to_owned(),
+            path_on_host: path.to_owned(),
+            is_root_device: false,
+            is_read_only: false,
+            partuuid: None,
+            cache_type: CacheType::default(),
+            io_engine: IoEngine::default(),
+            rate_limiter: None,
+        })
+    }
+
+    pub(crate) fn root_device(mut self, yes: bool) -> Self {
+        self.is_root_device = yes;
+        self
+    }
+
+    pub(crate) fn read_only(mut self, yes: bool) -> Self {
+        self.is_read_only = yes;
+        self
+    }
+
+    pub(crate) fn rate_limiter(mut self, limiter: RateLimiter) -> Self {
+        self.rate_limiter = Some(limiter);
+        self
+    }
+
+    /// The partition to boot from, where the root device has several.
+    pub(crate) fn partuuid(mut self, uuid: impl Into<String>) -> Self {
+        self.partuuid = Some(uuid.into());
+        self
+    }
+
+    pub(crate) fn cache_type(mut self, cache: CacheType) -> Self {
+        self.cache_type = cache;
+        self
+    }
+
+    pub(crate) fn io_engine(mut self, engine: IoEngine) -> Self {
+        self.io_engine = engine;
+        self
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.drive_id
+    }
+
+    pub(super) fn is_root_device(&self) -> bool {
+        self.is_root_device
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if let Some(limiter) = &self.rate_limiter {
+            limiter.check(&operation(&self.drive_id))?;
+        }
+        if let Some(uuid) = &self.partuuid
+            && (!self.is_root_device || uuid.is_empty() || !uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'))
+        {
+            return Err(Failure::invalid(operation(&self.drive_id), format!("the partition {uuid:?} cannot be booted from"))
+                .hinted("a PARTUUID of the root device, hexadecimal digits and `-`"));
+        }
+        Ok(())
+    }
+}
+
+fn operation(id: &str) -> String {
+    format!("plan the drive {id:?}")
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

@@ -1,0 +1,107 @@
+//! A network interface of the guest.
+
+use serde::{Deserialize, Serialize};
+
+use super::config::check_id;
+use super::rate_limiter::RateLimiter;
+use crate::error::{Failure, Result};
+
+/// Longest name of an interface on Linux, in bytes (`IFNAMSIZ` less its end).
+const MAX_TAP_NAME: usize = 15;
+
+/// A network interface of the guest, on a tap device of the host or of the VM's network namespace.
+///
+/// The tap device must exist and belong to the VM's uid or gid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NetworkInterface {
+    iface_id: String,
+    host_dev_name: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    guest_mac: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    rx_rate_limiter: Option<RateLimiter>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tx_rate_limiter: Option<RateLimiter>,
+}
+
+impl NetworkInterface {
+    /// The interface `id` (letters, digits, `_`) on the tap device `tap`.
+    pub fn new(id: impl Into<String>, tap: impl Into<String>) -> Self {
+        Self {
+            iface_id: id.into(),
+            host_dev_name: tap.into(),
+            guest_mac: None,
+            rx_rate_limiter: None,
+            tx_rate_limiter: None,
+        }
+    }
+
+    /// The guest's MAC address, as `06:00:ac:10:00:02`.
+    #[must_use]
+    pub fn mac(mut self, mac: impl Into<String>) -> Self {
+        self.guest_mac = Some(mac.into());
+        self
+    }
+
+    /// Limits what the guest receives.
+    #[must_use]
+    pub fn rx_rate_limiter(mut self, limiter: RateLimiter) -> Self {
+        self.rx_rate_limiter = Some(limiter);
+        self
+    }
+
+    /// Limits what the guest sends.
+    #[must_use]
+    pub fn tx_rate_limiter(mut self, limiter: RateLimiter) -> Self {
+        self.tx_rate_limiter = Some(limiter);
+        self
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.iface_id
+    }
+
+    pub(super) fn tap(&self) -> &str {
+        &self.host_dev_name
+    }
+
+    pub(super) fn guest_mac(&self) -> Option<String> {
+        self.guest_mac.as_deref().map(str::to_ascii_lowercase)
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let operation = format!("plan the network interface {:?}", self.iface_id);
+        check_id(&operation, &self.iface_id)?;
+        let tap = &self.host_dev_name;
+        let fits = (1..=MAX_TAP_NAME).contains(&tap.len());
+        if !fits || !tap.bytes().all(|byte| byte.is_ascii_graphic() && !b"/:%".contains(&byte)) || [".", ".."].contains(&tap.as_str()) {
+            let because = format!("{tap:?} is no name of a tap device");
+            return Err(Failure::invalid(operation, because)
+                .hinted(format!("1 to {MAX_TAP_NAME} bytes, no blank, `/`, `:` or `%`")));
+        }
+        if let Some(mac) = &self.guest_mac {
+            check_mac(&operation, mac)?;
+        }
+        for limiter in [&self.rx_rate_limiter, &self.tx_rate_limiter].into_iter().flatten() {
+            limiter.check(&operation)?;
+        }
+        Ok(())
+    }
+}
+
+fn check_mac(operation: &str, mac: &str) -> Result<()> {
+    let refused = |because: String| Failure::invalid(operation, because).hinted("write it as 06:00:ac:10:00:02");
+    let octets: Option<Vec<u8>> = mac
+        .split(':')
+        .map(|octet| {
+            let two_digits = octet.len() == 2 && octet.bytes().all(|byte| byte.is_ascii_hexdigit());
+            two_digits.then(|| u8::from_str_radix(octet, 16).ok()).flatten()
+        })
+        .collect();
+    match octets.as_deref() {
+        Some([first, _, _, _, _, _]) if first & 1 == 1 => Err(refused(format!("the MAC address {mac} is a group's"))),
+        Some([_, _, _, _, _, _]) => Ok(()),
+        _ => Err(refused(format!("{mac:?} is no MAC address"))),
+    }
+}

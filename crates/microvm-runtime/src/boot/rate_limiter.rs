@@ -1,0 +1,75 @@
+//! Rate limits of a drive or a network interface.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Failure, Result};
+
+/// How much a device may do: bytes and operations, each a bucket of tokens.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RateLimiter {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    bandwidth: Option<TokenBucket>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    ops: Option<TokenBucket>,
+}
+
+/// A bucket of tokens that is filled up evenly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TokenBucket {
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    one_time_burst: Option<u64>,
+    /// In milliseconds.
+    refill_time: u64,
+}
+
+impl RateLimiter {
+    /// No limit.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Limits the bytes: a token is a byte.
+    #[must_use]
+    pub fn bandwidth(mut self, bucket: TokenBucket) -> Self {
+        self.bandwidth = Some(bucket);
+        self
+    }
+
+    /// Limits the operations: a token is one.
+    #[must_use]
+    pub fn ops(mut self, bucket: TokenBucket) -> Self {
+        self.ops = Some(bucket);
+        self
+    }
+
+    /// Firecracker takes a bucket of nothing, or one that is full at once, for no limit: that is no one's wish.
+    pub(super) fn check(&self, operation: &str) -> Result<()> {
+        for (name, bucket) in [("bandwidth", &self.bandwidth), ("ops", &self.ops)] {
+            let Some(bucket) = bucket else { continue };
+            if bucket.size == 0 || bucket.refill_time == 0 {
+                return Err(Failure::invalid(operation, format!("its {name} bucket has size {} and refill time {} ms", bucket.size, bucket.refill_time))
+                    .hinted("both must be 1 or more; leave the bucket out for no limit"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TokenBucket {
+    /// A bucket of `size` tokens that is filled from empty to full in `refill_ms` milliseconds.
+    #[must_use]
+    pub fn new(size: u64, refill_ms: u64) -> Self {
+        Self { size, one_time_burst: None, refill_time: refill_ms }
+    }
+
+    /// `tokens` more, once.
+    #[must_use]
+    pub fn one_time_burst(mut self, tokens: u64) -> Self {
+        self.one_time_burst = Some(tokens);
+        self
+    }
+}
