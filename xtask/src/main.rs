@@ -4,6 +4,7 @@ mod bench;
 mod binaries;
 mod command;
 mod counts;
+mod demo;
 mod host;
 mod paths;
 mod progress;
@@ -56,6 +57,10 @@ fn dispatch(mut args: lexopt::Parser) -> Result<bool> {
         return Ok(true);
     };
     match command.string()?.as_str() {
+        "demo" => {
+            no_more(args)?;
+            demo::command()
+        }
         "test" => {
             let selection = selection(&mut args, &mut None)?;
             if !selection.packages.is_empty() || !selection.filters.is_empty() {
@@ -76,6 +81,7 @@ fn dispatch(mut args: lexopt::Parser) -> Result<bool> {
             setup::all()?;
             Ok(true)
         }
+        // Not in the help: how `root` calls this program.
         root::SUBCOMMAND => {
             no_more(args)?;
             root::serve()?;

@@ -1,12 +1,11 @@
 //! The root tests: each test binary's ignored tests, as root, in a private mount namespace, on a host that is then as
 //! before.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::binaries::{self, TestBinary};
@@ -22,8 +21,6 @@ use crate::{command, paths, setup};
 pub(crate) struct Plan {
     selection: Selection,
     binaries: Vec<TestBinary>,
-    /// Where the tests find their stand-ins, and what else of our environment they go by.
-    env: BTreeMap<String, OsString>,
     logs: PathBuf,
 }
 
@@ -50,37 +47,18 @@ pub(crate) fn run(selection: &Selection) -> Result<Summary> {
     let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
     progress.end("ok");
     let logs = paths::log("root tests")?;
-    let plan = Plan {
-        selection: selection.clone(),
-        binaries,
-        env: environment(selection, &stand_ins),
-        logs,
+    let mut env = root::environment(&stand_ins);
+    if selection.long {
+        env.insert("MICROVM_TEST_LONG".to_owned(), "1".into());
+    }
+    let plan = Plan { selection: selection.clone(), binaries, logs };
+    let Answer::Tested(mut summary) = root::ask(&Job::Test(plan), env)? else {
+        bail!("the root part answered something else");
     };
-    let Answer::Tested(mut summary) = root::ask(Job::Test(plan))?;
     if selection.require {
         summary.require();
     }
     Ok(summary)
-}
-
-/// What the tests go by: everything of ours that is named so, and the way to the binaries.
-fn environment(selection: &Selection, stand_ins: &Path) -> BTreeMap<String, OsString> {
-    let ours = |name: &str| {
-        name == "PATH"
-            || name == "RUST_BACKTRACE"
-            || name.starts_with("MICROVM_")
-            || name.starts_with("PROPTEST_")
-    };
-    let mut env: BTreeMap<String, OsString> = std::env::vars_os()
-        .filter_map(|(name, value)| {
-            Some((name.into_string().ok().filter(|name| ours(name))?, value))
-        })
-        .collect();
-    env.insert(testkit::STAND_INS_ENV.to_owned(), stand_ins.into());
-    if selection.long {
-        env.insert("MICROVM_TEST_LONG".to_owned(), "1".into());
-    }
-    env
 }
 
 /// The part that runs as root.
@@ -115,7 +93,7 @@ fn run_binary(
     test.args(["--ignored", "--show-output"])
         .args(&plan.selection.filters)
         .current_dir(&binary.dir);
-    test.env_clear().envs(&plan.env).env(testkit::SKIPS_ENV, skips.path());
+    test.env(testkit::SKIPS_ENV, skips.path());
 
     let label = format!("{} {}", binary.package, binary.target);
     let mut progress = Progress::begin(label.clone());

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: ours beside others, in alternating rounds of one run, so that a noisy machine is noisy to all.
 
 mod fs;
+mod launch;
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use lexopt::prelude::*;
 use serde::Serialize;
 
 use crate::table::Table;
+use crate::{paths, root};
 
 /// What the command line asks for.
 #[derive(Debug, Clone, Default)]
@@ -64,6 +66,7 @@ pub(crate) struct Session {
     options: Options,
     rows: Vec<Row>,
     figures: Vec<Figure>,
+    notes: Vec<String>,
 }
 
 /// Ours against one rival.
@@ -93,7 +96,13 @@ struct Figure {
 
 impl Session {
     fn new(name: &str, options: Options) -> Self {
-        Self { name: name.to_owned(), options, rows: Vec::new(), figures: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            options,
+            rows: Vec::new(),
+            figures: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// How many rounds to run: the command line's, else the bench's own.
@@ -164,6 +173,11 @@ impl Session {
         });
     }
 
+    /// Says something of the circumstances, above the table.
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+
     /// Prints what was measured; whether all is within its bounds, or nobody asked.
     fn finish(self) -> Result<bool> {
         if self.rows.is_empty() && self.figures.is_empty() {
@@ -178,9 +192,10 @@ impl Session {
                 ok: bool,
                 rows: &'a [Row],
                 figures: &'a [Figure],
+                notes: &'a [String],
             }
-            let report =
-                Report { bench: &self.name, ok: good, rows: &self.rows, figures: &self.figures };
+            let Self { name, rows, figures, notes, .. } = &self;
+            let report = Report { bench: name, ok: good, rows, figures, notes };
             println!("{}", serde_json::to_string_pretty(&report)?);
         } else {
             self.print();
@@ -192,6 +207,9 @@ impl Session {
     }
 
     fn print(&self) {
+        for note in &self.notes {
+            println!("{note}");
+        }
         let bound =
             |at_most: Option<f64>| at_most.map_or_else(String::new, |bound| format!("{bound}"));
         let verdict = |at_most: Option<f64>, ok| match (at_most, ok) {
@@ -275,9 +293,14 @@ pub(crate) fn command(args: &mut lexopt::Parser) -> Result<bool> {
         }
     }
     let what = what.context("bench what? launch or fs")?;
+    if !root::is_root() || std::env::var_os(testkit::STAND_INS_ENV).is_none() {
+        let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
+        return root::again(root::environment(&stand_ins));
+    }
     let mut session = Session::new(&what, options);
     match what.as_str() {
         "fs" => fs::run(&mut session)?,
+        "launch" => launch::run(&mut session)?,
         other => bail!("no bench `{other}`: there are launch and fs"),
     }
     session.finish()

@@ -1,0 +1,206 @@
+//! What launching through the facade costs, beside the same jailer and Firecracker started bare.
+//!
+//! Both sides stage one kernel and count until the API has answered `GET /`. The bare side copies, spawns and connects in
+//! a loop without a pause, checks nothing, and takes no jail down in the time that counts; neither does ours.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use microvm_runtime::{JailSpec, Jailer, JailerConfig};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+use testkit::{Binaries, Scratch};
+
+use super::{Contender, Rival, Session};
+
+const UID: u32 = 59_133;
+const GID: u32 = 59_134;
+
+/// How long the jailer is held up, for what waiting costs.
+const HELD_UP: Duration = Duration::from_secs(2);
+
+/// Measures every row.
+pub(crate) fn run(session: &mut Session) -> Result<()> {
+    let binaries = match (Binaries::official(), testkit::kvm_works()) {
+        (Some(official), Ok(())) => official,
+        _ => Binaries::stand_ins(),
+    };
+    session.note(format!("using the {}", binaries.kind()));
+    let bench = Bench::new(&binaries)?;
+    let rounds = session.rounds(50);
+    let (mut ours, mut bare) = (0, 0);
+    session.compare(
+        "stage one kernel, launch, API answers",
+        rounds,
+        Contender::new("microvm-runtime", || {
+            ours += 1;
+            bench.launch(&bench.jailer, &format!("ours-{ours}"))
+        }),
+        vec![
+            Rival::new("cp, spawn, poll hard", || {
+                bare += 1;
+                bench.launch_bare(&format!("bare-{bare}"))
+            })
+            .at_most(1.10),
+        ],
+    )?;
+    let waiting = bench.cpu_of_waiting()?;
+    session.figure("CPU used by a launcher that waits 2 s", waiting, "ms", Some(2.0));
+    Ok(())
+}
+
+struct Bench<'a> {
+    binaries: &'a Binaries,
+    scratch: Scratch,
+    kernel: PathBuf,
+    jailer: Jailer,
+}
+
+impl<'a> Bench<'a> {
+    fn new(binaries: &'a Binaries) -> Result<Self> {
+        let scratch = Scratch::new("bench");
+        let kernel = scratch.file("vmlinux", fs::read(binaries.guest()).context("read the guest")?);
+        let jailer = Jailer::new(config(&scratch, binaries.jailer().to_owned()));
+        Ok(Self { binaries, scratch, kernel, jailer })
+    }
+
+    /// One launch through the facade; its teardown does not count.
+    fn launch(&self, jailer: &Jailer, vm_id: &str) -> Result<Duration> {
+        let spec = JailSpec::new(vm_id, self.binaries.firecracker()).kernel(&self.kernel);
+        let begun = Instant::now();
+        let mut vm = jailer.launch(&spec)?;
+        let took = begun.elapsed();
+        vm.kill()?;
+        jailer.teardown(vm_id)?;
+        Ok(took)
+    }
+
+    /// One launch without any of ours.
+    fn launch_bare(&self, id: &str) -> Result<Duration> {
+        let base = self.scratch.join("bare");
+        let name = self.binaries.firecracker().canonicalize()?;
+        let jail = base.join(name.file_name().context("a file's name")?).join(id);
+        let root = jail.join("root");
+        let begun = Instant::now();
+        fs::create_dir_all(&root)?;
+        fs::copy(&self.kernel, root.join("vmlinux"))?;
+        let jailer = Command::new(self.binaries.jailer())
+            .args(["--id", id, "--uid", &UID.to_string(), "--gid", &GID.to_string(), "--exec-file"])
+            .arg(self.binaries.firecracker())
+            .arg("--chroot-base-dir")
+            .arg(&base)
+            .args(["--", "--api-sock", "/api.sock"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("start the jailer")?;
+        let mut jailer = Bare(jailer);
+        let answered = jailer.poll_hard(&root.join("api.sock"));
+        let took = begun.elapsed();
+        drop(jailer);
+        fs::remove_dir_all(&jail)?;
+        answered.map(|()| took)
+    }
+
+    /// Milliseconds of CPU that this process uses while it waits for a jailer that is held up.
+    fn cpu_of_waiting(&self) -> Result<f64> {
+        let late = self.scratch.file("late-jailer", self.late_jailer());
+        fs::set_permissions(&late, fs::Permissions::from_mode(0o755))?;
+        let late = Jailer::new(config(&self.scratch, late));
+        let mut differences = Vec::new();
+        for round in 0..5 {
+            let at_once = self.cpu_of(|| self.launch(&self.jailer, &format!("at-once-{round}")))?;
+            let waited = self.cpu_of(|| {
+                let took = self.launch(&late, &format!("late-{round}"))?;
+                ensure!(took >= HELD_UP, "the jailer was not held up");
+                Ok(took)
+            })?;
+            differences.push((waited - at_once).max(0.0));
+        }
+        super::median(differences, f64::total_cmp).context("no round")
+    }
+
+    /// Milliseconds of CPU, user's and system's, of all threads of this process (getrusage(2)).
+    fn cpu_of(&self, work: impl FnOnce() -> Result<Duration>) -> Result<f64> {
+        let used = || -> Result<i64> {
+            let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+            Ok(usage.user_time().num_microseconds() + usage.system_time().num_microseconds())
+        };
+        let before = used()?;
+        work()?;
+        let microseconds = i32::try_from(used()? - before).context("CPU time")?;
+        Ok(f64::from(microseconds) / 1e3)
+    }
+
+    /// The same jailer, later.
+    fn late_jailer(&self) -> String {
+        let jailer = self.binaries.jailer().display();
+        format!(
+            "#!/bin/sh\n[ \"$1\" = --version ] || sleep {}\nexec '{jailer}' \"$@\"\n",
+            HELD_UP.as_secs()
+        )
+    }
+}
+
+impl Drop for Bench<'_> {
+    fn drop(&mut self) {
+        // A round that failed may have left its VM.
+        for listed in self.jailer.list().unwrap_or_default() {
+            if let Err(error) = self.jailer.teardown(listed.jail_id.as_str()) {
+                eprintln!("left behind: {}: {error}", listed.path.display());
+            }
+        }
+        testkit::remove_cgroup(&self.jailer.config().cgroup_parent);
+    }
+}
+
+fn config(scratch: &Scratch, jailer_bin: PathBuf) -> JailerConfig {
+    JailerConfig {
+        jailer_bin,
+        uid: UID,
+        gid: GID,
+        chroot_base: scratch.join("base"),
+        cgroup_parent: testkit::unique("bench"),
+        ..JailerConfig::default()
+    }
+}
+
+/// A bare VM; killed and reaped on drop.
+struct Bare(Child);
+
+impl Bare {
+    fn poll_hard(&mut self, socket: &Path) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut api = loop {
+            if let Ok(api) = UnixStream::connect(socket) {
+                break api;
+            }
+            if Instant::now() > deadline {
+                bail!("the bare VM does not answer; {:?}", self.0.try_wait());
+            }
+        };
+        api.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n")?;
+        let mut answer = [0; 12];
+        api.read_exact(&mut answer)?;
+        ensure!(
+            answer.starts_with(b"HTTP/1.1 200"),
+            "the bare VM answers {:?}",
+            String::from_utf8_lossy(&answer)
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
