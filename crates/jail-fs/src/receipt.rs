@@ -72,6 +72,18 @@ pub enum Fallback {
     LinkRefused,
 }
 
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HardLink => "hard link",
+            Self::Reflink => "reflink",
+            Self::SparseCopy => "sparse copy",
+            Self::PersistentLink => "persistent link",
+            Self::DeviceNode => "device node",
+        })
+    }
+}
+
 impl fmt::Display for Fallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,10 +1,492 @@
-//! jail-fs beside the seed, bare system calls and cp.
+//! jail-fs beside (a) the published crate, (b) the bare system calls with no checks, (c) cp.
+//!
+//! Each filesystem is a fresh one on a loop device; sources and jails are on it, unless the row says across.
 
-use anyhow::{Result, bail};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use super::Session;
+use anyhow::{Context as _, Result, ensure};
+use jail_fs::{Artifact, CopyOptions, Name, Owner, StagedTree, Strategy, TrustedDir};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{
+    Gid, Uid, UnlinkatFlags, Whence, fchown, ftruncate, linkat, lseek, unlinkat, write,
+};
+use testkit::{FsKind, LoopFs, Scratch};
+
+use super::{Contender, Rival, Session};
+use crate::paths;
+
+const UID: u32 = 59_135;
+const MIB: u64 = 1 << 20;
+
+/// The record beside each jail, of a usual length.
+const RECORD: [u8; 700] = [b' '; 700];
 
 /// Measures every row.
-pub(crate) fn run(_session: &mut Session) -> Result<()> {
-    bail!("not measured yet");
+pub(crate) fn run(session: &mut Session) -> Result<()> {
+    // What is mounted here is seen by no one else, and goes with this process.
+    unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace of its own")?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    if cfg!(debug_assertions) {
+        session.note(
+            "ours and the bare calls are built without optimisation, the published crate with",
+        );
+    }
+    let seed = build_seed()?;
+    for kind in [FsKind::Ext4, FsKind::Xfs] {
+        let Some(fs) = LoopFs::new(kind, 8 << 30)? else {
+            session.note(format!("no {kind} here: its rows are missing"));
+            continue;
+        };
+        let place = Place::new(kind, &fs.path())?;
+        prepare_and_teardown(session, &place, &seed)?;
+        across(session, &place, &seed)?;
+        if kind.reflinks() {
+            reflink(session, &place)?;
+        }
+        crowded(session, &place)?;
+        threads(session, &place)?;
+    }
+    Ok(())
+}
+
+/// A filesystem with the images on it.
+struct Place {
+    kind: FsKind,
+    root: PathBuf,
+    kernel: PathBuf,
+    rootfs: PathBuf,
+    user: Owner,
+}
+
+impl Place {
+    fn new(kind: FsKind, root: &Path) -> Result<Self> {
+        let (kernel, rootfs) = (root.join("vmlinux"), root.join("rootfs.ext4"));
+        fs::write(&kernel, vec![1; 64 << 10])?;
+        // An empty ext4 of 64 MiB: what mkfs writes, and nothing else.
+        fs::File::create(&rootfs)?.set_len(64 * MIB)?;
+        let made = Command::new("mkfs.ext4")
+            .args(["-q", "-F", "-O", "^has_journal"])
+            .arg(&rootfs)
+            .status()?;
+        ensure!(made.success(), "mkfs.ext4: {made}");
+        Ok(Self { kind, root: root.to_owned(), kernel, rootfs, user: Owner::new(UID, UID)? })
+    }
+
+    fn base(&self, of: &str) -> Result<PathBuf> {
+        let base = self.root.join(of);
+        fs::create_dir_all(&base)?;
+        Ok(base)
+    }
+}
+
+/// What a launcher does with jail-fs for one VM, beginning with the base's path.
+fn prepare(
+    base: &Path,
+    id: &str,
+    kernel: &Path,
+    rootfs: Option<&Path>,
+    user: Owner,
+) -> jail_fs::Result<()> {
+    let options = CopyOptions::new();
+    let kernel = Artifact::open(kernel)?;
+    let rootfs = rootfs.map(Artifact::open).transpose()?;
+    let base = TrustedDir::create(base)?.create_child(&Name::try_from("firecracker")?)?;
+    let tree = StagedTree::create(&base, &Name::try_from(id)?)?;
+    let root = tree.make_dir("root", Owner::ROOT, 0o700)?;
+    jail_fs::read_only(&kernel, &root, &Name::try_from("vmlinux")?, user, &options)?;
+    if let Some(rootfs) = &rootfs {
+        jail_fs::private(rootfs, &root, &Name::try_from("rootfs.ext4")?, user, &options)?;
+    }
+    jail_fs::write(tree.dir(), &Name::try_from("jail.json")?, &RECORD, Owner::ROOT, 0o600)?;
+    tree.publish()?;
+    Ok(())
+}
+
+fn teardown(base: &Path, id: &str) -> jail_fs::Result<()> {
+    let base = TrustedDir::open(base)?.child(&Name::try_from("firecracker")?)?;
+    let removed = jail_fs::remove_tree(&base, &Name::try_from(id)?, None)?;
+    assert!(removed.entries > 0, "there was nothing to tear down");
+    Ok(())
+}
+
+/// The same result by the calls alone: nothing is checked, nothing is staged aside, nobody is locked out.
+mod bare {
+    use super::*;
+
+    pub(super) fn prepare(base: &OwnedFd, id: &str, kernel: &Path, rootfs: &Path) -> Result<()> {
+        let dir = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        mkdirat(base, id, Mode::from_bits_truncate(0o755))?;
+        let top = openat(base, id, dir, Mode::empty())?;
+        mkdirat(&top, "root", Mode::S_IRWXU)?;
+        let root = openat(&top, "root", dir, Mode::empty())?;
+        linkat(AT_FDCWD, kernel, &root, "vmlinux", AtFlags::empty())?;
+        private(rootfs, &root, "rootfs.ext4")?;
+        let record = create(&top, "jail.json")?;
+        write(&record, &RECORD)?;
+        Ok(())
+    }
+
+    /// FICLONE, else the data segments.
+    pub(super) fn private(source: &Path, dir: &OwnedFd, name: &str) -> Result<()> {
+        let from = open(source, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        let to = create(dir, name)?;
+        if rustix::fs::ioctl_ficlone(&to, &from).is_err() {
+            let size = fs::File::from(from.try_clone()?).metadata()?.len();
+            ftruncate(&to, i64::try_from(size)?)?;
+            let mut at = 0;
+            loop {
+                let start = match lseek(&from, at, Whence::SeekData) {
+                    Err(Errno::ENXIO) => break,
+                    start => start?,
+                };
+                at = lseek(&from, start, Whence::SeekHole)?;
+                let mut length = usize::try_from(at - start)?;
+                let (mut off_in, mut off_out) = (u64::try_from(start)?, u64::try_from(start)?);
+                while length > 0 {
+                    length -= rustix::fs::copy_file_range(
+                        &from,
+                        Some(&mut off_in),
+                        &to,
+                        Some(&mut off_out),
+                        length,
+                    )?;
+                }
+            }
+        }
+        fchown(&to, Some(Uid::from_raw(UID)), Some(Gid::from_raw(UID)))?;
+        Ok(())
+    }
+
+    fn create(dir: &OwnedFd, name: &str) -> Result<OwnedFd> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        Ok(openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?)
+    }
+
+    /// The names are known: nothing is listed.
+    pub(super) fn teardown(base: &OwnedFd, id: &str) -> Result<()> {
+        for name in ["root/vmlinux", "root/rootfs.ext4", "jail.json"] {
+            unlinkat(base, format!("{id}/{name}").as_str(), UnlinkatFlags::NoRemoveDir)?;
+        }
+        unlinkat(base, format!("{id}/root").as_str(), UnlinkatFlags::RemoveDir)?;
+        Ok(unlinkat(base, id, UnlinkatFlags::RemoveDir)?)
+    }
+}
+
+fn held(path: &Path) -> Result<OwnedFd> {
+    Ok(open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+fn timed<T, E: Into<anyhow::Error>>(
+    work: impl FnOnce() -> std::result::Result<T, E>,
+) -> Result<Duration> {
+    let begun = Instant::now();
+    work().map_err(Into::into)?;
+    Ok(begun.elapsed())
+}
+
+fn prepare_and_teardown(session: &mut Session, place: &Place, seed: &Path) -> Result<()> {
+    let Place { kind, kernel, rootfs, user, .. } = place;
+    let (ours, bare) = (place.base("ours")?, held(&place.base("bare/firecracker")?)?);
+    let mut seed = Seed::start(seed, &place.base("seed")?, kernel, rootfs)?;
+    let rounds = session.rounds(400);
+    let number = std::cell::Cell::new(0_u32);
+    let id = || format!("vm-{}", number.replace(number.get() + 1));
+    let cell = std::cell::RefCell::new(&mut seed);
+    session.compare(
+        &format!("{kind}: prepare a small kernel and a private 64 MiB rootfs"),
+        rounds,
+        Contender::new("jail-fs", || {
+            let id = id();
+            let took = timed(|| prepare(&ours, &id, kernel, Some(rootfs), *user))?;
+            teardown(&ours, &id)?;
+            Ok(took)
+        }),
+        vec![
+            Rival::new("(a) published crate", || {
+                let id = id();
+                let took = cell.borrow_mut().call("prepare", &id)?;
+                cell.borrow_mut().call("teardown", &id)?;
+                Ok(took)
+            })
+            .at_most(0.7),
+            Rival::new("(b) bare calls", || {
+                let id = id();
+                let took = timed(|| bare::prepare(&bare, &id, kernel, rootfs))?;
+                bare::teardown(&bare, &id)?;
+                Ok(took)
+            })
+            .at_most(1.3),
+        ],
+    )?;
+    session.compare(
+        &format!("{kind}: teardown of the same"),
+        rounds,
+        Contender::new("jail-fs", || {
+            let id = id();
+            prepare(&ours, &id, kernel, Some(rootfs), *user)?;
+            timed(|| teardown(&ours, &id))
+        }),
+        vec![
+            Rival::new("(a) published crate", || {
+                let id = id();
+                cell.borrow_mut().call("prepare", &id)?;
+                cell.borrow_mut().call("teardown", &id)
+            })
+            .at_most(0.6),
+            Rival::new("(b) bare calls", || {
+                let id = id();
+                bare::prepare(&bare, &id, kernel, rootfs)?;
+                timed(|| bare::teardown(&bare, &id))
+            })
+            .at_most(1.3),
+        ],
+    )
+}
+
+/// 2 GiB with 66 MiB of data, in pieces of 1 MiB.
+fn large_image(path: &Path, size: u64) -> Result<()> {
+    let file = fs::File::create(path)?;
+    file.set_len(size)?;
+    for piece in 0..66 {
+        file.write_all_at(&vec![7; 1 << 20], piece * (size / 66) / 4096 * 4096)?;
+    }
+    file.sync_all()?;
+    Ok(())
+}
+
+/// One artifact into one directory, and gone again.
+fn stage(source: &Path, dir: &TrustedDir, user: Owner, strategy: Strategy) -> Result<Duration> {
+    let name = Name::try_from("disk")?;
+    let took = timed(|| -> Result<()> {
+        let source = Artifact::open(source)?;
+        let receipt = jail_fs::private(&source, dir.dir(), &name, user, &CopyOptions::new())?;
+        ensure!(receipt.strategy == strategy, "{receipt:?}");
+        Ok(())
+    })?;
+    jail_fs::scrub(dir.dir(), &[name])?;
+    Ok(took)
+}
+
+fn cp(how: &str, source: &Path, dir: &Path) -> Result<Duration> {
+    let to = dir.join("disk");
+    let took = timed(|| -> Result<()> {
+        let copied = Command::new("cp").arg(how).arg(source).arg(&to).status()?;
+        ensure!(copied.success(), "cp {how}: {copied}");
+        Ok(())
+    })?;
+    fs::remove_file(to)?;
+    Ok(took)
+}
+
+fn across(session: &mut Session, place: &Place, seed: &Path) -> Result<()> {
+    let scratch = Scratch::new("bench");
+    let image = scratch.join("image");
+    large_image(&image, 2 << 30)?;
+    let dir = TrustedDir::create(&place.base("across")?)?;
+    let other = place.base("across-cp")?;
+    let mut seed = Seed::start(seed, &place.base("across-seed")?, &place.kernel, &image)?;
+    let mut number = 0;
+    session.compare(
+        &format!("{}: stage 2 GiB with 66 MiB of data across filesystems", place.kind),
+        session.rounds(15),
+        Contender::new("jail-fs", || stage(&image, &dir, place.user, Strategy::SparseCopy)),
+        vec![
+            Rival::new("(a) published crate", || {
+                number += 1;
+                let id = format!("vm-{number}");
+                let took = seed.call("prepare", &id)?;
+                seed.call("teardown", &id)?;
+                Ok(took)
+            })
+            .at_most(0.03),
+            Rival::new("(c) cp --sparse=always", || cp("--sparse=always", &image, &other))
+                .at_most(1.1),
+        ],
+    )
+}
+
+fn reflink(session: &mut Session, place: &Place) -> Result<()> {
+    let dir = TrustedDir::create(&place.base("reflink")?)?;
+    let other = place.base("reflink-cp")?;
+    let bare = held(&other)?;
+    let rounds = session.rounds(200);
+    let sizes = [("2 GiB", 2_u64 << 30), ("64 GiB", 64 << 30)];
+    for (label, size) in sizes {
+        let image = place.root.join(label);
+        large_image(&image, size)?;
+        session.compare(
+            &format!("{}: reflink {label} sparse", place.kind),
+            rounds,
+            Contender::new("jail-fs", || stage(&image, &dir, place.user, Strategy::Reflink)),
+            vec![
+                Rival::new("(b) bare FICLONE", || {
+                    let took = timed(|| bare::private(&image, &bare, "disk"))?;
+                    unlinkat(&bare, "disk", UnlinkatFlags::NoRemoveDir)?;
+                    Ok(took)
+                })
+                .at_most(1.2),
+                Rival::new("(c) cp --reflink=always", || cp("--reflink=always", &image, &other)),
+            ],
+        )?;
+    }
+    let [small, large] = sizes.map(|(label, _)| place.root.join(label));
+    session.compare(
+        &format!("{}: reflink 64 GiB against 2 GiB", place.kind),
+        rounds,
+        Contender::new("64 GiB", || stage(&large, &dir, place.user, Strategy::Reflink)),
+        vec![
+            Rival::new("2 GiB", || stage(&small, &dir, place.user, Strategy::Reflink)).at_most(1.2),
+        ],
+    )
+}
+
+fn crowded(session: &mut Session, place: &Place) -> Result<()> {
+    let (many, few) = (place.base("many")?, place.base("few")?);
+    for (base, jails) in [(&many, 10_000), (&few, 10)] {
+        for jail in 0..jails {
+            prepare(base, &format!("old-{jail}"), &place.kernel, None, place.user)?;
+        }
+    }
+    let round = |base: &PathBuf| {
+        let took = timed(|| prepare(base, "vm", &place.kernel, Some(&place.rootfs), place.user))?;
+        teardown(base, "vm")?;
+        Ok(took)
+    };
+    session.compare(
+        &format!("{}: prepare with 10 000 jails in the base", place.kind),
+        session.rounds(300),
+        Contender::new("10 000 jails", || round(&many)),
+        vec![Rival::new("10 jails", || round(&few)).at_most(1.2)],
+    )
+}
+
+/// Jails of one round, and threads that share them.
+const JAILS: u32 = 2_000;
+const THREADS: u32 = 16;
+
+fn threads(session: &mut Session, place: &Place) -> Result<()> {
+    let ours = place.base("threads")?;
+    let bare_path = place.base("threads-bare/firecracker")?;
+    let bare = held(&bare_path)?;
+    let Place { kernel, rootfs, user, kind, .. } = place;
+    // A smaller disk: a round of them has to fit, and the data is not what threads contend for.
+    let disk = rootfs.with_extension("small");
+    fs::write(&disk, vec![1; 16 << 10])?;
+    let spread = |threads: u32, prepare: &(dyn Fn(&str) -> Result<()> + Sync)| {
+        timed(|| -> Result<()> {
+            std::thread::scope(|scope| {
+                let worker = |thread| {
+                    move || {
+                        (thread..JAILS)
+                            .step_by(threads as usize)
+                            .try_for_each(|jail| prepare(&format!("vm-{jail}")))
+                    }
+                };
+                let workers: Vec<_> =
+                    (0..threads).map(|thread| scope.spawn(worker(thread))).collect();
+                workers
+                    .into_iter()
+                    .try_for_each(|worker| worker.join().expect("a worker that panicked"))
+            })
+        })
+    };
+    let ours_prepare =
+        |id: &str| prepare(&ours, id, kernel, Some(&disk), *user).map_err(Into::into);
+    let clear = || (0..JAILS).try_for_each(|jail| teardown(&ours, &format!("vm-{jail}")));
+    let one = std::cell::RefCell::new(Vec::new());
+    session.compare(
+        &format!("{kind}: 16 threads prepare 2 000 jails"),
+        session.rounds(5),
+        Contender::new("jail-fs", || {
+            let alone = spread(1, &ours_prepare)?;
+            clear()?;
+            let took = spread(THREADS, &ours_prepare)?;
+            clear()?;
+            one.borrow_mut().push(took.as_secs_f64() / alone.as_secs_f64());
+            Ok(took)
+        }),
+        vec![
+            Rival::new("(b) bare calls, 16 threads", || {
+                let took = spread(THREADS, &|id| bare::prepare(&bare, id, kernel, &disk))?;
+                (0..JAILS).try_for_each(|jail| bare::teardown(&bare, &format!("vm-{jail}")))?;
+                Ok(took)
+            })
+            .at_most(1.3),
+        ],
+    )?;
+    let ratio = super::median(one.into_inner(), f64::total_cmp).context("no round")?;
+    session.figure(&format!("{kind}: 2 000 jails, 16 threads against one"), ratio, "times", None);
+    Ok(())
+}
+
+/// Builds the published crate's side, with optimisation, in a workspace of its own.
+fn build_seed() -> Result<PathBuf> {
+    let target = paths::target()?.join("bench-seed");
+    let manifest = paths::workspace().join("xtask/bench-seed/Cargo.toml");
+    let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--release", "--locked", "--quiet", "--manifest-path"])
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(&target)
+        .status()
+        .context("build the published crate")?;
+    ensure!(
+        built.success(),
+        "the published crate does not build here (it needs libclang): {built}"
+    );
+    Ok(target.join("release/bench-seed"))
+}
+
+/// The published crate, in a process of its own that is asked for one round at a time and tells how long it took.
+struct Seed {
+    process: Child,
+    ask: ChildStdin,
+    told: BufReader<ChildStdout>,
+}
+
+impl Seed {
+    fn start(program: &Path, base: &Path, kernel: &Path, rootfs: &Path) -> Result<Self> {
+        let mut process = Command::new(program)
+            .arg(base)
+            .arg(kernel)
+            .arg(rootfs)
+            .arg(UID.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start the published crate")?;
+        let ask = process.stdin.take().context("its input")?;
+        let told = BufReader::new(process.stdout.take().context("its output")?);
+        Ok(Self { process, ask, told })
+    }
+
+    fn call(&mut self, verb: &str, id: &str) -> Result<Duration> {
+        #[derive(serde::Deserialize)]
+        struct Told {
+            ns: u64,
+        }
+        writeln!(self.ask, "{verb} {id}")?;
+        let mut line = String::new();
+        self.told.read_line(&mut line)?;
+        let told: Told =
+            serde_json::from_str(&line).with_context(|| format!("the published crate's {verb}"))?;
+        Ok(Duration::from_nanos(told.ns))
+    }
+}
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
