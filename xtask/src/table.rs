@@ -43,7 +43,7 @@ impl fmt::Display for Table {
             writeln!(f, "{}", line.trim_end())?;
             if number == 0 {
                 let rule: Vec<String> = widths.iter().map(|&width| "-".repeat(width)).collect();
-                writeln!(f, "{}", rule.join("  "))?;
+                writeln!(f, "{}", rule.join("  ").trim_end())?;
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use microvm_runtime::{
     Boot, ByteSize, CopyOptions, Drive, JailSpec, Jailer, JailerConfig, Limits, PrepareReceipt,
-    Strategy, Teardown, Vm,
+    State, Strategy, Teardown, Vm,
 };
 use testkit::{Binaries, GUEST_LINE};
 
@@ -94,10 +94,19 @@ fn clear_earlier(jailer: &Jailer) -> Result<Vec<String>> {
         jailer
             .teardown(&vm_id)
             .with_context(|| format!("tear down {vm_id:?} of an earlier demo"))?;
-        earlier.push(format!("{vm_id:?}, {:?}", listed.state).to_lowercase());
+        earlier.push(format!("{vm_id:?}, {}", found(&listed.state)));
     }
     remove_directories();
     Ok(earlier)
+}
+
+fn found(state: &State) -> String {
+    match state {
+        State::Stopped => "stopped".to_owned(),
+        State::Running { pid } => format!("running as process {pid}"),
+        State::Unrecorded { pids } => format!("just started, as process {pids:?}"),
+        other => format!("{other:?}"),
+    }
 }
 
 /// What there is to show of the VM itself.
@@ -203,7 +212,12 @@ fn facts(vm: &Vm, jail: &Path, official: bool) -> Result<Vec<Fact>> {
     ));
     let (device, inode) = process.root()?;
     let ok = (device, inode) == read_back::inode(jail)?;
-    facts.push(fact("root", &jail.display().to_string(), format!("inode {inode} there"), ok));
+    facts.push(fact(
+        "root",
+        "the jail",
+        format!("inode {inode} of device {device}, the jail's"),
+        ok,
+    ));
     let inside = process.status("NSpid")?;
     let ok = inside.ends_with(" 1") && process.has_own_namespace("pid")?;
     facts.push(fact("pid namespace", "its own, first in it", format!("pids {inside}"), ok));

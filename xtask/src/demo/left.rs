@@ -50,13 +50,17 @@ impl Traces<'_> {
         ]
     }
 
-    /// The processes with any of its uids ours.
+    /// The processes with any of its uids ours. One that has ended and waits for its parent to notice, which after a
+    /// launcher's death is init, is no process any more.
     fn processes(&self) -> Vec<PathBuf> {
         let uid = self.uid.to_string();
         let runs_as_it = |process: &PathBuf| {
             let status = fs::read_to_string(process.join("status")).unwrap_or_default();
-            let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-            uids.is_some_and(|uids| uids.split_whitespace().any(|one| one == uid))
+            let field = |name: &str| {
+                status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default()
+            };
+            !field("State:").trim_start().starts_with('Z')
+                && field("Uid:").split_whitespace().any(|one| one == uid)
         };
         entries(Path::new("/proc")).into_iter().filter(runs_as_it).collect()
     }

@@ -85,11 +85,12 @@ impl Report {
         }
         print!("\n{table}");
         println!(
-            "\nguest: {}\nended: {}\nremoved: {}",
-            self.guest,
-            self.ended,
-            self.removed.join(", ")
+            "\nthe guest says: {}\nit ended with: {}\n\nteardown removed",
+            self.guest, self.ended
         );
+        for removed in &self.removed {
+            println!("  {removed}");
+        }
         let mut table = Table::new(["left on the host", "looked up in", "found"]);
         for Left { what, place, found } in &self.left {
             let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
