@@ -188,13 +188,13 @@ impl Leaf {
 }
 
 fn refused(error: Error, setting: &Setting) -> Error {
-    let Setting { limit, file, value, .. } = setting;
+    let Setting { limit, controller, file, value, .. } = setting;
     let error = error.limit_is(*limit);
     match error.errno() {
         Some(Errno::NOENT) => error
             .kind_is(ErrorKind::Unsupported)
             .because(format!("needs {file}, which this kernel does not have")),
-        Some(Errno::ACCESS) if *limit == Limit::CpusetCpus || *limit == Limit::CpusetMems => error
+        Some(Errno::ACCESS) if *controller == Controller::Cpuset => error
             .kind_is(ErrorKind::Refused)
             .because(format!("of {value} is more than the parent has")),
         Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => error,
@@ -210,13 +210,11 @@ fn refused(error: Error, setting: &Setting) -> Error {
 
 /// v2 takes any cpuset, and then uses what the parent has of it, or all of the parent's where that is nothing.
 fn check_cpuset(dir: &Dir, setting: &Setting) -> Result<()> {
-    let file = match setting.limit {
-        Limit::CpusetCpus => "cpuset.cpus.effective",
-        Limit::CpusetMems => "cpuset.mems.effective",
-        _ => return Ok(()),
-    };
-    let (asked, effective) =
-        (setting.value.parse::<CpuSet>()?, dir.read_text(file)?.parse::<CpuSet>()?);
+    if setting.controller != Controller::Cpuset {
+        return Ok(());
+    }
+    let asked: CpuSet = setting.value.parse()?;
+    let effective: CpuSet = dir.read_text(format!("{}.effective", setting.file))?.parse()?;
     if asked == effective {
         return Ok(());
     }

@@ -158,11 +158,21 @@ pub(crate) fn check(host: &Host, version: Version, limits: &Limits) -> Result<()
 fn checked_writes(host: &Host, version: Version, limits: &Limits) -> Result<Vec<Write>> {
     limits.check()?;
     check_hierarchy(host, version)?;
-    let limits = on_node(host, limits)?;
-    let writes = match version {
-        Version::V1 => v1::writes(&limits)?,
-        Version::V2 => v2::writes(&limits),
+    let placed = on_node(host, limits)?;
+    let mut writes = match version {
+        Version::V1 => v1::writes(&placed)?,
+        Version::V2 => v2::writes(&placed),
     };
+    if limits.numa_node.is_some() {
+        // By the name it was asked for.
+        for write in &mut writes {
+            match write.limit {
+                Limit::CpusetMems => write.limit = Limit::NumaNode,
+                Limit::CpusetCpus if limits.cpuset_cpus.is_none() => write.limit = Limit::NumaNode,
+                _ => {}
+            }
+        }
+    }
     match writes.iter().find_map(|write| {
         unusable(host, version, write.controller).map(|error| error.limit_is(write.limit))
     }) {
