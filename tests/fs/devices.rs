@@ -178,9 +178,16 @@ fn a_persistent_disk_is_the_very_file() {
         drop(disk);
         assert_eq!(busy(&again), ErrorKind::Busy, "it is the lease that counts");
         drop(lease);
-        // Stopped and started anew, with the old jail's link still there: it is the user's already.
+        // The launcher may have died, and the lease with it, while the VM lives on in the first jail.
+        let error =
+            persistent(&again, &other.dir, &name("disk"), Some(owner), &plain()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Untrusted);
+        assert!(error.to_string().contains("another tree may have it"), "{error}");
+        // Stopped, taken out of the old jail, and started anew: it is the user's already.
+        jail_fs::scrub(&jail.dir, &[name("disk")]).unwrap();
         let (_, lease) =
             persistent(&again, &other.dir, &name("disk"), Some(owner), &plain()).unwrap();
+        jail_fs::scrub(&other.dir, &[name("disk")]).unwrap();
         // But no one else's: that would give away what the first may still have open.
         drop(lease);
         let third = scene.jail("three");

@@ -187,7 +187,7 @@ fn is_fine(call: &str) -> bool {
         // Doors: `/`, then one component at a time; a source, by its host's word; mountinfo.
         "openat" if held => single(strings[0]) && nofollow && has(&["O_DIRECTORY"]),
         "openat" => {
-            strings[0] == "/proc/self/mountinfo"
+            strings[0] == "/proc/thread-self/mountinfo"
                 || (strings[0] == "/" && nofollow && has(&["O_DIRECTORY"]))
                 || (nofollow && !has(&["O_CREAT"]) && is_source(strings[0]))
         }
@@ -205,7 +205,7 @@ fn is_fine(call: &str) -> bool {
         // Calls on descriptors name no file: what they quote is content, or an attribute's name.
         "read" | "pread64" | "write" | "pwrite64" | "getdents64" | "fgetxattr" | "close"
         | "fcntl" | "ioctl" | "lseek" | "flock" | "fchown" | "fchmod" | "fsync" | "ftruncate"
-        | "copy_file_range" | "fstatfs" | "fstat" | "mmap" => true,
+        | "copy_file_range" | "ppoll" | "fstatfs" | "fstat" | "mmap" => true,
         _ => false,
     }
 }

@@ -1,6 +1,7 @@
 //! What is to be staged: a file or a block device of the host, opened.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -14,7 +15,7 @@ use crate::inode::{Facts, SourceStamp};
 /// A source of the host, held by descriptor from the first look on: a regular file or a block device.
 #[derive(Debug)]
 pub struct Artifact {
-    fd: OwnedFd,
+    file: File,
     path: PathBuf,
     facts: Facts,
 }
@@ -42,7 +43,7 @@ impl Artifact {
         let seen = Facts::of(&handle)?;
         match seen.kind {
             FileType::BlockDevice => {
-                return Ok(Self { fd: handle, path: path.to_owned(), facts: seen });
+                return Ok(Self { file: handle.into(), path: path.to_owned(), facts: seen });
             }
             FileType::RegularFile => {}
             FileType::Symlink => {
@@ -60,7 +61,7 @@ impl Artifact {
         if facts.id != seen.id {
             return refuse(format!("it was inode {}, and is {}", seen.id, facts.id));
         }
-        Ok(Self { fd, path: path.to_owned(), facts })
+        Ok(Self { file: fd.into(), path: path.to_owned(), facts })
     }
 
     /// The path it was opened at.
@@ -81,6 +82,10 @@ impl Artifact {
         (self.facts.kind == FileType::BlockDevice).then_some(self.facts.rdev)
     }
 
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
     pub(crate) fn facts(&self) -> &Facts {
         &self.facts
     }
@@ -97,7 +102,7 @@ impl Artifact {
 
     /// That no one wrote to it since it was opened.
     pub(crate) fn expect_unchanged(&self, operation: &'static str) -> Result<()> {
-        let now = Facts::of(&self.fd)?;
+        let now = Facts::of(&self.file)?;
         if now.stamp() == self.facts.stamp() {
             return Ok(());
         }
@@ -121,7 +126,7 @@ impl Artifact {
 
 impl AsFd for Artifact {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.file.as_fd()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
 
 use nix::errno::Errno;
@@ -10,7 +9,7 @@ use nix::unistd::{Whence, ftruncate, lseek};
 use rustix::fs::{copy_file_range, ioctl_ficlone};
 
 use crate::artifact::Artifact;
-use crate::error::{Error, ErrorKind, Result, errno};
+use crate::error::{Error, ErrorKind, Result, errno, number};
 use crate::options::{CopyOptions, Progress};
 use crate::receipt::{Fallback, Strategy};
 
@@ -47,7 +46,7 @@ pub(crate) fn fill(source: &Artifact, to: &File, options: &CopyOptions<'_>) -> R
             } else {
                 Fallback::NotSupported
             };
-            let copied = Copy::new(source, to, options)?.run()?;
+            let copied = Copy::new(source, to, options).run()?;
             Filled { strategy: Strategy::SparseCopy, fallback: Some(fallback), copied }
         }
         Err(errno) => return Err(source.failed("share blocks of", errno)),
@@ -62,7 +61,7 @@ pub(crate) fn fill(source: &Artifact, to: &File, options: &CopyOptions<'_>) -> R
 
 struct Copy<'a> {
     source: &'a Artifact,
-    from: File,
+    from: &'a File,
     to: &'a File,
     options: &'a CopyOptions<'a>,
     size: u64,
@@ -72,20 +71,9 @@ struct Copy<'a> {
 }
 
 impl<'a> Copy<'a> {
-    fn new(source: &'a Artifact, to: &'a File, options: &'a CopyOptions<'a>) -> Result<Self> {
-        let from = source
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(|error| source.failed(OPERATION, number(&error)))?;
-        Ok(Self {
-            source,
-            from: from.into(),
-            to,
-            options,
-            size: source.stamp().size,
-            copied: 0,
-            buffer: None,
-        })
+    fn new(source: &'a Artifact, to: &'a File, options: &'a CopyOptions<'a>) -> Self {
+        let size = source.stamp().size;
+        Self { source, from: source.file(), to, options, size, copied: 0, buffer: None }
     }
 
     /// Copies the data segments, and leaves the holes holes; returns the bytes written.
@@ -112,7 +100,7 @@ impl<'a> Copy<'a> {
         }
         let seek = |position: u64, whence| {
             let position = i64::try_from(position).map_err(|_| Errno::EFBIG)?;
-            lseek(&self.from, position, whence).map(|found| u64::try_from(found).unwrap_or(0))
+            lseek(self.from, position, whence).map(|found| u64::try_from(found).unwrap_or(0))
         };
         let start = match seek(position, Whence::SeekData) {
             Ok(start) => start,
@@ -146,7 +134,7 @@ impl<'a> Copy<'a> {
     fn in_kernel(&self, position: u64, length: u64) -> std::result::Result<u64, Errno> {
         let (mut from, mut to) = (position, position);
         let length = usize::try_from(length).unwrap_or(BUFFER);
-        let done = copy_file_range(&self.from, Some(&mut from), self.to, Some(&mut to), length)
+        let done = copy_file_range(self.from, Some(&mut from), self.to, Some(&mut to), length)
             .map_err(errno)?;
         Ok(u64::try_from(done).unwrap_or(0))
     }
@@ -210,8 +198,4 @@ impl<'a> Copy<'a> {
 fn is_zero(bytes: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<16>();
     words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
-}
-
-fn number(error: &io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO))
 }

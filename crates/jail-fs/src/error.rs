@@ -182,6 +182,11 @@ pub(crate) fn errno(errno: rustix::io::Errno) -> Errno {
     Errno::from_raw(errno.raw_os_error())
 }
 
+/// The number of an error of std's, which it has whenever it came from the kernel.
+pub(crate) fn number(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO))
+}
+
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::artifact::Artifact;
-use crate::error::{Error, ErrorKind, Result, errno, locate};
+use crate::error::{Error, Result, errno, locate, number};
 use crate::open;
 
 /// The exclusive use of a directory or of a disk image, as long as it lives.
@@ -24,7 +24,7 @@ impl Lease {
     /// Takes the lease of a directory; never waits.
     ///
     /// # Errors
-    /// [`Busy`](ErrorKind::Busy) while someone else has it, another lease of this very process included.
+    /// [`Busy`](crate::ErrorKind::Busy) while someone else has it, another lease of this very process included.
     pub fn try_acquire(dir: &Dir) -> Result<Self> {
         // A lease belongs to an open file description; one of its own, or a clone of `dir` would share it.
         Self::try_acquire_fd(dir)
@@ -41,10 +41,13 @@ impl Lease {
     /// # Errors
     /// As [`Lease::try_acquire`].
     pub fn try_acquire_file(artifact: &Artifact) -> Result<Self> {
-        let fd = artifact.as_fd().try_clone_to_owned().map_err(|_| {
-            Error::new(ErrorKind::Io, "lease", artifact.path()).because("no descriptor is left")
-        })?;
-        Self::lock(fd)
+        Self::try_acquire_opened(artifact)
+    }
+
+    /// Of a descriptor that was opened for this call, or may share the lease.
+    pub(crate) fn try_acquire_opened(fd: impl AsFd) -> Result<Self> {
+        let clone = fd.as_fd().try_clone_to_owned();
+        Self::lock(clone.map_err(|error| Error::os("lease", locate(&fd), number(&error)))?)
     }
 
     fn lock(fd: OwnedFd) -> Result<Self> {
@@ -68,6 +71,7 @@ impl Drop for Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
     use crate::testing::held;
 
     #[test]

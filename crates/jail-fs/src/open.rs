@@ -12,7 +12,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
 use rustix::fs::FileType;
 
-use crate::error::{Error, ErrorKind, Result, locate};
+use crate::error::{Error, ErrorKind, Result, locate, number};
 use crate::inode::Facts;
 
 /// How often a look-up is begun again that a rename elsewhere disturbed (EAGAIN).
@@ -112,14 +112,9 @@ pub fn read_small(dir: &Dir, path: impl AsRef<Path>, cap: u64) -> Result<Vec<u8>
     }
     let mut bytes = Vec::with_capacity(usize::try_from(facts.size).unwrap_or(0));
     // It may grow while it is read.
-    file.take(cap.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| {
-        Error::at(
-            "read",
-            dir,
-            path,
-            Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO)),
-        )
-    })?;
+    file.take(cap.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::at("read", dir, path, number(&error)))?;
     let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     if length > cap { Err(too_long(length)) } else { Ok(bytes) }
 }

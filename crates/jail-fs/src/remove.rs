@@ -23,11 +23,17 @@ const OPERATION: &str = "remove tree";
 /// Trees that are being removed are called this and something.
 pub(crate) const TRASH: &str = ".trash-";
 
-/// How often a directory may be found refilled before its removal is given up.
+/// How often directories may be found refilled before the removal is given up.
 const REFILLS: u32 = 64;
 
-/// How many times one directory is asked for more entries: some 60 million of them.
-const BATCHES: u32 = 1 << 16;
+/// How often one directory is asked for more entries: enough for some 60 million of them.
+const READS: u32 = 1 << 16;
+
+/// The same for the top, which takes in every directory that is lifted.
+const READS_OF_TOP: u32 = 1 << 24;
+
+/// After fewer entries than this at once there are probably no more: removing the directory tells for certain.
+const FEW: u64 = 64;
 
 /// Bytes of directory entries that are read at once.
 const BUFFER: usize = 32 << 10;
@@ -117,14 +123,12 @@ pub(crate) fn refuse_mounts(
 pub(crate) fn remove_aside(parent: &TrustedDir, name: &Name, found: Found) -> Result<Removed> {
     let mut remover =
         Remover { removed: 0, lifted: 0, refills: 0, buffer: Vec::with_capacity(BUFFER) };
-    remover.empty(&found.fd, None)?;
-    drop(found);
-    match unlinkat(parent.dir(), name.as_os_str(), UnlinkatFlags::RemoveDir) {
-        Ok(()) => Ok(Removed { entries: remover.removed + 1 }),
-        // Someone else sweeps too.
-        Err(Errno::ENOENT) => Ok(Removed { entries: remover.removed }),
-        Err(errno) => Err(Error::os(OPERATION, parent.path().join(name), errno)),
-    }
+    let c_name = CString::new(name.as_os_str().as_bytes())
+        .map_err(|_| Error::os(OPERATION, parent.path().join(name), Errno::EINVAL))?;
+    remover.clear(parent.dir(), &c_name, &found.fd, READS_OF_TOP, |remover, full| {
+        remover.flatten(&found.fd, None, full)
+    })?;
+    Ok(Removed { entries: remover.removed })
 }
 
 fn rename(parent: &TrustedDir, from: &Name, to: &Name) -> std::result::Result<(), Errno> {
@@ -153,29 +157,46 @@ struct Batch {
 }
 
 impl Remover {
-    /// Empties the directory `top`. `outer` is the top above it, where `top` is a subvolume.
-    fn empty(&mut self, top: &OwnedFd, outer: Option<&OwnedFd>) -> Result<()> {
-        loop {
-            lseek(top, 0, Whence::SeekSet)
-                .map_err(|errno| Error::os(OPERATION, locate(top), errno))?;
-            let mut seen = 0;
-            loop {
-                let batch = self.batch(top)?;
-                if batch.seen == 0 {
-                    break;
-                }
-                seen += batch.seen;
-                for name in &batch.full {
-                    self.flatten(top, outer, name)?;
-                }
+    /// Removes the directory `name` in `parent`, held as `dir`, and what is in it; `full` is to empty or lift the full
+    /// directories there.
+    fn clear(
+        &mut self,
+        parent: impl AsFd,
+        name: &CStr,
+        dir: &OwnedFd,
+        reads: u32,
+        mut full: impl FnMut(&mut Self, &CStr) -> Result<()>,
+    ) -> Result<()> {
+        let mut lifted = self.lifted;
+        for _ in 0..reads {
+            let batch = self.batch(dir, reads == READS_OF_TOP)?;
+            for name in &batch.full {
+                full(self, name)?;
             }
-            if seen == 0 {
-                return Ok(());
+            if batch.seen >= FEW {
+                continue;
             }
+            match unlinkat(&parent, name, UnlinkatFlags::RemoveDir) {
+                Ok(()) => {
+                    self.removed += 1;
+                    return Ok(());
+                }
+                // Gone, or made something else, which is looked at when its parent is read again.
+                Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+                Err(Errno::ENOTEMPTY) if batch.seen > 0 => continue,
+                // At the end. What was lifted here may be behind; anything else is new.
+                Err(Errno::ENOTEMPTY) if self.lifted > lifted => lifted = self.lifted,
+                Err(Errno::ENOTEMPTY) if self.refills < REFILLS => self.refills += 1,
+                Err(errno) => return Err(self.failed(&parent, name, errno)),
+            }
+            lseek(dir, 0, Whence::SeekSet)
+                .map_err(|errno| Error::os(OPERATION, locate(dir), errno))?;
         }
+        Err(self.failed(parent, name, Errno::ENOTEMPTY))
     }
 
-    /// Removes the directory `name` in `top`, after lifting the full directories in it to the top.
+    /// Removes the directory `name` in `top`, after lifting the full directories in it to the top. `outer` is the top
+    /// above that, where `top` is a subvolume.
     fn flatten(&mut self, top: &OwnedFd, outer: Option<&OwnedFd>, name: &CStr) -> Result<()> {
         let dir = match open::directory(top, os(name)) {
             Ok(dir) => dir,
@@ -183,43 +204,34 @@ impl Remover {
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(()),
             Err(errno) => return Err(open::refused(OPERATION, top, os(name).as_ref(), errno)),
         };
-        for _ in 0..BATCHES {
-            let batch = self.batch(&dir)?;
-            if batch.seen == 0 {
-                break;
-            }
-            for below in &batch.full {
-                match self.lift(&dir, below, top) {
-                    Ok(()) | Err(Errno::ENOENT) => {}
-                    // A btrfs subvolume, whose directories stay in it: it is emptied like a tree of its own.
-                    Err(Errno::EXDEV) => match outer {
-                        None => {
-                            self.empty(&dir, Some(top))?;
-                            break;
-                        }
-                        Some(outer) => {
-                            return self
-                                .lift(top, name, outer)
-                                .map_err(|errno| self.failed(top, name, errno));
-                        }
-                    },
-                    Err(errno) => return Err(self.failed(&dir, below, errno)),
+        let mut is_subvolume = false;
+        let flat = self.clear(top, name, &dir, READS, |remover, full| {
+            match remover.lift(&dir, full, top) {
+                Ok(()) | Err(Errno::ENOENT) => Ok(()),
+                Err(errno) => {
+                    is_subvolume = errno == Errno::EXDEV;
+                    Err(remover.failed(&dir, full, errno))
                 }
             }
+        });
+        match (flat, outer) {
+            // The directories of a btrfs subvolume stay in it: it is emptied like a tree of its own.
+            (Err(_), None) if is_subvolume => {
+                self.clear(top, name, &dir, READS_OF_TOP, |remover, full| {
+                    remover.flatten(&dir, Some(top), full)
+                })
+            }
+            // Itself it can be lifted, and no more than two are then open at once.
+            (Err(_), Some(outer)) if is_subvolume => {
+                self.lift(top, name, outer).map_err(|errno| self.failed(top, name, errno))
+            }
+            (flat, _) => flat,
         }
-        drop(dir);
-        match unlinkat(top, name, UnlinkatFlags::RemoveDir) {
-            Ok(()) => self.removed += 1,
-            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
-            // Filled again since; the next reading of the top takes it up.
-            Err(Errno::ENOTEMPTY) if self.refills < REFILLS => self.refills += 1,
-            Err(errno) => return Err(self.failed(top, name, errno)),
-        }
-        Ok(())
     }
 
-    /// Reads some entries of `dir`, and removes what can be removed at once.
-    fn batch(&mut self, dir: &OwnedFd) -> Result<Batch> {
+    /// Reads some entries of `dir`, and removes what can be removed at once. In the top most directories are full, and
+    /// are taken for that.
+    fn batch(&mut self, dir: &OwnedFd, is_top: bool) -> Result<Batch> {
         let mut batch = Batch { full: Vec::new(), seen: 0 };
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
@@ -230,10 +242,10 @@ impl Remover {
                 Err(Errno::ENOENT) => break,
                 Err(errno) => return Err(Error::os(OPERATION, locate(dir), errno)),
             };
-            let name = entry.file_name();
+            let (name, kind) = (entry.file_name(), entry.file_type());
             if !matches!(name.to_bytes(), b"." | b"..") {
                 batch.seen += 1;
-                if !self.unlink(dir, name, entry.file_type())? {
+                if is_top && kind == FileType::Directory || !self.unlink(dir, name, kind)? {
                     batch.full.push(name.to_owned());
                 }
             }

@@ -77,7 +77,7 @@ impl StagedTree {
             fresh.give(Owner::caller(), 0o700)?;
             let facts = *fresh.facts();
             let dir = TrustedDir::from_parts(fresh.into_fd(), path, &facts);
-            let lease = match Lease::try_acquire(dir.dir()) {
+            let lease = match Lease::try_acquire_opened(dir.dir()) {
                 Ok(lease) => lease,
                 Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound) => {
                     continue;

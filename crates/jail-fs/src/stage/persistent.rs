@@ -17,8 +17,9 @@ use crate::receipt::{Receipt, Strategy};
 
 /// Stages the very file `source` as `name` in `dir`, to be written through, under an exclusive lease of it.
 ///
-/// With `owner` the file changes owner, by its descriptor: the explicit request without which no file that was there
-/// before is ever given away. It must then have no other name, since whoever planted one would get the file too.
+/// It must have no other name: whoever planted one would get the file too, and a tree whose launcher died, and with it
+/// the lease, may still use it. With `owner` the file changes owner, by its descriptor: the explicit request without
+/// which no file that was there before is ever given away.
 ///
 /// # Errors
 /// [`Busy`](ErrorKind::Busy) while someone else has the lease; [`CrossDevice`](ErrorKind::CrossDevice) where file and
@@ -39,6 +40,12 @@ pub fn persistent(
     let lease = Lease::try_acquire_file(source)?;
     // Under the lease, as it is now.
     let facts = Facts::of(source)?;
+    if facts.nlink != 1 {
+        // A tree whose launcher died, and with it the lease, may be in use still.
+        return Err(Error::new(ErrorKind::Untrusted, operation, source.path())
+            .because(format!("it has {} names: another tree may have it", facts.nlink))
+            .hinted("remove the tree that has it, or its other names"));
+    }
     let change = owner.filter(|owner| !facts.owner_is(*owner));
     if change.is_some() {
         may_change_owner(source, &facts, operation)?;
@@ -72,12 +79,6 @@ fn may_change_owner(source: &Artifact, facts: &Facts, operation: &'static str) -
             .because(because)
             .hinted(hint))
     };
-    if facts.nlink != 1 {
-        return refuse(
-            format!("it has {} names", facts.nlink),
-            "remove its other names, or chown it yourself",
-        );
-    }
     if facts.mode & 0o6000 != 0 {
         return refuse(format!("it has set-id bits (mode {:04o})", facts.mode), "chmod ug-s");
     }

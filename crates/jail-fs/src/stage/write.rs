@@ -4,11 +4,10 @@ use std::fs::File;
 use std::io::Write as _;
 
 use cap_std::fs::Dir;
-use nix::errno::Errno;
 use nix::fcntl::{RenameFlags, renameat2};
 use nix::unistd::fsync;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, number};
 use crate::fresh::{Fresh, link, take_back};
 use crate::inode::InodeId;
 use crate::name::Name;
@@ -73,8 +72,4 @@ fn nameless(
     let mut file = fresh.into_file();
     file.write_all(bytes).map_err(|error| Error::at("write", dir, name, number(&error)))?;
     Ok((file, inode))
-}
-
-fn number(error: &std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO))
 }
