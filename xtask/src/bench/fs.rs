@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use jail_fs::{Artifact, CopyOptions, Name, Owner, StagedTree, Strategy, TrustedDir};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
-use nix::mount::{MsFlags, mount};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat, renameat};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{
     Gid, Uid, UnlinkatFlags, Whence, fchown, ftruncate, linkat, lseek, unlinkat, write,
 };
+use rustix::fs::{FileType, RawDir};
 use testkit::{FsKind, LoopFs, Scratch};
 
 use super::{Contender, Rival, Session};
@@ -47,7 +48,11 @@ pub(crate) fn run(session: &mut Session) -> Result<()> {
             session.note(format!("no {kind} here: its rows are missing"));
             continue;
         };
-        let place = Place::new(kind, &fs.path())?;
+        // As deep as the jailer's own default, /srv/jailer: the way to a base is walked and checked each time.
+        let root = Path::new("/srv");
+        mount(Some(&fs.path()), root, None::<&str>, MsFlags::MS_BIND, None::<&str>).context("bind to /srv")?;
+        let _bound = Bound(root);
+        let place = Place::new(kind, root)?;
         prepare_and_teardown(session, &place, &seed)?;
         across(session, &place, &seed)?;
         if kind.reflinks() {
@@ -57,6 +62,17 @@ pub(crate) fn run(session: &mut Session) -> Result<()> {
         threads(session, &place)?;
     }
     Ok(())
+}
+
+/// A bind mount, undone on drop.
+struct Bound<'a>(&'a Path);
+
+impl Drop for Bound<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = umount2(self.0, MntFlags::MNT_DETACH) {
+            eprintln!("left behind: mount at {}: {error}", self.0.display());
+        }
+    }
 }
 
 /// A filesystem with the images on it.
@@ -89,9 +105,14 @@ impl Place {
     }
 }
 
-/// What a launcher does with jail-fs for one VM, beginning with the base's path.
+/// A launcher's base, opened once: its descriptor is kept.
+fn trusted(base: &Path) -> jail_fs::Result<TrustedDir> {
+    TrustedDir::create(base)?.create_child(&Name::try_from("firecracker")?)
+}
+
+/// What a launcher does with jail-fs for one VM.
 fn prepare(
-    base: &Path,
+    base: &TrustedDir,
     id: &str,
     kernel: &Path,
     rootfs: Option<&Path>,
@@ -100,8 +121,7 @@ fn prepare(
     let options = CopyOptions::new();
     let kernel = Artifact::open(kernel)?;
     let rootfs = rootfs.map(Artifact::open).transpose()?;
-    let base = TrustedDir::create(base)?.create_child(&Name::try_from("firecracker")?)?;
-    let tree = StagedTree::create(&base, &Name::try_from(id)?)?;
+    let tree = StagedTree::create(base, &Name::try_from(id)?)?;
     let root = tree.make_dir("root", Owner::ROOT, 0o700)?;
     jail_fs::read_only(&kernel, &root, &Name::try_from("vmlinux")?, user, &options)?;
     if let Some(rootfs) = &rootfs {
@@ -112,28 +132,31 @@ fn prepare(
     Ok(())
 }
 
-fn teardown(base: &Path, id: &str) -> jail_fs::Result<()> {
-    let base = TrustedDir::open(base)?.child(&Name::try_from("firecracker")?)?;
-    let removed = jail_fs::remove_tree(&base, &Name::try_from(id)?, None)?;
+fn teardown(base: &TrustedDir, id: &str) -> jail_fs::Result<()> {
+    let removed = jail_fs::remove_tree(base, &Name::try_from(id)?, None)?;
     assert!(removed.entries > 0, "there was nothing to tear down");
     Ok(())
 }
 
-/// The same result by the calls alone: nothing is checked, nothing is staged aside, nobody is locked out.
+/// The same result by the calls alone: nothing is checked, nobody is locked out.
 mod bare {
     use super::*;
 
+    const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+    /// Aside, and then under its name: a jail is whole or not there.
     pub(super) fn prepare(base: &OwnedFd, id: &str, kernel: &Path, rootfs: &Path) -> Result<()> {
-        let dir = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        mkdirat(base, id, Mode::from_bits_truncate(0o755))?;
-        let top = openat(base, id, dir, Mode::empty())?;
+        let aside = format!(".{id}");
+        mkdirat(base, aside.as_str(), Mode::S_IRWXU)?;
+        let top = openat(base, aside.as_str(), DIRECTORY, Mode::empty())?;
         mkdirat(&top, "root", Mode::S_IRWXU)?;
-        let root = openat(&top, "root", dir, Mode::empty())?;
+        let root = openat(&top, "root", DIRECTORY, Mode::empty())?;
         linkat(AT_FDCWD, kernel, &root, "vmlinux", AtFlags::empty())?;
         private(rootfs, &root, "rootfs.ext4")?;
         let record = create(&top, "jail.json")?;
         write(&record, &RECORD)?;
-        Ok(())
+        fchmod(&top, Mode::from_bits_truncate(0o755))?;
+        Ok(renameat(base, aside.as_str(), base, id)?)
     }
 
     /// FICLONE, else the data segments.
@@ -172,13 +195,26 @@ mod bare {
         Ok(openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?)
     }
 
-    /// The names are known: nothing is listed.
+    /// Open, list, unlink, go down.
     pub(super) fn teardown(base: &OwnedFd, id: &str) -> Result<()> {
-        for name in ["root/vmlinux", "root/rootfs.ext4", "jail.json"] {
-            unlinkat(base, format!("{id}/{name}").as_str(), UnlinkatFlags::NoRemoveDir)?;
-        }
-        unlinkat(base, format!("{id}/root").as_str(), UnlinkatFlags::RemoveDir)?;
+        empty(openat(base, id, DIRECTORY, Mode::empty())?)?;
         Ok(unlinkat(base, id, UnlinkatFlags::RemoveDir)?)
+    }
+
+    fn empty(dir: OwnedFd) -> Result<()> {
+        let mut buffer = Vec::with_capacity(32 << 10);
+        let mut entries = RawDir::new(&dir, buffer.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if entry.file_type() != FileType::Directory {
+                unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir)?;
+            } else if !matches!(name.to_bytes(), b"." | b"..") {
+                empty(openat(&dir, name, DIRECTORY, Mode::empty())?)?;
+                unlinkat(&dir, name, UnlinkatFlags::RemoveDir)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -196,7 +232,7 @@ fn timed<T, E: Into<anyhow::Error>>(
 
 fn prepare_and_teardown(session: &mut Session, place: &Place, seed: &Path) -> Result<()> {
     let Place { kind, kernel, rootfs, user, .. } = place;
-    let (ours, bare) = (place.base("ours")?, held(&place.base("bare/firecracker")?)?);
+    let (ours, bare) = (trusted(&place.base("ours")?)?, held(&place.base("bare/firecracker")?)?);
     let mut seed = Seed::start(seed, &place.base("seed")?, kernel, rootfs)?;
     let rounds = session.rounds(400);
     let number = std::cell::Cell::new(0_u32);
@@ -351,13 +387,13 @@ fn reflink(session: &mut Session, place: &Place) -> Result<()> {
 }
 
 fn crowded(session: &mut Session, place: &Place) -> Result<()> {
-    let (many, few) = (place.base("many")?, place.base("few")?);
+    let (many, few) = (trusted(&place.base("many")?)?, trusted(&place.base("few")?)?);
     for (base, jails) in [(&many, 10_000), (&few, 10)] {
         for jail in 0..jails {
             prepare(base, &format!("old-{jail}"), &place.kernel, None, place.user)?;
         }
     }
-    let round = |base: &PathBuf| {
+    let round = |base: &TrustedDir| {
         let took = timed(|| prepare(base, "vm", &place.kernel, Some(&place.rootfs), place.user))?;
         teardown(base, "vm")?;
         Ok(took)
@@ -375,7 +411,7 @@ const JAILS: u32 = 2_000;
 const THREADS: u32 = 16;
 
 fn threads(session: &mut Session, place: &Place) -> Result<()> {
-    let ours = place.base("threads")?;
+    let ours = trusted(&place.base("threads")?)?;
     let bare_path = place.base("threads-bare/firecracker")?;
     let bare = held(&bare_path)?;
     let Place { kernel, rootfs, user, kind, .. } = place;
