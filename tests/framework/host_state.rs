@@ -53,7 +53,7 @@ pub fn leftovers(name: &str) -> Vec<String> {
         .flat_map(|top| cgroups::tree(&top))
         .filter(|dir| named(dir))
         .map(|dir| format!("control group {}", dir.display()));
-    let processes = processes().into_iter().filter(|pid| is_named(*pid, name)).map(describe);
+    let processes = processes().into_iter().filter(|pid| is_named(*pid, name) && !is_inits(*pid)).map(describe);
     mounts.chain(loops).chain(cgroups).chain(processes).collect()
 }
 
@@ -106,6 +106,13 @@ fn is_named(pid: u32, name: &str) -> bool {
             && text("mountinfo")
                 .lines()
                 .any(|line| line.split(' ').nth(3).is_some_and(|root| root.contains(name)))
+}
+
+/// Whether it has ended and waits for another parent than this process to reap it: init does so when it gets to it.
+fn is_inits(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let zombie = status.lines().any(|line| line.starts_with("State:\tZ"));
+    zombie && !status.lines().any(|line| line == format!("PPid:\t{}", process::id()))
 }
 
 fn describe(pid: u32) -> String {

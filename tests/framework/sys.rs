@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 nix::ioctl_none_bad!(loop_ctl_get_free, 0x4C82);
 nix::ioctl_write_ptr_bad!(loop_configure, 0x4C0A, LoopConfig);
 nix::ioctl_none_bad!(loop_clr_fd, 0x4C01);
-nix::ioctl_none!(get_api_version, 0xAE, 0x00);
+// KVM refuses any argument but 0, so one must be passed.
+nix::ioctl_write_int_bad!(get_api_version, nix::request_code_none!(0xAE, 0x00));
 nix::ioctl_write_int_bad!(create_vm, nix::request_code_none!(0xAE, 0x01));
 
 /// `LO_FLAGS_AUTOCLEAR`: the kernel detaches the device with its last user.
@@ -85,7 +86,7 @@ pub(crate) fn clear_loop(device: &File) -> nix::Result<()> {
 /// The version of KVM's API (`KVM_GET_API_VERSION`).
 pub(crate) fn kvm_api_version(kvm: &File) -> nix::Result<i32> {
     // SAFETY: the ioctl takes no argument and touches no memory of ours.
-    unsafe { get_api_version(kvm.as_raw_fd()) }
+    unsafe { get_api_version(kvm.as_raw_fd(), 0) }
 }
 
 /// An empty virtual machine of the default type (`KVM_CREATE_VM`).

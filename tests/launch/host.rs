@@ -3,13 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use microvm_runtime::{Boot, JailSpec, Jailer, JailerConfig, Vm};
-use testkit::{Binaries, Canary, HostState, Scratch, unique};
+use testkit::{Binaries, Canary, GUEST_LINE, HostState, Scratch, unique};
 
 pub(crate) const UID: u32 = 52_001;
 pub(crate) const GID: u32 = 52_002;
-
-/// What the guest prints.
-pub(crate) const HELLO: &str = "microvm-runtime guest: hello from ring 0";
 
 /// Everything a launch test needs; on drop it tears down what the test made and kills what still runs.
 pub(crate) struct Host {
@@ -31,7 +28,7 @@ impl Host {
         let binaries = Binaries::find();
         let scratch = Scratch::new(label);
         let images = scratch.dir("images");
-        for (name, source) in [("vmlinux", binaries.guest()), ("idle", binaries.idle_guest())] {
+        for (name, source) in [("vmlinux", binaries.guest()), ("idle", binaries.idle_guest()), ("deaf", binaries.deaf_guest())] {
             let _ = scratch.file(Path::new("images").join(name), std::fs::read(source).expect("the guest was built"));
         }
         let config = JailerConfig {
@@ -55,7 +52,12 @@ impl Host {
         self.scratch.join("images").join(name)
     }
 
-    /// A VM whose guest stays.
+    /// A VM whose guest stays, and never hears Ctrl+Alt+Del.
+    pub(crate) fn deaf(&mut self, vm_id: &str) -> JailSpec {
+        self.spec(vm_id, "deaf")
+    }
+
+    /// A VM whose guest stays until Ctrl+Alt+Del.
     pub(crate) fn idle(&mut self, vm_id: &str) -> JailSpec {
         self.spec(vm_id, "idle")
     }
@@ -98,6 +100,6 @@ impl Drop for Host {
 /// Waits for the guest's line on the console.
 pub(crate) fn assert_says_hello(vm: &Vm) {
     let console = vm.console().expect("the console is read by us");
-    let line = console.wait_for_line(|line| line.contains(HELLO), std::time::Duration::from_secs(60));
+    let line = console.wait_for_line(|line| line.contains(GUEST_LINE), std::time::Duration::from_secs(60));
     assert!(line.is_some(), "stdout: {:?}\nstderr: {:?}", console.stdout_tail(), console.stderr_tail());
 }

@@ -3,8 +3,12 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod contract;
+mod drives;
 mod host;
+mod hostile;
 mod modes;
+mod older;
 mod restart;
 mod seed;
 mod users;

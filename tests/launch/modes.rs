@@ -191,11 +191,21 @@ fn daemonized_vms_are_found_and_killed() {
 #[ignore = "needs root: cargo xtask test-root"]
 fn shutdown_ends_a_guest_that_listens_and_kills_one_that_does_not() {
     let mut host = Host::new("shutdown");
-    let spec = host.idle("vm");
+    let spec = host.idle("listens");
     let mut vm = host.jailer().launch(&spec).unwrap();
-    let exit = vm.shutdown(Duration::from_millis(200)).unwrap();
+    // Asked before it listens it would not hear.
+    assert_says_hello(&vm);
+    let exit = vm.shutdown(Duration::from_secs(60)).unwrap();
+    assert!(exit.success(), "{exit:?}");
     assert_eq!(vm.wait().unwrap(), exit, "an ended VM stays ended");
     assert_eq!(vm.shutdown(Duration::ZERO).unwrap(), exit);
+    drop(vm);
+
+    let spec = host.deaf("does-not");
+    let mut vm = host.jailer().launch(&spec).unwrap();
+    assert_says_hello(&vm);
+    let exit = vm.shutdown(Duration::from_millis(200)).unwrap();
+    assert_eq!(exit.status, ExitStatus::Signaled(9));
     drop(vm);
     host.assert_clean();
 }

@@ -10,7 +10,7 @@ const NODES: &str = "/sys/devices/system/node";
 const CPUS: &str = "/sys/devices/system/cpu";
 
 impl Host {
-    /// Reads the hierarchies this process sees (`/proc/self/mountinfo`, `/proc/self/cgroup`) and looks at each mount:
+    /// Reads the hierarchies this process sees (`/proc/thread-self/mountinfo`, `cgroup` beside it) and looks at each mount:
     /// one that is covered by another filesystem, or is not what mountinfo says (fstatfs(2), statx(2)), does not count.
     ///
     /// Changes nothing, and needs no privilege.
@@ -18,7 +18,7 @@ impl Host {
     /// # Errors
     /// Where `/proc` is not mounted, or a file of the kernel's cannot be read.
     pub fn discover() -> Result<Self> {
-        let proc = Dir::open_system("/proc/self").map_err(|error| {
+        let proc = Dir::open_system("/proc/thread-self").map_err(|error| {
             error.hinted("mount a proc filesystem at /proc").kind_is(ErrorKind::Unexpected)
         })?;
         let mut mounts = mount::parse_all(&proc.read("mountinfo")?);

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::membership::Membership;
 use crate::mount::{self, Mount};
-use crate::{Controller, CpuSet, Error, ErrorKind, Limits, Result, Version, plan};
+use crate::{Controller, CpuSet, Error, ErrorKind, Limits, Result, Version, membership, plan};
 
 /// The control group hierarchies of this host, as this process sees them.
 ///
@@ -107,11 +106,7 @@ impl Host {
     }
 
     pub(crate) fn from_mounts(mounts: Vec<Mount>, texts: &HostTexts<'_>) -> Self {
-        let lines: Vec<_> = Membership::parse_all(texts.self_cgroup).collect();
-        let bound_to_v1 = Controller::ALL
-            .into_iter()
-            .filter(|controller| lines.iter().any(|line| line.has(*controller)))
-            .collect();
+        let bound_to_v1 = membership::bound_to_v1(texts.self_cgroup);
         let unified = Unified {
             controllers: names(texts.controllers),
             enabled: names(texts.subtree_control),

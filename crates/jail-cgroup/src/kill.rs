@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use crate::dir::Dir;
 use crate::leaf::Leaf;
-use crate::membership::Membership;
 use crate::{Controller, Error, ErrorKind, Result, Version, wait};
 
 /// How often what was missed is looked for again.
@@ -64,10 +62,9 @@ impl Leaf {
         let mut told = BTreeSet::new();
         for _ in 0..ROUNDS {
             let before = told.len();
-            for pid in self.members()? {
-                if told.insert(pid) {
-                    self.tell(pid)?;
-                }
+            let new: Vec<_> = self.members()?.into_iter().filter(|pid| told.insert(*pid)).collect();
+            for pids in new.chunks(wait::AT_ONCE) {
+                self.tell(pids)?;
             }
             if told.len() == before {
                 break;
@@ -76,29 +73,20 @@ impl Leaf {
         Ok(told)
     }
 
-    fn tell(&self, pid: u32) -> Result<()> {
-        let Some(pidfd) = wait::pidfd(pid)? else { return Ok(()) };
-        // The pid may be another process's by now; the pidfd will not.
-        if !self.holds(pid)? {
-            return Ok(());
+    fn tell(&self, pids: &[u32]) -> Result<()> {
+        let mut held = Vec::new();
+        for pid in pids {
+            held.extend(wait::pidfd(*pid)?.map(|pidfd| (*pid, pidfd)));
         }
-        match pidfd_send_signal(&pidfd, Signal::KILL) {
-            Ok(()) | Err(Errno::SRCH) => Ok(()),
-            Err(errno) => Err(Error::call("kill", format!("process {pid}"), errno)),
+        // A pid may have become another process's before it was held: then it is not listed any more.
+        let members = self.members()?;
+        for (pid, pidfd) in held.into_iter().filter(|(pid, _)| members.contains(pid)) {
+            match pidfd_send_signal(&pidfd, Signal::KILL) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(errno) => return Err(Error::call("kill", format!("process {pid}"), errno)),
+            }
         }
-    }
-
-    /// Whether the process is in the leaf in any hierarchy.
-    fn holds(&self, pid: u32) -> Result<bool> {
-        let text = match Dir::open_system("/proc")?.read(format!("{pid}/cgroup")) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        let mut lines = Membership::parse_all(&text);
-        Ok(lines.any(|line| {
-            self.id.places.iter().any(|place| place.holds(self.version(), &line) == Some(true))
-        }))
+        Ok(())
     }
 }
 

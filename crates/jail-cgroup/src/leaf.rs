@@ -1,17 +1,18 @@
 //! A leaf that exists: [`Leaf`], who is in it, and who joins.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
 use crate::dir::Dir;
 use crate::leaf_id::{LeafId, Place};
-use crate::membership::Membership;
 use crate::plan::Setting;
 use crate::{Error, ErrorKind, Result, Version, keyed};
 
 /// The processes of a group, one pid a line.
 pub(crate) const PROCS: &str = "cgroup.procs";
+/// v1: its threads, one id a line.
+const TASKS: &str = "tasks";
 
 /// A group of processes' own, held open: one directory in v2, one per hierarchy in v1.
 ///
@@ -86,8 +87,9 @@ impl Leaf {
         Ok(true)
     }
 
-    /// Whether the process `pid`, with every thread, is in it or below it in *every* hierarchy (`/proc/<pid>/cgroup`).
-    /// False where there is no such process.
+    /// Whether the process `pid`, with every thread, is in it or below it in *every* hierarchy: by the leaf's own lists
+    /// (`cgroup.procs`; v1: `tasks` too), which mean the same in every control group namespace. False where there is no such
+    /// process, and of a dead one.
     ///
     /// A pid is only as good as the caller's hold on it: keep its pidfd, or be its parent.
     ///
@@ -95,44 +97,25 @@ impl Leaf {
     /// [`Partial`](ErrorKind::Partial) where it is in some of the hierarchies only, or some of its threads are not; both
     /// are named.
     pub fn contains(&self, pid: u32) -> Result<bool> {
-        let proc = Dir::open_system("/proc")?;
-        let Some(tasks) = proc.open_if_there(format!("{pid}/task"))? else { return Ok(false) };
         let (mut inside, mut outside) = (Vec::new(), Vec::new());
-        let mut alive = false;
-        for task in tasks.subdirs()? {
-            let text = match tasks.read(task.join("cgroup")) {
-                Ok(text) => text,
-                Err(error) if is_gone(&error) => continue,
-                Err(error) => return Err(error),
+        for group in &self.groups {
+            let held = match group.has(pid, self.version()) {
+                Err(error) if is_gone(&error) => false,
+                held => held?,
             };
-            alive = true;
-            for place in &self.id.places {
-                let held = Membership::parse_all(&text)
-                    .find_map(|line| place.holds(self.version(), &line))
-                    .unwrap_or(false);
-                let list = if held { &mut inside } else { &mut outside };
-                let dir = place.dir();
-                if !list.contains(&dir) {
-                    list.push(dir);
-                }
-            }
+            let list = if held { &mut inside } else { &mut outside };
+            list.push(group.dir.path());
         }
-        match (alive && !inside.is_empty(), outside.is_empty()) {
-            (true, true) => Ok(true),
-            (false, _) => Ok(false),
-            (true, false) => {
-                let names = |list: &[PathBuf]| {
-                    list.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ")
-                };
-                Err(Error::new(ErrorKind::Partial, format!("find process {pid} in the leaf"))
-                    .because(format!(
-                        "it, or a thread of it, is in {} but not in {}",
-                        names(&inside),
-                        names(&outside)
-                    ))
-                    .hinted("after a launcher that joins by settings, call `Leaf::adopt_rest`"))
-            }
+        if inside.is_empty() || (outside.is_empty() && self.groups.len() == self.id.places.len()) {
+            return Ok(!inside.is_empty());
         }
+        let names = |dirs: &[&Path]| {
+            dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ")
+        };
+        let (inside, outside) = (names(&inside), names(&outside));
+        Err(Error::new(ErrorKind::Partial, format!("find process {pid} in the leaf"))
+            .because(format!("all of it is in {inside}, but not in {outside}"))
+            .hinted("after a launcher that joins by settings, call `Leaf::adopt_rest`"))
     }
 
     /// Moves the process `pid`, with all its threads, into the leaf, in every hierarchy (`cgroup.procs`).
@@ -167,12 +150,33 @@ impl Leaf {
     }
 }
 
+impl Group {
+    /// Whether the process, with every thread, is in it or below it.
+    fn has(&self, pid: u32, version: Version) -> Result<bool> {
+        if !members(&self.dir)?.contains(&pid) {
+            return Ok(false);
+        }
+        // v2 keeps the threads of a process together; on v1 each may be elsewhere.
+        if version == Version::V2 {
+            return Ok(true);
+        }
+        let inside = ids_below(&self.dir, TASKS)?;
+        let tasks = Dir::open_system(format!("/proc/{pid}/task"))?.subdirs()?;
+        let mut tasks = tasks.iter().filter_map(|task| task.to_str()?.parse::<u32>().ok());
+        Ok(tasks.all(|task| inside.contains(&task)))
+    }
+}
+
 /// The pids in a group and below it.
 pub(crate) fn members(group: &Dir) -> Result<Vec<u32>> {
+    ids_below(group, PROCS)
+}
+
+fn ids_below(group: &Dir, file: &str) -> Result<Vec<u32>> {
     let mut pids = Vec::new();
     for path in below(group)? {
-        match group.open(&path).and_then(|dir| procs(&dir)) {
-            Ok(procs) => pids.extend(procs),
+        match group.open(&path).and_then(|dir| ids(&dir, file)) {
+            Ok(ids) => pids.extend(ids),
             // Removed since, or threaded: then its processes are listed further up.
             Err(error) if is_gone(&error) && !path.as_os_str().is_empty() => {}
             Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => {}
@@ -193,9 +197,14 @@ pub(crate) fn is_empty(group: &Dir, version: Version) -> Result<bool> {
     }
 }
 
-/// The pids in a group itself. A process without a pid here shows as 0.
+/// The pids in a group itself.
 pub(crate) fn procs(dir: &Dir) -> Result<Vec<u32>> {
-    let text = dir.read_text(PROCS)?;
+    ids(dir, PROCS)
+}
+
+/// A process without a pid here shows as 0.
+fn ids(dir: &Dir, file: &str) -> Result<Vec<u32>> {
+    let text = dir.read_text(file)?;
     Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != 0).collect())
 }
 

@@ -1,12 +1,9 @@
 //! Finding a leaf again: [`LeafId`].
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::group_path::GroupPath;
 use crate::leaf::{Group, Leaf};
-use crate::membership::Membership;
 use crate::mount::Mount;
 use crate::{Controller, Host, Result, Version};
 
@@ -66,16 +63,9 @@ impl Place {
         self.mount.join(self.path.as_str())
     }
 
-    /// Whether the hierarchy it is in is the one of this line, and whether the line's group is the leaf or below it.
-    pub(crate) fn holds(&self, version: Version, line: &Membership<'_>) -> Option<bool> {
-        if !line.is_of(version, &self.controllers) {
-            return None;
-        }
-        let leaf = self.root.join(self.path.as_str());
-        Some(Path::new(OsStr::from_bytes(line.path())).starts_with(leaf))
-    }
-
-    /// The mount to reach it through: the same as ever, or another one of the same hierarchy that shows it.
+    /// The mount to reach it through, and its path from there: the same mount as ever, or another one of the same hierarchy
+    /// that shows it. What a mount's root is called depends on the control group namespace it is read in, so the same
+    /// mount point will do too.
     pub(crate) fn find<'a>(
         &self,
         version: Version,
@@ -86,8 +76,9 @@ impl Place {
             .iter()
             .filter(|mount| mount.is_of(version, &self.controllers))
             .filter_map(|mount| {
-                let below = full.strip_prefix(mount.root()).ok()?;
-                Some((mount, below.to_owned()))
+                let below = full.strip_prefix(mount.root()).map(Path::to_owned);
+                let same = (mount.point() == self.mount).then(|| self.path.as_str().into());
+                Some((mount, below.ok().or(same)?))
             })
             .min_by_key(|(mount, _)| (mount.is_read_only(), mount.point() != self.mount))
     }

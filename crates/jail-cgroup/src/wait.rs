@@ -12,7 +12,7 @@ use crate::leaf::{self, Leaf};
 use crate::{Error, ErrorKind, Result, Version, keyed};
 
 /// How many processes are waited for at once: descriptors are finite.
-const AT_ONCE: usize = 64;
+pub(crate) const AT_ONCE: usize = 64;
 
 impl Leaf {
     /// Waits until no process is in the leaf or below it, or `timeout` has passed.

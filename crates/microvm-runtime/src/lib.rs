@@ -75,7 +75,7 @@ mod uid;
 mod vm;
 
 pub use jail_cgroup::{ByteSize, Limits, Stats};
-pub use jail_cmd::{CgroupSetting, CgroupVersion, JailId, JailerVersion, LogLevel, ResourceLimit};
+pub use jail_cmd::{CgroupSetting, CgroupVersion, Feature, JailId, JailerVersion, LogLevel, ResourceLimit};
 pub use jail_fs::{CopyOptions, Receipt, Strategy};
 
 pub use crate::api::{Action, Api, InstanceInfo, InstanceState, Response};

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use jail_cgroup::{Host, LeafPlan};
+use jail_cgroup::{Host, LeafPlan, Limits, Version};
 use jail_cmd::{
     ArtifactName, CgroupSetting, CgroupVersion, ExecName, Feature, FirecrackerArgs, Gid, HostPath, JailId, JailPath,
     JailerArgs, JailerVersion, Layout, ParentCgroup, Uid, in_jail,
@@ -364,48 +364,63 @@ fn cgroup(
     spec: &JailSpec,
     jail_id: &JailId,
 ) -> Result<PlannedCgroup> {
-    let preferred = if config.cgroup_v2 { jail_cgroup::Version::V2 } else { jail_cgroup::Version::V1 };
     let parent = ParentCgroup::new(&config.cgroup_parent)?;
+    let (preferred, other) = match config.cgroup_v2 {
+        true => (Version::V2, Version::V1),
+        false => (Version::V1, Version::V2),
+    };
     let mut limits = spec.limits.clone();
     if let (Some(node), None) = (config.numa_node, limits.numa()) {
         limits = limits.numa_node(node);
     }
     let host = Host::discover()?;
-    let version = match spec.cgroup_version {
-        Some(CgroupVersion::V1) => Ok(jail_cgroup::Version::V1),
-        Some(CgroupVersion::V2) => Ok(jail_cgroup::Version::V2),
-        None => host.pick(preferred, &limits),
-    };
-    let leaf = version.and_then(|version| LeafPlan::new(&host, version, &config.cgroup_parent, jail_id.as_str(), &limits));
-    let leaf = match leaf {
-        Ok(leaf) => leaf,
-        // Nothing to keep, so nothing is lost but killing and accounting per VM.
-        Err(_) if limits.is_empty() && spec.cgroup_version.is_none() => {
-            let version = if config.cgroup_v2 { CgroupVersion::V2 } else { CgroupVersion::V1 };
-            return Ok(PlannedCgroup { version, parent, settings: Vec::new(), leaf: None });
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let (version, joins_parent) = match leaf.version() {
-        jail_cgroup::Version::V1 => (CgroupVersion::V1, false),
-        jail_cgroup::Version::V2 => {
-            let joins = release.is_none_or(|release| release.supports(Feature::JoinsParentCgroup));
-            (CgroupVersion::V2, joins)
-        }
-    };
-    if joins_parent {
+    let with = |version| with_leaf(&host, version, release, &parent, jail_id, &limits);
+    match spec.cgroup_version {
+        Some(version) => with(by_jail_cgroup(version)),
+        None if limits.is_empty() => Ok(with(preferred).or_else(|_| with(other)).unwrap_or_else(|_| {
+            // Nothing was asked for, so nothing is lost but killing and accounting per VM.
+            PlannedCgroup { version: by_jail_cmd(preferred), parent: parent.clone(), settings: Vec::new(), leaf: None }
+        })),
+        None => with(host.pick(preferred, &limits)?),
+    }
+}
+
+/// A leaf of this version, and how this release of the jailer is made to join it.
+fn with_leaf(
+    host: &Host,
+    version: Version,
+    release: Option<JailerVersion>,
+    parent: &ParentCgroup,
+    jail_id: &JailId,
+    limits: &Limits,
+) -> Result<PlannedCgroup> {
+    let leaf = LeafPlan::new(host, version, parent.as_str(), jail_id.as_str(), limits)?;
+    let joins_parent = release.is_none_or(|release| release.supports(Feature::JoinsParentCgroup));
+    let version = by_jail_cmd(version);
+    if version == CgroupVersion::V2 && joins_parent {
         let parent = parent.join(jail_id);
         return Ok(PlannedCgroup { version, parent, settings: Vec::new(), leaf: Some(leaf) });
     }
-    let settings = leaf
-        .settings()
-        .into_iter()
-        .map(|(file, value)| CgroupSetting::new(&file, &value))
-        .collect::<std::result::Result<Vec<_>, _>>()?;
+    let settings = leaf.settings().into_iter().map(|(file, value)| CgroupSetting::new(file, value));
+    let settings = settings.collect::<std::result::Result<Vec<_>, _>>()?;
     if settings.is_empty() {
         return Err(Failure::new(ErrorKind::Unsupported, "plan the control group")
             .because("this release of the jailer joins no group without a `--cgroup`, and the host offers none to name")
             .hinted("use jailer 1.6 or newer, or control groups v1"));
     }
-    Ok(PlannedCgroup { version, parent, settings, leaf: Some(leaf) })
+    Ok(PlannedCgroup { version, parent: parent.clone(), settings, leaf: Some(leaf) })
+}
+
+fn by_jail_cmd(version: Version) -> CgroupVersion {
+    match version {
+        Version::V1 => CgroupVersion::V1,
+        Version::V2 => CgroupVersion::V2,
+    }
+}
+
+fn by_jail_cgroup(version: CgroupVersion) -> Version {
+    match version {
+        CgroupVersion::V1 => Version::V1,
+        CgroupVersion::V2 => Version::V2,
+    }
 }

@@ -200,7 +200,7 @@ fn again(work: Work<'_>, base: TrustedDir, old: Jail) -> Result<Prepared> {
     let before = refuse_if_alive(&old, plan)?;
     if let Some(record) = &before
         && is_still_right(work, record)
-        && open_root(&old, record.root).is_ok()
+        && is_untouched(&old, record)
         && let Some(drives) = lease_again(plan)?
     {
         let leaf = make_leaf(plan)?;
@@ -236,6 +236,13 @@ fn is_still_right(Work { plan, sources, .. }: Work<'_>, record: &Record) -> bool
         && record.leaf == plan.cgroup.leaf.as_ref().map(jail_cgroup::LeafPlan::id)
         && record.receipts.len() == sources.len()
         && record.receipts.iter().zip(sources).all(|(receipt, source)| receipt.source.same_content(&source.stamp()))
+}
+
+/// Whether nobody but us had the jail's root: a jailer, whoever started it, gives it to the VM's uid, who may have
+/// planted anything.
+fn is_untouched(old: &Jail, record: &Record) -> bool {
+    let owner = open_root(old, record.root).ok().and_then(|root| rustix::fs::fstat(&root).ok()).map(|stat| stat.st_uid);
+    owner == Some(Owner::caller().uid())
 }
 
 /// The leases of the persistent drives of a jail that is left alone; `None` where it has some, since only staging

@@ -185,5 +185,6 @@ pub(crate) fn expected(record: &Record) -> Expected {
         gid: record.gid,
         root: record.root,
         exec_name: record.exec_name.as_str().to_owned(),
+        boots: record.spec.boot.is_some(),
     }
 }

@@ -1,10 +1,31 @@
-//! The root tests in throw-away machines, one for each cgroup layout.
+//! The root tests in throw-away machines, one for each cgroup layout, without root on this host.
+//!
+//! [`debian`] fetches a kernel, QEMU and busybox; [`payload`] builds the tests static; [`initramfs`] packs them, with
+//! [`cpio`] and [`modules`]; [`machine`] boots that and watches; [`report`] judges what the guest said of itself, and
+//! [`trial`] sees to it first that a machine can also fail. What happens inside is `init.sh`.
+
+mod cpio;
+mod debian;
+mod initramfs;
+mod machine;
+mod modules;
+mod payload;
+mod report;
+mod trial;
 
 use std::fmt;
+use std::fs::{self, File};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use xshell::Shell;
 
+use self::debian::Debian;
+use self::machine::{Machine, Patience};
+use self::payload::Payload;
+use self::report::Report;
 use crate::counts::{Selection, Summary};
+use crate::paths;
+use crate::progress::Progress;
 
 /// How the machine's controllers are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +48,14 @@ impl Layout {
             None => bail!("--vm takes v1, v2, hybrid or all, not `{name}`"),
         }
     }
+
+    /// What the kernel is told; the rest is for `init.sh` to mount.
+    fn kernel_argument(self) -> &'static str {
+        match self {
+            Self::V1 | Self::Hybrid => "",
+            Self::V2 => "cgroup_no_v1=all",
+        }
+    }
 }
 
 impl fmt::Display for Layout {
@@ -40,6 +69,53 @@ impl fmt::Display for Layout {
 }
 
 /// Boots a machine of each layout and runs the selected root tests in it.
-pub(crate) fn run(layouts: &[Layout], _selection: &Selection) -> Result<Summary> {
-    bail!("no machine of layout {layouts:?} can be made yet");
+pub(crate) fn run(layouts: &[Layout], selection: &Selection) -> Result<Summary> {
+    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+        bail!(
+            "throw-away machines need x86-64 Linux: their kernel and the tests in them are the host's kind"
+        );
+    }
+    let sh = Shell::new()?;
+    let vm = paths::target()?.join("vm");
+    fs::create_dir_all(&vm)?;
+    // One at a time: runs side by side would share the machines' disks and logs, and measure each other.
+    let lock = File::create(vm.join("lock"))?;
+    lock.lock().with_context(|| format!("lock {}", vm.display()))?;
+
+    let debian = Debian::at(&sh, &vm)?;
+    let payload = Payload::build(selection, &vm)?;
+    let mut machine = Machine::new(&sh, &debian, &vm)?;
+    trial::run(&sh, &debian, &mut machine)?;
+
+    initramfs::write(&sh, &debian, &payload, machine.initramfs())?;
+    let mut summary = Summary::default();
+    for layout in layouts {
+        let mut progress = Progress::begin(format!("machine {layout}"));
+        let mut report = Report::new(*layout, &payload);
+        let run = machine
+            .run(*layout, Patience::new(selection.long), &mut progress, |line| report.line(line))?;
+        let of_machine = report.close(&run);
+        progress.clear();
+        for failure in &of_machine.failures {
+            eprintln!("{failure}");
+        }
+        progress.end(if of_machine.summary.good() { "ok" } else { "FAILED" });
+        summary += of_machine.summary;
+    }
+    if selection.require {
+        summary.require();
+    }
+    Ok(summary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layouts_are_named() {
+        assert_eq!(Layout::parse("all").expect("known"), Layout::ALL);
+        assert_eq!(Layout::parse("v2").expect("known"), [Layout::V2]);
+        assert!(Layout::parse("v3").is_err());
+    }
 }

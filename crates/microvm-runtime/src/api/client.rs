@@ -32,9 +32,7 @@ pub struct Api {
 pub(crate) enum Answer {
     /// It answered `GET /`.
     Yes,
-    /// There is no socket yet.
-    NoSocket,
-    /// The socket is there, and nobody listens yet, or he broke off.
+    /// Nobody listens yet, or he broke off.
     NotYet,
 }
 
@@ -66,34 +64,33 @@ impl Api {
     /// [`ErrorKind::Identity`] where it is no socket, not `uid`'s, or another process listens there;
     /// [`ErrorKind::NotFound`] where it is gone; [`ErrorKind::Api`] where nobody listens.
     pub(crate) fn connect(root: impl AsFd, name: &str, uid: u32, pid: u32) -> Result<Self> {
-        let Some(api) = Self::open(root, name, uid, pid)? else {
+        let Some(socket) = JailSocket::open(root, name, uid)? else {
             return Err(Failure::new(ErrorKind::NotFound, "open the API's socket")
                 .path(name)
                 .hinted("the VM has removed it; kill the VM instead of asking it"));
         };
+        let api = Self::over(socket, pid);
         api.dial(api.until())?;
         Ok(api)
     }
 
-    /// As [`connect`](Self::connect), without a connection; `None` while there is no socket.
-    fn open(root: impl AsFd, name: &str, uid: u32, pid: u32) -> Result<Option<Self>> {
-        Ok(JailSocket::open(root, name, uid)?.map(|socket| Self { socket, pid, deadline: None }))
+    /// The API at a socket that was verified, served by the process `pid`.
+    pub(crate) fn over(socket: JailSocket, pid: u32) -> Self {
+        Self { socket, pid, deadline: None }
     }
 
-    /// Whether the API that is to appear at `name` answers `GET /` by now, asked once.
+    /// Whether it answers `GET /` by now, asked once; for a VMM that may not listen yet.
     ///
-    /// Waits for the answer once the question is sent: Firecracker takes its first one when it has booted what it was
-    /// configured with. A VMM that dies meanwhile closes the connection, which ends the wait.
+    /// Waits for the answer once the question is sent. A VMM that dies meanwhile closes the connection, which ends the
+    /// wait.
     ///
     /// # Errors
     /// As [`connect`](Self::connect), and [`ErrorKind::Api`] for an answer that is none.
-    pub(crate) fn answers(root: impl AsFd, name: &str, uid: u32, pid: u32, deadline: Instant) -> Result<Answer> {
-        let Some(api) = Self::open(root, name, uid, pid)? else { return Ok(Answer::NoSocket) };
-        let Some(stream) = api.socket.connect(pid, deadline)? else { return Ok(Answer::NotYet) };
+    pub(crate) fn answers(&self, deadline: Instant) -> Result<Answer> {
+        let Some(stream) = self.socket.connect(self.pid, deadline)? else { return Ok(Answer::NotYet) };
         match exchange(&stream, &Request::new("GET", "/", None)?, deadline) {
             Ok(_) => Ok(Answer::Yes),
-            Err(failure) if failure.kind() == ErrorKind::Timeout => Ok(Answer::NotYet),
-            Err(failure) if broke_off(&failure) => Ok(Answer::NotYet),
+            Err(failure) if failure.kind() == ErrorKind::Timeout || broke_off(&failure) => Ok(Answer::NotYet),
             Err(failure) => Err(failure),
         }
     }
@@ -291,7 +288,8 @@ mod tests {
             #[expect(clippy::disallowed_methods, reason = "the test's own directory")]
             let root = File::open(self.dir.path()).unwrap();
             let uid = rustix::process::geteuid().as_raw();
-            Api::open(&root, "api.sock", uid, std::process::id()).unwrap().unwrap()
+            let socket = JailSocket::open(&root, "api.sock", uid).unwrap().unwrap();
+            Api::over(socket, std::process::id())
         }
     }
 
@@ -314,7 +312,8 @@ mod tests {
         reader.read_exact(&mut body).unwrap();
         said.push_str(&String::from_utf8(body).unwrap());
         // In pieces, as a stream may deliver it.
-        for piece in answer.chunks(7) {
+        let piece = if answer.len() < 1000 { 7 } else { 1 << 16 };
+        for piece in answer.chunks(piece) {
             let _ = stream.write_all(piece);
         }
         if answer.is_empty() {

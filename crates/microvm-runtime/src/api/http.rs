@@ -7,6 +7,9 @@ use crate::error::{ErrorKind, Failure, Result};
 /// Headers a response may have; Firecracker sends five.
 const MAX_HEADERS: usize = 32;
 
+/// Largest head of a response, in bytes; it is read anew with each piece that comes.
+const MAX_HEAD: usize = 64 << 10;
+
 /// Largest response, head and body, in bytes.
 pub(super) const MAX_RESPONSE: usize = 16 << 20;
 
@@ -76,6 +79,9 @@ pub(super) fn head(bytes: &[u8]) -> Result<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(body) = response.parse(bytes).map_err(|error| failed().source_of(error))? else {
+        if bytes.len() > MAX_HEAD {
+            return Err(failed().because(format!("its head has more than {MAX_HEAD} bytes")));
+        }
         return Ok(None);
     };
     let status = response.code.ok_or_else(|| failed().because("it has no status"))?;
@@ -86,9 +92,10 @@ pub(super) fn head(bytes: &[u8]) -> Result<Option<Head>> {
         }
         if header.name.eq_ignore_ascii_case("content-length") {
             let text = String::from_utf8_lossy(header.value);
-            let value = text.trim().parse().map_err(|error| {
-                failed().because(format!("its length is {text:?}")).source_of(error)
-            })?;
+            let value = text
+                .trim()
+                .parse::<usize>()
+                .map_err(|error| failed().because(format!("its length is {text:?}")).source_of(error))?;
             if length.replace(value).is_some_and(|earlier| earlier != value) {
                 return Err(failed().because("it has two lengths"));
             }

@@ -10,3 +10,4 @@ pub use client::{Api, Response};
 pub use instance::{Action, InstanceInfo, InstanceState};
 
 pub(crate) use client::Answer;
+pub(crate) use socket::JailSocket;

@@ -158,7 +158,149 @@ fn unique(things: &str, what: &str, names: impl Iterator<Item = impl Into<String
     Ok(())
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::{CacheType, IoEngine, RateLimiter, TokenBucket};
+    use super::*;
+
+    fn document(boot: &Boot, drives: Vec<DriveConfig>) -> Value {
+        let config = VmConfig::new(boot, "/vmlinux", None, drives).unwrap();
+        serde_json::from_str(&config.to_json().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_least_is_what_release_1_0_0_demands_and_no_more() {
+        assert_eq!(
+            document(&Boot::new(), Vec::new()),
+            json!({
+                "boot-source": { "kernel_image_path": "/vmlinux" },
+                "drives": [],
+                "machine-config": { "vcpu_count": 1, "mem_size_mib": 128 },
+            })
+        );
+    }
+
+    #[test]
+    fn everything_has_firecrackers_names() {
+        let limiter = RateLimiter::new()
+            .bandwidth(TokenBucket::new(1_000_000, 1000).one_time_burst(5))
+            .ops(TokenBucket::new(100, 10));
+        let boot = Boot::new()
+            .vcpus(2)
+            .memory_mib(512)
+            .smt(true)
+            .track_dirty_pages(true)
+            .kernel_args("console=ttyS0")
+            .network(
+                NetworkInterface::new("eth0", "tap0").mac("06:00:AC:10:00:02").rx_rate_limiter(limiter.clone()),
+            )
+            .vsock(3);
+        let root = DriveConfig::new("rootfs", "/rootfs").unwrap().root_device(true).partuuid("0eaa91a0-01");
+        let data = DriveConfig::new("data", "/data")
+            .unwrap()
+            .read_only(true)
+            .cache_type(CacheType::Writeback)
+            .io_engine(IoEngine::Async)
+            .rate_limiter(limiter);
+        let config = VmConfig::new(&boot, "/vmlinux", Some("/initrd"), vec![root, data]).unwrap();
+        let limits = json!({
+            "bandwidth": { "size": 1_000_000, "one_time_burst": 5, "refill_time": 1000 },
+            "ops": { "size": 100, "refill_time": 10 },
+        });
+        assert_eq!(
+            serde_json::to_value(&config).unwrap(),
+            json!({
+                "boot-source": {
+                    "kernel_image_path": "/vmlinux", "initrd_path": "/initrd", "boot_args": "console=ttyS0",
+                },
+                "drives": [
+                    {
+                        "drive_id": "rootfs", "path_on_host": "/rootfs", "is_root_device": true,
+                        "is_read_only": false, "partuuid": "0eaa91a0-01",
+                    },
+                    {
+                        "drive_id": "data", "path_on_host": "/data", "is_root_device": false, "is_read_only": true,
+                        "cache_type": "Writeback", "io_engine": "Async", "rate_limiter": limits,
+                    },
+                ],
+                "machine-config": {
+                    "vcpu_count": 2, "mem_size_mib": 512, "smt": true, "track_dirty_pages": true,
+                },
+                "network-interfaces": [{
+                    "iface_id": "eth0", "host_dev_name": "tap0", "guest_mac": "06:00:AC:10:00:02",
+                    "rx_rate_limiter": limits,
+                }],
+                "vsock": { "guest_cid": 3, "uds_path": "/v.sock" },
+            })
+        );
+    }
+
+    #[test]
+    fn a_boot_survives_serialisation() {
+        let boot = Boot::new().network(NetworkInterface::new("eth0", "tap0")).vsock(7).kernel_args("quiet");
+        let text = serde_json::to_string(&boot).unwrap();
+        assert_eq!(serde_json::from_str::<Boot>(&text).unwrap(), boot);
+    }
+
+    #[test]
+    fn what_no_firecracker_takes_is_refused_by_name_and_value() {
+        let net = |id: &str, tap: &str| NetworkInterface::new(id, tap);
+        let mac = |mac: &str| Boot::new().network(net("eth0", "tap0").mac(mac));
+        let none = RateLimiter::new().ops(TokenBucket::new(0, 10));
+        for (boot, tells) in [
+            (Boot::new().vcpus(0), "0 vCPUs"),
+            (Boot::new().vcpus(33), "33 vCPUs"),
+            (Boot::new().vcpus(3).smt(true), "3 vCPUs"),
+            (Boot::new().memory_mib(0), "0 MiB"),
+            (Boot::new().memory_mib(u64::MAX), "18446744073709551615 MiB"),
+            (Boot::new().kernel_args("a\nb"), r"'\n'"),
+            (Boot::new().kernel_args("\u{e9}"), "'\u{e9}'"),
+            (Boot::new().kernel_args("x".repeat(1537)), "1537 bytes"),
+            (Boot::new().vsock(2), "2 is no context id"),
+            (Boot::new().vsock(u32::MAX), "4294967295"),
+            (Boot::new().network(net("", "tap0")), "\"\""),
+            (Boot::new().network(net("eth-0", "tap0")), "eth-0"),
+            (Boot::new().network(net("eth0", "")), "tap device"),
+            (Boot::new().network(net("eth0", "sixteen_bytes_xx")), "sixteen_bytes_xx"),
+            (Boot::new().network(net("eth0", "a/b")), "a/b"),
+            (Boot::new().network(net("eth0", "..")), ".."),
+            (Boot::new().network(net("eth0", "tap%d")), "tap%d"),
+            (Boot::new().network(net("e", "tap0")).network(net("e", "tap1")), "the id \"e\""),
+            (Boot::new().network(net("e", "tap0")).network(net("f", "tap0")), "the tap device \"tap0\""),
+            (mac("06:00:ac:10:00"), "06:00:ac:10:00"),
+            (mac("06:00:ac:10:00:0g"), "0g"),
+            (mac("06:00:ac:10:00:+2"), "+2"),
+            (mac("06-00-ac-10-00-02"), "06-00"),
+            (mac("01:00:5e:00:00:01"), "a group's"),
+            (mac("06:00:ac:10:00:02").network(net("e", "tap1").mac("06:00:AC:10:00:02")), "06:00:ac:10:00:02"),
+            (Boot::new().network(net("eth0", "tap0").tx_rate_limiter(none)), "ops bucket has size 0"),
+        ] {
+            let error = VmConfig::new(&boot, "/vmlinux", None, Vec::new()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(tells), "{tells}: {error}");
+        }
+    }
+
+    #[test]
+    fn drives_are_refused_by_name() {
+        for id in ["", "a-b", "a.img", "a/b", "\u{e9}"] {
+            assert_eq!(DriveConfig::new(id, "/x").unwrap_err().kind(), ErrorKind::InvalidInput, "{id}");
+        }
+        let drive = |id: &str| DriveConfig::new(id, "/x").unwrap();
+        let refused = |drives: Vec<DriveConfig>, tells: &str| {
+            let error = VmConfig::new(&Boot::new(), "/vmlinux", None, drives).unwrap_err();
+            assert!(error.to_string().contains(tells), "{error}");
+        };
+        refused(vec![drive("a"), drive("a")], "the id \"a\"");
+        refused(vec![drive("a").root_device(true), drive("b").root_device(true)], "2 of them");
+        refused(vec![drive("a").partuuid("1")], "partition");
+        refused(vec![drive("a").root_device(true).partuuid("../1")], "../1");
+        refused(vec![drive("a").rate_limiter(RateLimiter::new().bandwidth(TokenBucket::new(1, 0)))], "0 ms");
+    }
 }

@@ -110,7 +110,7 @@ pub(super) struct Opened {
 pub(super) enum Ours {
     Pipes { stdout: OwnedFd, stderr: OwnedFd, keep: usize, callback: Option<Callback> },
     /// The file, and where this VM's part of it begins.
-    File { file: std::fs::File, from: u64, path: PathBuf },
+    File { file: std::fs::File, from: u64 },
     Null,
 }
 
@@ -138,7 +138,7 @@ impl Console {
                 let file = append(path).map_err(failed)?;
                 let from = file.metadata().map_err(failed)?.len();
                 let theirs = || file.try_clone().map(Stdio::from).map_err(failed);
-                Ok(Opened { stdout: theirs()?, stderr: theirs()?, ours: Ours::File { file, from, path: path.clone() } })
+                Ok(Opened { stdout: theirs()?, stderr: theirs()?, ours: Ours::File { file, from } })
             }
         }
     }
@@ -175,7 +175,7 @@ impl Ours {
     pub(super) fn read(self) -> Result<Kept> {
         match self {
             Self::Null => Ok(Kept::Nothing),
-            Self::File { file, from, path } => Ok(Kept::File { file, from, path }),
+            Self::File { file, from } => Ok(Kept::File { file, from }),
             Self::Pipes { stdout, stderr, keep, callback } => {
                 let shared = Arc::new(Shared { state: Mutex::default(), more: Condvar::new() });
                 let reader = ConsoleReader { shared: Arc::clone(&shared) };
@@ -195,7 +195,7 @@ impl Ours {
 #[derive(Debug)]
 pub(crate) enum Kept {
     Reader(ConsoleReader),
-    File { file: std::fs::File, from: u64, path: PathBuf },
+    File { file: std::fs::File, from: u64 },
     Nothing,
 }
 
@@ -209,7 +209,7 @@ impl Kept {
                 (reader.stdout_tail(), reader.stderr_tail())
             }
             // Both streams went there.
-            Self::File { file, from, .. } => (String::new(), read_tail(file, *from).unwrap_or_default()),
+            Self::File { file, from } => (String::new(), read_tail(file, *from).unwrap_or_default()),
         }
     }
 

@@ -96,7 +96,7 @@ const WORDS: &[(&str, Diagnosis)] = &[
 
 /// What they mean, and the line that says so.
 pub(super) fn diagnose(status: ExitStatus, stdout: &str, stderr: &str) -> (Diagnosis, Option<String>) {
-    let message = message(stderr).or_else(|| message(stdout));
+    let message = message(stdout, stderr);
     let Some(text) = &message else {
         return (by_status(status), None);
     };
@@ -121,8 +121,13 @@ fn by_status(status: ExitStatus) -> Diagnosis {
     }
 }
 
+/// The line that tells why, of either tail.
+pub(super) fn message(stdout: &str, stderr: &str) -> Option<String> {
+    line(stderr).or_else(|| line(stdout))
+}
+
 /// The line that tells why: releases from 1.13 on print `Error: …`, older ones panic; Firecracker logs it.
-fn message(tail: &str) -> Option<String> {
+fn line(tail: &str) -> Option<String> {
     let told = |line: &&str| {
         !line.is_empty()
             && !line.starts_with("note: ")

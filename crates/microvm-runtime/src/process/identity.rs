@@ -4,7 +4,6 @@ use std::io;
 
 use jail_fs::{Dir, InodeId};
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 
 use super::procfs;
 use crate::error::{ErrorKind, Failure, Result};
@@ -18,40 +17,49 @@ pub(crate) struct Expected {
     pub(crate) root: InodeId,
     /// The name of the exec copy in that directory.
     pub(crate) exec_name: String,
+    /// Whether it boots at once, from a configuration file.
+    pub(crate) boots: bool,
 }
 
 impl Expected {
-    /// Proves that this process has the jail's user, wholly, and the jail's root.
+    /// Proves that this process has the jail's root, and the jail's user wholly.
     ///
     /// Whoever asks must hold the process by pidfd, or the answer may be about another.
     pub(crate) fn prove(&self, pid: u32) -> Result<()> {
-        let not = |because: String| Failure::new(ErrorKind::Identity, format!("prove process {pid} to be the VMM")).because(because);
+        let root = InodeId::of(procfs::held(pid, "root")?)?;
+        if root != self.root {
+            return Err(doubt(pid, &format!("its root is inode {root}, the jail's is {}", self.root)));
+        }
         let status = procfs::text(pid, "status")?;
         for (key, id) in [("Uid", self.uid), ("Gid", self.gid)] {
             let ids = procfs::field(&status, key);
             if ids != [id; 4] {
-                return Err(not(format!("its {key} are {ids:?}, {id} was asked for")));
+                return Err(doubt(pid, &format!("its {key} are {ids:?}, {id} was asked for")));
             }
-        }
-        let root = InodeId::of(procfs::held(pid, "root")?)?;
-        if root != self.root {
-            return Err(not(format!("its root is inode {root}, the jail's is {}", self.root)));
         }
         Ok(())
     }
 
-    /// Whether it runs the exec copy already, and not the jailer still. At the time of a start: later the jail's own user
+    /// Proves that it runs the exec copy, and not the jailer still. At the time of a start only: later the jail's user
     /// may put another file in the copy's place.
-    pub(super) fn runs_exec_copy(&self, pid: u32, root: &Dir) -> Result<bool> {
+    pub(super) fn prove_exec_copy(&self, pid: u32, root: &Dir) -> Result<()> {
         // One name, held and not followed.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let copy = match rustix::fs::openat(root, self.exec_name.as_str(), flags, Mode::empty()) {
-            Ok(copy) => InodeId::of(copy)?,
-            Err(Errno::NOENT) => return Ok(false),
-            Err(errno) => return Err(Failure::new(ErrorKind::Identity, "find the exec copy").source_of(errno)),
-        };
-        Ok(InodeId::of(procfs::held(pid, "exe")?)? == copy)
+        let copy = rustix::fs::openat(root, self.exec_name.as_str(), flags, Mode::empty()).map_err(|errno| {
+            Failure::new(ErrorKind::Identity, "find the exec copy").path(&self.exec_name).source_of(errno)
+        })?;
+        let (exe, copy) = (InodeId::of(procfs::held(pid, "exe")?)?, InodeId::of(copy)?);
+        if exe != copy {
+            return Err(doubt(pid, &format!("it executes inode {exe}, the exec copy is {copy}")));
+        }
+        Ok(())
     }
+
+}
+
+/// The failure of a proof.
+pub(super) fn doubt(pid: u32, because: &str) -> Failure {
+    Failure::new(ErrorKind::Identity, format!("prove process {pid} to be the VMM")).because(because)
 }
 
 /// Every process whose root directory is this inode.
@@ -89,7 +97,7 @@ mod tests {
         let me = std::process::id();
         let status = procfs::text(me, "status").unwrap();
         let id = |key| procfs::field(&status, key)[0];
-        let right = Expected { uid: id("Uid"), gid: id("Gid"), root: here(), exec_name: "x".to_owned() };
+        let right = Expected { uid: id("Uid"), gid: id("Gid"), root: here(), exec_name: "x".to_owned(), boots: false };
         right.prove(me).unwrap();
         let other_user = Expected { uid: right.uid + 1, ..right.clone() };
         assert!(other_user.prove(me).unwrap_err().contains("Uid"));

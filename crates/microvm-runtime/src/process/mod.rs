@@ -1,8 +1,10 @@
 //! The VMM as a process: started, found, proven, watched and waited for. Nothing in its jail is believed.
 
+mod candidates;
 mod console;
 mod death;
 mod diagnosis;
+mod events;
 mod identity;
 mod inspect;
 mod pidfd;

@@ -39,8 +39,41 @@ pub(super) fn numbers(path: &str) -> io::Result<Vec<u32>> {
     Ok(names.filter_map(|name| name.parse().ok()).collect())
 }
 
+/// Whether one of its threads has a name that begins so; `false` also of a process that has ended.
+pub(super) fn has_thread(pid: u32, name: &str) -> bool {
+    let threads = numbers(&format!("/proc/{pid}/task")).unwrap_or_default();
+    // The newest last: it is the most likely.
+    threads.iter().rev().any(|thread| text(pid, &format!("task/{thread}/comm")).is_ok_and(|comm| comm.starts_with(name)))
+}
+
 /// The numbers after `key:` in a `status` file.
 pub(super) fn field(status: &str, key: &str) -> Vec<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     line.map_or_else(Vec::new, |line| line.split_whitespace().filter_map(|number| number.parse().ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_found_by_its_name() {
+        let me = std::process::id();
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::Builder::new().name("fc_vcpu 0".to_owned()).spawn(move || receiver.recv()).unwrap();
+        // The new thread names itself.
+        while !has_thread(me, "fc_vcpu") {
+            std::thread::yield_now();
+        }
+        assert!(!has_thread(me, "fc_api"));
+        drop(sender);
+        let _ = thread.join();
+    }
+
+    #[test]
+    fn fields_are_numbers_after_their_key() {
+        let status = "Name:\tx Uid: 7\nUid:\t1\t2\t3\t4\nUidMap:\t9\n";
+        assert_eq!(field(status, "Uid"), [1, 2, 3, 4]);
+        assert!(field(status, "Gid").is_empty());
+    }
 }

@@ -1,27 +1,24 @@
-//! From the spawn until the VM is ready: woken by inotify, the pidfd and the deadline, without a sleep loop.
+//! From the spawn until the VM is ready: woken by what happens in the jail, by the end of a process and by the deadline.
 
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use jail_fs::Dir;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::io::Errno;
 
+use super::candidates::{Candidate, Search, alive};
 use super::death::EarlyDeath;
-use super::identity::{Expected, rooted_in};
-use super::pidfd;
+use super::events::Events;
+use super::identity::Expected;
+use super::procfs;
 use super::spawn::{Spawn, Spawned};
-use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
 use super::vmm::{Process, Running};
-use crate::api::{Answer, Api};
+use super::{console::Kept, pidfd};
+use crate::api::{Answer, Api, JailSocket};
 use crate::error::{ErrorKind, Failure, Result};
 
-/// How long to wait before asking again where the kernel has no event for what is waited for: a socket that is bound
-/// and does not listen yet, and an exec that was begun.
-const SOON: Duration = Duration::from_millis(1);
+/// How long killed processes may take to be gone.
+const DEATH: Duration = Duration::from_secs(5);
 
 /// Starts the jailer and waits until the VM is ready.
 ///
@@ -37,19 +34,27 @@ pub(crate) fn start(
     deadline: Instant,
 ) -> Result<Running> {
     let events = Events::watch(root)?;
-    let spawned = spawn.start()?;
+    let Spawned { pid, pidfd, kept } = spawn.start()?;
+    let search = Search { jailer: pid, root, expected, members };
     let mut launch = Launch {
-        becomes_vmm: spawn.becomes_vmm(),
-        jailer_left: false,
+        begun: Instant::now(),
+        deadline,
+        kept,
+        jailer: None,
+        forks: spawn.daemonize,
+        held: Vec::new(),
         vmm: None,
-        spawned,
-        root,
-        expected,
+        search,
         socket,
-        members,
+        doubt: None,
     };
-    match launch.until_ready(&events, deadline) {
-        Ok(process) => Ok(Running { process, kept: launch.spawned.kept }),
+    if spawn.becomes_vmm() {
+        launch.held.extend(Candidate::held(pid, pidfd)?);
+    } else {
+        launch.jailer = Some(pidfd);
+    }
+    match launch.until_ready(&events) {
+        Ok(process) => Ok(Running { process, kept: launch.kept }),
         Err(failure) => {
             launch.kill();
             Err(failure)
@@ -59,202 +64,200 @@ pub(crate) fn start(
 
 /// A launch under way.
 struct Launch<'a> {
-    spawned: Spawned,
-    /// Whether what was spawned becomes the VMM in place, and is so our child.
-    becomes_vmm: bool,
-    /// Whether a jailer that does not become the VMM has done its work and gone.
-    jailer_left: bool,
-    vmm: Option<Vmm>,
-    root: &'a Dir,
-    expected: &'a Expected,
+    begun: Instant,
+    deadline: Instant,
+    kept: Kept,
+    /// A jailer that leaves the VMM behind, until it has.
+    jailer: Option<OwnedFd>,
+    /// Whether a process in the jail may end well without being the VMM: a daemon is forked twice.
+    forks: bool,
+    held: Vec<Candidate>,
+    /// Which of them was proven to be the VMM.
+    vmm: Option<usize>,
+    search: Search<'a>,
     socket: Option<&'a str>,
-    members: &'a dyn Fn() -> Result<Vec<u32>>,
+    /// What did not fit when it was last looked for.
+    doubt: Option<Failure>,
 }
 
-/// The VMM, proven.
-struct Vmm {
-    stamp: ProcessStamp,
-    /// Its own descriptor, where it is not what was spawned.
-    pidfd: Option<OwnedFd>,
+/// What a look at a launch found.
+enum Step {
+    /// The VMM, the one of the candidates that it is.
+    Ready(usize),
+    /// An event will tell.
+    Waiting,
+    /// The kernel has no event for what is missing: look again in a moment.
+    Soon,
 }
 
 impl Launch<'_> {
-    fn until_ready(&mut self, events: &Events, deadline: Instant) -> Result<Process> {
+    fn until_ready(&mut self, events: &Events) -> Result<Process> {
         loop {
-            let ended = pidfd::ended_by(self.watched(), Some(Instant::now()))?;
-            if ended && let Some(done) = self.bury()? {
-                return Ok(done);
+            self.follow()?;
+            if self.has_ended()? {
+                return self.bury();
             }
-            let pause = match self.step(deadline)? {
-                Step::Ready(process) => return Ok(process),
-                Step::Waiting => None,
-                Step::Soon => Some(SOON),
+            let soon = match self.step()? {
+                Step::Ready(index) => return Ok(self.take(index)),
+                Step::Waiting => events.are_missing(),
+                Step::Soon => true,
             };
-            if Instant::now() >= deadline {
-                return Err(Failure::new(ErrorKind::Timeout, "wait until the VM is ready")
-                    .because(self.progress())
-                    .hinted("give the spec more time with `ready_within`, or look at its console"));
+            let now = Instant::now();
+            if now >= self.deadline {
+                return Err(self.late());
             }
-            events.wait(self.watched(), pause.map_or(deadline, |pause| deadline.min(Instant::now() + pause)))?;
+            let until = if soon { self.deadline.min(now + self.moment()) } else { self.deadline };
+            let mut watched = self.jailer.iter().map(OwnedFd::as_fd).collect::<Vec<_>>();
+            match self.vmm {
+                Some(index) => watched.push(self.held[index].pidfd.as_fd()),
+                None => watched.extend(alive(&mut self.held)?),
+            }
+            events.wait(&watched, until)?;
         }
     }
 
-    /// The process whose end is the next thing to know of.
-    fn watched(&self) -> std::os::fd::BorrowedFd<'_> {
-        match &self.vmm {
-            Some(Vmm { pidfd: Some(pidfd), .. }) => pidfd.as_fd(),
-            _ => self.spawned.pidfd.as_fd(),
+    /// How long until the next look where there is no event: short beside what the launch has taken so far.
+    fn moment(&self) -> Duration {
+        (self.begun.elapsed() / 16).clamp(Duration::from_millis(1), Duration::from_millis(20))
+    }
+
+    /// Follows a jailer that leaves a VMM behind.
+    fn follow(&mut self) -> Result<()> {
+        let left = self.jailer.as_ref().map(|jailer| pidfd::ended_by(jailer.as_fd(), Some(Instant::now()))).transpose()?;
+        if left == Some(true)
+            && let Some(jailer) = self.jailer.take()
+        {
+            let status = pidfd::status(jailer.as_fd())?;
+            if status != ExitStatus::Exited(0) {
+                return Err(self.death(status));
+            }
+            // From here on there is someone else in the jail, or nobody ever will be.
+            return self.search.look(&mut self.held, true);
+        }
+        // A daemon's forks follow one another.
+        if self.vmm.is_none() && (self.jailer.is_some() || self.forks) {
+            let thorough = self.jailer.is_none();
+            self.search.look(&mut self.held, thorough)?;
+        }
+        Ok(())
+    }
+
+    /// Whether nobody is left who is the VMM or may become it.
+    fn has_ended(&mut self) -> Result<bool> {
+        match self.vmm {
+            Some(index) => self.held[index].has_ended(),
+            None => Ok(self.jailer.is_none() && alive(&mut self.held)?.is_empty()),
         }
     }
 
-    fn progress(&self) -> String {
-        match (&self.vmm, self.jailer_left) {
-            (Some(vmm), _) => format!("the VMM runs as process {} and its API does not answer", vmm.stamp.pid()),
-            (None, true) => "the jailer has gone, and no VMM was found".to_owned(),
-            (None, false) => format!("the jailer, process {}, has not become the VMM", self.spawned.pid),
+    /// What that end means.
+    fn bury(&mut self) -> Result<Process> {
+        let index = self.vmm.or(self.held.len().checked_sub(1));
+        let status = index.and_then(|index| self.held[index].status).unwrap_or_default();
+        let certain = self.vmm.is_some() || !self.forks;
+        match index {
+            // Without an API there is nothing to wait for but the exec: a guest that was done sooner than we looked did
+            // well.
+            Some(index) if status == ExitStatus::Exited(0) && certain && self.socket.is_none() => Ok(self.take(index)),
+            // A fork that ended well is not the VMM that nobody saw.
+            _ if status == ExitStatus::Exited(0) && !certain => Err(self.death(ExitStatus::Unknown)),
+            _ => Err(self.death(status)),
         }
     }
 
     /// One look at how far it is.
-    fn step(&mut self, deadline: Instant) -> Result<Step> {
+    fn step(&mut self) -> Result<Step> {
+        let expected = self.search.expected;
+        let socket = match self.socket {
+            None => None,
+            Some(name) => match JailSocket::open(self.search.root, name, expected.uid)? {
+                Some(socket) => Some(socket),
+                None => return Ok(Step::Waiting),
+            },
+        };
         if self.vmm.is_none() {
-            self.vmm = self.find()?;
+            self.prove();
         }
-        let Some(vmm) = &self.vmm else {
-            // A jailer that has gone left a process that is about to become the VMM.
-            return Ok(if self.jailer_left { Step::Soon } else { Step::Waiting });
+        let Some(index) = self.vmm else {
+            // Who is in the jail already is about to exec, and the kernel does not tell when that is done.
+            let root = expected.root;
+            let inside = self.held.iter().any(|held| held.status.is_none() && super::is_rooted_in(held.pid(), root));
+            return Ok(if inside { Step::Soon } else { Step::Waiting });
         };
-        let Some(socket) = self.socket else { return self.ready() };
-        match Api::answers(self.root, socket, self.expected.uid, vmm.stamp.pid(), deadline)? {
-            Answer::Yes => self.ready(),
-            Answer::NoSocket => Ok(Step::Waiting),
-            Answer::NotYet => Ok(Step::Soon),
+        let Some(socket) = socket else { return Ok(Step::Ready(index)) };
+        let pid = self.held[index].pid();
+        // Asked while it builds a VM, a Firecracker whose build fails panics over the question, and its reason is lost.
+        // Its last act there is to start the vCPUs' threads, which no event tells.
+        if expected.boots && !procfs::has_thread(pid, "fc_vcpu") {
+            return Ok(Step::Soon);
         }
+        Ok(match Api::over(socket, pid).answers(self.deadline)? {
+            Answer::Yes => Step::Ready(index),
+            Answer::NotYet => Step::Soon,
+        })
     }
 
-    fn ready(&mut self) -> Result<Step> {
-        let Some(vmm) = self.vmm.take() else { return Ok(Step::Waiting) };
-        self.process(vmm, None).map(Step::Ready)
-    }
-
-    fn process(&self, vmm: Vmm, status: Option<ExitStatus>) -> Result<Process> {
-        let pidfd = match vmm.pidfd {
-            Some(pidfd) => pidfd,
-            None => self
-                .spawned
-                .pidfd
-                .try_clone()
-                .map_err(|error| Failure::new(ErrorKind::Spawn, "hold the VMM").source_of(error))?,
-        };
-        Ok(Process { stamp: vmm.stamp, pidfd, root: self.expected.root, status })
-    }
-
-    /// Looks for the VMM; `None` while there is only a jailer.
-    fn find(&self) -> Result<Option<Vmm>> {
-        if self.becomes_vmm {
-            return self.prove(self.spawned.pid).map(|stamp| stamp.map(|stamp| Vmm { stamp, pidfd: None }));
-        }
-        if !self.jailer_left {
-            return Ok(None);
-        }
-        let mut candidates = (self.members)()?;
-        if candidates.is_empty() {
-            candidates = rooted_in(self.expected.root)?;
-        }
-        for pid in candidates {
-            // Held first, proven then: the number cannot change its meaning in between.
-            let Some(pidfd) = pidfd::open(pid)? else { continue };
-            if let Some(stamp) = self.prove(pid)? {
-                return Ok(Some(Vmm { stamp, pidfd: Some(pidfd) }));
+    /// Looks which of those that live is the VMM by now.
+    fn prove(&mut self) {
+        for (index, candidate) in self.held.iter().enumerate() {
+            if candidate.status.is_some() {
+                continue;
+            }
+            match candidate.prove(self.search.expected, self.search.root) {
+                Ok(()) => {
+                    self.vmm = Some(index);
+                    return;
+                }
+                Err(doubt) => self.doubt = Some(doubt),
             }
         }
-        Ok(None)
     }
 
-    /// Whether this process, which is held, is the VMM by now. Between a look at one fact and a look at the next it
-    /// may go on or end, so a fact that is not there is no failure.
-    fn prove(&self, pid: u32) -> Result<Option<ProcessStamp>> {
-        let Some(stamp) = ProcessStamp::of(pid)? else { return Ok(None) };
-        let right = self.expected.prove(pid).is_ok() && self.expected.runs_exec_copy(pid, self.root).unwrap_or(false);
-        Ok((right && stamp.still_alive()?).then_some(stamp))
-    }
-
-    /// What was watched has ended: what that means.
-    fn bury(&mut self) -> Result<Option<Process>> {
-        let stranger = self.vmm.as_ref().is_some_and(|vmm| vmm.pidfd.is_some());
-        if !stranger && !self.becomes_vmm && self.jailer_left {
-            // The jailer ended long ago; its pidfd stays readable.
-            return Ok(None);
-        }
-        let stamp = ProcessStamp::of(self.spawned.pid)?;
-        let status = pidfd::status(self.watched())?;
-        if status == ExitStatus::Exited(0) && !stranger && !self.becomes_vmm {
-            self.jailer_left = true;
-            return Ok(None);
-        }
-        // Without an API there is nothing to wait for but the exec: a guest that was done sooner than we looked did well.
-        // The jailer itself ends with 0 only where it leaves a VMM behind.
-        if status == ExitStatus::Exited(0) && self.socket.is_none() {
-            let vmm = match (self.vmm.take(), stamp) {
-                (Some(vmm), _) => vmm,
-                (None, Some(stamp)) => Vmm { stamp, pidfd: None },
-                (None, None) => return Err(self.death(status)),
-            };
-            return self.process(vmm, Some(status)).map(Some);
-        }
-        Err(self.death(status))
+    fn take(&mut self, index: usize) -> Process {
+        let Candidate { stamp, pidfd, status } = self.held.swap_remove(index);
+        Process { stamp, pidfd, root: self.search.expected.root, status }
     }
 
     fn death(&self, status: ExitStatus) -> Failure {
-        EarlyDeath::new(status, self.spawned.kept.last_words()).into_failure()
+        EarlyDeath::new(status, self.kept.last_words()).into_failure()
+    }
+
+    /// The deadline has passed.
+    fn late(&mut self) -> Failure {
+        let progress = match (self.vmm.map(|index| self.held[index].pid()), self.held.last()) {
+            (Some(pid), _) => format!("the VMM runs as process {pid}, and its API does not answer"),
+            (None, Some(last)) if self.socket.is_some() => format!("process {} has made no API socket", last.pid()),
+            (None, Some(last)) => format!("process {} has not become the VMM", last.pid()),
+            (None, None) => format!("the jailer, process {}, has started nothing", self.search.jailer),
+        };
+        // First, so that all it said is there to be told.
+        self.kill();
+        let (stdout, stderr) = self.kept.last_words();
+        let because = match super::diagnosis::message(&stdout, &stderr) {
+            Some(message) => format!("{progress}; it said {message:?}"),
+            None => progress,
+        };
+        let failure = Failure::new(ErrorKind::Timeout, "wait until the VM is ready")
+            .because(because)
+            .hinted("give the spec more time with `ready_within`");
+        match self.doubt.take() {
+            Some(doubt) if self.vmm.is_none() => failure.source_of(doubt),
+            _ => failure,
+        }
     }
 
     /// Best effort, on the way out with a failure that is the one to tell.
     fn kill(&self) {
-        if let Some(Vmm { pidfd: Some(pidfd), .. }) = &self.vmm {
-            let _ = pidfd::kill(pidfd.as_fd());
+        let living = self.held.iter().filter(|candidate| candidate.status.is_none()).map(|candidate| &candidate.pidfd);
+        let processes = self.jailer.iter().chain(living).collect::<Vec<_>>();
+        for process in &processes {
+            let _ = pidfd::kill(process.as_fd());
         }
-        if !self.jailer_left {
-            let _ = pidfd::kill(self.spawned.pidfd.as_fd());
-            let soon = Instant::now() + Duration::from_secs(5);
-            if pidfd::ended_by(self.spawned.pidfd.as_fd(), Some(soon)).unwrap_or(false) {
-                let _ = pidfd::status(self.spawned.pidfd.as_fd());
+        let deadline = Instant::now() + DEATH;
+        for process in processes {
+            if pidfd::ended_by(process.as_fd(), Some(deadline)).unwrap_or(false) {
+                pidfd::reap(std::slice::from_ref(process));
             }
         }
-    }
-}
-
-enum Step {
-    Ready(Process),
-    /// An event will tell.
-    Waiting,
-    /// The kernel has no event for it; look again in a moment.
-    Soon,
-}
-
-/// What happens in the jail's root (`inotify(7)`): a hint when to look, and no more.
-struct Events(OwnedFd);
-
-impl Events {
-    fn watch(root: &Dir) -> Result<Self> {
-        let failed = |errno| Failure::new(ErrorKind::Filesystem, "watch the jail").source_of(errno);
-        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(failed)?;
-        // The sockets that are made; and what the VMM opens, since that it opens is the sign that it was exec'ed.
-        let what = WatchFlags::CREATE | WatchFlags::OPEN | WatchFlags::CLOSE_NOWRITE | WatchFlags::ONLYDIR;
-        inotify::add_watch(&fd, format!("/proc/self/fd/{}", root.as_fd().as_raw_fd()), what).map_err(failed)?;
-        Ok(Self(fd))
-    }
-
-    /// Waits for an event, the end of `process`, or the deadline.
-    fn wait(&self, process: std::os::fd::BorrowedFd<'_>, deadline: Instant) -> Result<()> {
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN), PollFd::from_borrowed_fd(process, PollFlags::IN)];
-        match poll(&mut fds, Some(&pidfd::until(deadline))) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(Failure::new(ErrorKind::Filesystem, "watch the jail").source_of(errno)),
-        }
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut reader = inotify::Reader::new(&self.0, &mut buffer);
-        while reader.next().is_ok() {}
-        Ok(())
     }
 }

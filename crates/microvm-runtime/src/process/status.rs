@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// How a process ended, as far as the kernel can tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ExitStatus {
@@ -14,6 +14,7 @@ pub enum ExitStatus {
     /// By this signal.
     Signaled(i32),
     /// The kernel cannot tell: the VMM was not our child, and the kernel is older than 6.15.
+    #[default]
     Unknown,
 }
 

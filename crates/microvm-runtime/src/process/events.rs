@@ -1,0 +1,104 @@
+//! What wakes a launch that waits: something happens in the jail's root, a process ends, time passes.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
+
+use super::pidfd;
+use crate::error::{ErrorKind, Failure, Result};
+
+/// What happens in a directory (`inotify(7)`): a hint when to look, and no more.
+pub(super) struct Events {
+    /// `None` where this user has no inotify instance left (128 by default): then only time wakes.
+    inotify: Option<OwnedFd>,
+}
+
+impl Events {
+    /// Watches from now on, so before the process is started that makes them happen.
+    pub(super) fn watch(dir: impl AsFd) -> Result<Self> {
+        let inotify = match inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
+            Ok(inotify) => inotify,
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => return Ok(Self { inotify: None }),
+            Err(errno) => return Err(failed(errno)),
+        };
+        // Made: the pid file and the API's socket. Written: the pid file. Opened: the configuration, by a VMM that was
+        // exec'ed.
+        let what = WatchFlags::CREATE | WatchFlags::CLOSE_WRITE | WatchFlags::OPEN | WatchFlags::ONLYDIR;
+        let path = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
+        match inotify::add_watch(&inotify, path, what) {
+            Ok(_) => Ok(Self { inotify: Some(inotify) }),
+            Err(Errno::NOSPC | Errno::NOMEM) => Ok(Self { inotify: None }),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+
+    /// Whether time alone wakes.
+    pub(super) fn are_missing(&self) -> bool {
+        self.inotify.is_none()
+    }
+
+    /// Waits for something to happen in the directory, for one of the processes to end, or for the deadline.
+    pub(super) fn wait(&self, processes: &[BorrowedFd<'_>], deadline: Instant) -> Result<()> {
+        let watched = self.inotify.iter().map(OwnedFd::as_fd).chain(processes.iter().copied());
+        let mut fds = watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect::<Vec<_>>();
+        match poll(&mut fds, Some(&pidfd::until(deadline))) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        if let Some(inotify) = &self.inotify {
+            // Once: what is left wakes again, and a VM that makes events without an end does not keep us here.
+            let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
+            match rustix::io::read(inotify, &mut buffer) {
+                Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(errno: Errno) -> Failure {
+    Failure::new(ErrorKind::Filesystem, "watch the jail").source_of(errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_made_and_a_process_that_ends_wake() {
+        let dir = tempfile::tempdir().unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the test's own directory")]
+        let held = File::open(dir.path()).unwrap();
+        let events = Events::watch(&held).unwrap();
+        let hang = || Instant::now() + Duration::from_secs(60);
+
+        #[expect(clippy::disallowed_methods, reason = "the test's own directory")]
+        std::fs::write(dir.path().join("api.sock"), "").unwrap();
+        let begun = Instant::now();
+        events.wait(&[], hang()).unwrap();
+
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let pidfd = pidfd::open(child.id()).unwrap().unwrap();
+        events.wait(&[pidfd.as_fd()], hang()).unwrap();
+        child.wait().unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(60), "neither woke");
+
+        // The deadline does, where nothing happens.
+        events.wait(&[], Instant::now() + Duration::from_millis(1)).unwrap();
+    }
+
+    #[test]
+    fn without_inotify_time_wakes() {
+        let events = Events { inotify: None };
+        assert!(events.are_missing());
+        events.wait(&[], Instant::now() + Duration::from_millis(1)).unwrap();
+    }
+}

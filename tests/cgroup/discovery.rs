@@ -1,0 +1,119 @@
+//! Hierarchies are found where they are, and nothing else is taken for one.
+
+use std::thread;
+
+use jail_cgroup::{ErrorKind, Host, HostLayout, HostTexts, LeafPlan, Limits, Version};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use testkit::{Scratch, Tmpfs};
+
+use crate::support::{Actor, FOREVER, Ground, play};
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn the_hosts_mounts_are_those_of_mountinfo() {
+    let host = Host::discover().unwrap();
+    let count = |fstype: &str| {
+        testkit::mounts::all().into_iter().filter(|mount| mount.fstype == fstype).count()
+    };
+    println!("discovery: {} host: {:#?}", host.layout(), host.mounts());
+    assert_eq!(host.mounts().len(), count("cgroup") + count("cgroup2"));
+    assert_ne!(host.layout(), HostLayout::Absent);
+    assert_eq!(host.v2_mount().is_some(), count("cgroup2") > 0);
+}
+
+/// In a mount namespace of a thread's own, so that nobody else sees it.
+fn aside(work: impl FnOnce() + Send + 'static) {
+    let thread = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)
+            .unwrap();
+        work();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_covered_mount_is_not_taken_for_one() {
+    let scratch = Scratch::new("cover");
+    let point = scratch.dir("v2");
+    aside(move || {
+        mount(Some("none"), &point, Some("cgroup2"), MsFlags::empty(), None::<&str>).unwrap();
+        let here = |host: &Host| host.mounts().iter().any(|mount| mount.point() == point);
+        let host = Host::discover().unwrap();
+        assert!(here(&host));
+        let _tmpfs = Tmpfs::mount(&point, "size=1m");
+        assert!(!here(&Host::discover().unwrap()));
+
+        // A leaf planned before that is neither found nor made in what lies above.
+        let mountinfo = format!("1 1 0:1 / {} rw - cgroup2 none rw", point.display());
+        let stale = Host::from_texts(&HostTexts {
+            mountinfo: mountinfo.as_bytes(),
+            ..HostTexts::default()
+        });
+        let plan = LeafPlan::new(&stale, Version::V2, "parent", "leaf", &Limits::new()).unwrap();
+        assert_eq!(plan.create().unwrap_err().kind(), ErrorKind::Unexpected);
+        assert_eq!(plan.id().open(&stale).unwrap_err().kind(), ErrorKind::Unexpected);
+        assert!(std::fs::read_dir(&point).unwrap().next().is_none());
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_read_only_hierarchy_is_said_to_be_so() {
+    let host = Host::discover().unwrap();
+    let Some(point) = host.mounts().first().map(|mount| mount.point().to_owned()) else { panic!() };
+    aside(move || {
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+        mount(None::<&str>, &point, None::<&str>, flags, None::<&str>).unwrap();
+        let host = Host::discover().unwrap();
+        let mount = host.mounts().iter().find(|mount| mount.point() == point).unwrap();
+        assert!(mount.is_read_only());
+    });
+}
+
+/// As in a container: the hierarchies' mounts lie outside of what the process calls the root.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_process_in_a_cgroup_namespace_manages_leaves() {
+    play();
+    const TEST: &str = "discovery::a_process_in_a_cgroup_namespace_manages_leaves";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let leaf = ground.leaf("outer", &Limits::new());
+        let role = format!("namespaced {} {}", ground.parent, ground.version);
+        let mut manager = Actor::in_leaf(&leaf, TEST, &role);
+        manager.go();
+        let root = manager.says("root");
+        assert!(root.starts_with("/.."), "{root}");
+        assert_eq!(manager.wait(), Ok(0));
+    }
+}
+
+/// What the process in the namespace does.
+pub(crate) fn namespaced() {
+    unshare(CloneFlags::CLONE_NEWCGROUP).unwrap();
+    let ground = Ground::of_role();
+    let plan = ground.plan("inner", &Limits::new());
+    let leaf = plan.create().unwrap();
+    let mount = ground
+        .host
+        .mounts()
+        .iter()
+        .find(|mount| leaf.paths().any(|path| path.starts_with(mount.point())));
+    println!("\nroot {}", mount.unwrap().root().display());
+
+    let test = "discovery::a_process_in_a_cgroup_namespace_manages_leaves";
+    let mut idle = Actor::in_leaf(&leaf, test, "idle");
+    assert!(leaf.contains(idle.pid()).unwrap());
+    assert!(!leaf.contains(std::process::id()).unwrap());
+    let found = plan.id().open(&ground.host).unwrap().unwrap();
+    found.kill().unwrap();
+    found.wait_empty(FOREVER).unwrap();
+    assert_eq!(idle.wait(), Err(9));
+    found.remove().unwrap();
+    // It is not this process's to clean up.
+    std::mem::forget(ground);
+}

@@ -1,0 +1,249 @@
+//! A leaf is made, joined, read back, found again and removed, and nothing else is.
+
+use std::fs;
+
+use jail_cgroup::{ByteSize, ErrorKind, Limit, Limits, Version};
+
+use crate::support::{Actor, FOREVER, Ground, play};
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_leaf_from_its_making_to_its_end() {
+    play();
+    const TEST: &str = "lifecycle::a_leaf_from_its_making_to_its_end";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let plan = ground.plan("leaf", &Limits::new());
+        assert!(plan.id().open(&ground.host).unwrap().is_none());
+        let leaf = plan.create().unwrap();
+        assert!(leaf.paths().eq(plan.paths()));
+        assert!(leaf.is_empty().unwrap());
+
+        let mut idle = Actor::new(TEST, "idle");
+        assert!(!leaf.contains(idle.pid()).unwrap());
+        leaf.adopt(idle.pid()).unwrap();
+        assert!(leaf.contains(idle.pid()).unwrap());
+        assert!(!leaf.contains(std::process::id()).unwrap());
+        assert_eq!(leaf.members().unwrap(), [idle.pid()]);
+        assert!(!leaf.is_empty().unwrap());
+
+        // Another process would find it so.
+        let found = plan.id().open(&ground.host).unwrap().unwrap();
+        assert_eq!(found.members().unwrap(), [idle.pid()]);
+        let error = found.remove().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Busy);
+        assert!(error.to_string().contains(&idle.pid().to_string()), "{error}");
+
+        leaf.kill().unwrap();
+        leaf.wait_empty(FOREVER).unwrap();
+        assert_eq!(idle.wait(), Err(9));
+        assert!(!leaf.contains(idle.pid()).unwrap());
+        let report = leaf.remove().unwrap();
+        // In each hierarchy the leaf, and the parent that was made for it.
+        assert_eq!(report.removed.len(), 2 * plan.paths().count());
+        assert!(ground.dirs().is_empty());
+        assert!(plan.id().open(&ground.host).unwrap().is_none());
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn the_operators_parent_stays() {
+    const TEST: &str = "lifecycle::the_operators_parent_stays";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let plan = ground.plan("leaf", &Limits::new());
+        let parents: Vec<_> = plan.paths().map(|path| path.parent().unwrap().to_owned()).collect();
+        for parent in &parents {
+            fs::create_dir(parent).unwrap();
+        }
+        let report = plan.create().unwrap().remove().unwrap();
+        assert!(report.removed.iter().eq(&plan.paths().collect::<Vec<_>>()));
+        assert!(parents.iter().all(|parent| parent.exists()));
+        for parent in parents {
+            fs::remove_dir(parent).unwrap();
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_parent_of_ours_stays_as_long_as_it_is_used() {
+    const TEST: &str = "lifecycle::a_parent_of_ours_stays_as_long_as_it_is_used";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let (one, two) = (ground.leaf("one", &Limits::new()), ground.leaf("two", &Limits::new()));
+        one.remove().unwrap();
+        assert!(!ground.dirs().is_empty());
+        two.remove().unwrap();
+        assert!(ground.dirs().is_empty());
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_leaf_with_the_living_in_it_is_not_taken_over() {
+    play();
+    const TEST: &str = "lifecycle::a_leaf_with_the_living_in_it_is_not_taken_over";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let leaf = ground.leaf("leaf", &Limits::new());
+        let idle = Actor::in_leaf(&leaf, TEST, "idle");
+        let error = ground.plan("leaf", &Limits::new()).create().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Busy);
+        assert!(error.to_string().contains(&idle.pid().to_string()), "{error}");
+        assert_eq!(leaf.members().unwrap(), [idle.pid()]);
+    }
+}
+
+/// What a killed launcher left, with a group in it that somebody made: counters start at nothing again.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn an_empty_leaf_is_made_anew() {
+    play();
+    const TEST: &str = "lifecycle::an_empty_leaf_is_made_anew";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let leaf = ground.leaf("leaf", &Limits::new());
+        for path in leaf.paths() {
+            fs::create_dir(path.join("below")).unwrap();
+        }
+        let mut busy = Actor::in_leaf(&leaf, TEST, "hog 1");
+        busy.go();
+        assert_eq!(busy.wait(), Ok(0));
+        let before = leaf.stats().unwrap();
+        let leaf = ground.leaf("leaf", &Limits::new());
+        let after = leaf.stats().unwrap();
+        assert!(before.cpu_usage > after.cpu_usage, "{before:?} {after:?}");
+        assert!(leaf.paths().all(|path| !path.join("below").exists()));
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn members_below_the_leaf_are_members() {
+    play();
+    const TEST: &str = "lifecycle::members_below_the_leaf_are_members";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let leaf = ground.leaf("leaf", &Limits::new());
+        let mut idle = Actor::new(TEST, "idle");
+        for path in leaf.paths() {
+            fs::create_dir_all(path.join("a/b")).unwrap();
+            fs::write(path.join("a/b/cgroup.procs"), idle.pid().to_string()).unwrap();
+        }
+        assert_eq!(leaf.members().unwrap(), [idle.pid()]);
+        assert!(leaf.contains(idle.pid()).unwrap());
+        leaf.kill().unwrap();
+        leaf.wait_empty(FOREVER).unwrap();
+        assert_eq!(idle.wait(), Err(9));
+        // Bottom-up: each hierarchy's two, its leaf and its parent.
+        let groups = leaf.paths().count();
+        assert_eq!(leaf.remove().unwrap().removed.len(), 4 * groups);
+        assert!(ground.dirs().is_empty());
+    }
+}
+
+/// On v1 a process is in each hierarchy for itself, and so is each of its threads.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn half_a_member_is_an_error() {
+    play();
+    const TEST: &str = "lifecycle::half_a_member_is_an_error";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let leaf = ground.leaf("leaf", &Limits::new());
+        let dirs: Vec<_> = leaf.paths().collect();
+        let [first, .., last] = dirs.as_slice() else {
+            assert_eq!(ground.version, Version::V2);
+            continue;
+        };
+        let idle = Actor::new(TEST, "idle");
+        fs::write(first.join("cgroup.procs"), idle.pid().to_string()).unwrap();
+        let error = leaf.contains(idle.pid()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Partial);
+        for dir in [first, last] {
+            assert!(error.to_string().contains(dir.to_str().unwrap()), "{error}");
+        }
+        // Half a member is to be killed like a whole one.
+        assert_eq!(leaf.members().unwrap(), [idle.pid()]);
+
+        let mut spin = Actor::in_leaf(&leaf, TEST, "spin 1");
+        spin.go();
+        spin.says("spinning");
+        let tasks = format!("/proc/{}/task", spin.pid());
+        let thread = || {
+            let names = fs::read_dir(&tasks).unwrap().map(|task| task.unwrap().file_name());
+            names.map(|name| name.into_string().unwrap()).find(|tid| *tid != spin.pid().to_string())
+        };
+        crate::support::eventually("the thread starts", || thread().is_some());
+        assert!(leaf.contains(spin.pid()).unwrap());
+        fs::write(last.parent().unwrap().join("tasks"), thread().unwrap()).unwrap();
+        let error = leaf.contains(spin.pid()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Partial);
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_value_the_kernel_refuses_is_named_and_nothing_is_left() {
+    // No such disk: the limit is right as far as anyone can tell before the kernel does.
+    let disk = jail_cgroup::IoLimit::new(4000, 7).write_bps(ByteSize::mib(1));
+    let limits = Limits::new().io(disk);
+    const TEST: &str = "lifecycle::a_value_the_kernel_refuses_is_named_and_nothing_is_left";
+    for ground in Ground::each(TEST, &limits) {
+        let error = ground.plan("leaf", &limits).create().unwrap_err();
+        assert_eq!((error.kind(), error.limit()), (ErrorKind::Refused, Some(Limit::Io)));
+        assert!(error.to_string().contains("4000:7"), "{error}");
+        assert!(ground.dirs().is_empty());
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_process_that_is_gone_is_named() {
+    const TEST: &str = "lifecycle::a_process_that_is_gone_is_named";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let leaf = ground.leaf("leaf", &Limits::new());
+        // More than there can be pids.
+        let error = leaf.adopt(4_194_305).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.to_string().contains("no process 4194305"), "{error}");
+        assert!(!leaf.contains(4_194_305).unwrap());
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_removed_leaf_is_gone_and_empty() {
+    const TEST: &str = "lifecycle::a_removed_leaf_is_gone_and_empty";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let held = ground.leaf("leaf", &Limits::new());
+        held.id().open(&ground.host).unwrap().unwrap().remove().unwrap();
+        assert_eq!(held.stats().unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(held.members().unwrap_err().kind(), ErrorKind::NotFound);
+        held.kill().unwrap();
+        held.wait_empty(FOREVER).unwrap();
+        assert!(held.remove().unwrap().removed.is_empty());
+    }
+}
+
+/// A v2 group that has processes of its own passes no controllers on; that is said, not skipped.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_parent_with_processes_of_its_own_is_named() {
+    play();
+    const TEST: &str = "lifecycle::a_parent_with_processes_of_its_own_is_named";
+    let limits = Limits::new().pids_max(10);
+    for ground in Ground::each(TEST, &limits) {
+        let plan = ground.plan("leaf", &limits);
+        let idle = Actor::new(TEST, "idle");
+        for path in plan.paths() {
+            let parent = path.parent().unwrap();
+            fs::create_dir(parent).unwrap();
+            fs::write(parent.join("cgroup.procs"), idle.pid().to_string()).unwrap();
+        }
+        match ground.version {
+            Version::V1 => drop(plan.create().unwrap()),
+            Version::V2 => {
+                let error = plan.create().unwrap_err();
+                assert_eq!((error.kind(), error.limit()), (ErrorKind::Busy, Some(Limit::PidsMax)));
+                assert!(error.to_string().contains("processes of its own"), "{error}");
+                assert!(plan.paths().all(|path| !path.exists()));
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Limits are read back as the kernel has them, in the units they were asked for in.
+
+use jail_cgroup::{ByteSize, Effective, Host, Leaf, Limit, Limits, Version};
+
+use crate::support::Ground;
+
+fn value(leaf: &Leaf, limit: Limit) -> Effective {
+    leaf.effective().unwrap().into_iter().find(|effective| effective.limit == limit).unwrap()
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn what_was_asked_for_is_what_is_there() {
+    const TEST: &str = "limits::what_was_asked_for_is_what_is_there";
+    let limits = Limits::new().memory_max(ByteSize::mib(64)).cpus(0.5).cpu_weight(200).pids_max(42);
+    for ground in Ground::each(TEST, &limits) {
+        let leaf = ground.leaf("leaf", &limits);
+        let (quota, weight) = match ground.version {
+            Version::V1 => ("100000", "2048"),
+            Version::V2 => ("50000 100000", "200"),
+        };
+        assert_eq!(value(&leaf, Limit::MemoryMax).value, "67108864");
+        assert_eq!(value(&leaf, Limit::Cpus).value, quota);
+        assert_eq!(value(&leaf, Limit::CpuWeight).value, weight);
+        assert_eq!(value(&leaf, Limit::PidsMax).value, "42");
+        assert!(leaf.effective().unwrap().iter().all(|effective| !effective.is_rounded()));
+        // Another process reads the same, and does not know what was asked for.
+        let found = leaf.id().open(&ground.host).unwrap().unwrap();
+        let found = value(&found, Limit::PidsMax);
+        assert_eq!((found.value.as_str(), found.asked), ("42", None));
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn what_the_kernel_rounds_is_reported() {
+    const TEST: &str = "limits::what_the_kernel_rounds_is_reported";
+    let limits = Limits::new().memory_max(ByteSize::bytes((64 << 20) + 5));
+    for ground in Ground::each(TEST, &limits) {
+        let memory = value(&ground.leaf("leaf", &limits), Limit::MemoryMax);
+        assert_eq!(
+            (memory.asked.as_deref(), memory.value.as_str()),
+            (Some("67108869"), "67108864")
+        );
+        assert!(memory.is_rounded());
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn what_only_v2_has_is_there() {
+    const TEST: &str = "limits::what_only_v2_has_is_there";
+    let limits = Limits::new().memory_high(ByteSize::mib(32)).oom_group(true);
+    for ground in Ground::each(TEST, &limits) {
+        assert_eq!(ground.version, Version::V2);
+        let leaf = ground.leaf("leaf", &limits);
+        assert_eq!(value(&leaf, Limit::MemoryHigh).value, "33554432");
+        assert_eq!(value(&leaf, Limit::OomGroup).value, "1");
+    }
+}
+
+/// v1 limits the sum of memory and swap, v2 swap alone; both kernels may be built without either.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn swap_is_limited_or_said_to_be_unlimited() {
+    const TEST: &str = "limits::swap_is_limited_or_said_to_be_unlimited";
+    let limits = Limits::new().memory_max(ByteSize::mib(64)).memory_swap_max(ByteSize::mib(16));
+    for ground in Ground::each(TEST, &limits) {
+        let has = match ground.version {
+            Version::V1 => ground
+                .host
+                .v1_mount(jail_cgroup::Controller::Memory)
+                .unwrap()
+                .point()
+                .join("memory.memsw.limit_in_bytes")
+                .exists(),
+            // The root has none of v2's limits: a leaf tells.
+            Version::V2 => {
+                let probe = ground.leaf("probe", &Limits::new().memory_max(ByteSize::mib(64)));
+                let has = probe.paths().all(|path| path.join("memory.swap.max").exists());
+                probe.remove().unwrap();
+                has
+            }
+        };
+        match ground.plan("leaf", &limits).create() {
+            Ok(leaf) => {
+                assert!(has);
+                let (v1, v2) = ((80 << 20).to_string(), (16 << 20).to_string());
+                let expected = if ground.version == Version::V1 { v1 } else { v2 };
+                assert_eq!(value(&leaf, Limit::MemorySwapMax).value, expected);
+            }
+            Err(error) => {
+                assert!(!has, "{error}");
+                assert_eq!(error.limit(), Some(Limit::MemorySwapMax));
+                assert!(ground.dirs().is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn huge_pages_are_limited() {
+    const TEST: &str = "limits::huge_pages_are_limited";
+    let limits = Limits::new().hugetlb(ByteSize::mib(2), ByteSize::mib(8));
+    for ground in Ground::each(TEST, &limits) {
+        let leaf = ground.leaf("leaf", &limits);
+        assert_eq!(value(&leaf, Limit::Hugetlb).value, "8388608");
+    }
+    // A size that no machine has pages of.
+    let limits = Limits::new().hugetlb(ByteSize::gib(64), ByteSize::gib(64));
+    for ground in Ground::each(TEST, &limits) {
+        let error = ground.plan("leaf", &limits).create().unwrap_err();
+        assert_eq!(error.limit(), Some(Limit::Hugetlb));
+        assert!(error.to_string().contains("hugetlb.64GB"), "{error}");
+    }
+}
+
+/// The version is chosen by what the limits need, and what was chosen can be made.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn the_version_that_is_picked_works() {
+    let host = Host::discover().unwrap();
+    let limits = Limits::new().memory_max(ByteSize::mib(64)).pids_max(8);
+    for preferred in [Version::V1, Version::V2] {
+        let version = match host.pick(preferred, &limits) {
+            Ok(version) => version,
+            Err(error) => {
+                testkit::skip("limits::the_version_that_is_picked_works", &error.to_string());
+                return;
+            }
+        };
+        let ground = Ground { host: host.clone(), version, parent: testkit::unique("cg-pick") };
+        ground.leaf("leaf", &limits).remove().unwrap();
+    }
+}

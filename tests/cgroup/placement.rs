@@ -1,0 +1,81 @@
+//! CPUs and memory nodes are those asked for.
+
+use std::fs;
+
+use jail_cgroup::{CpuSet, ErrorKind, Limit, Limits};
+
+use crate::support::{Actor, Ground, play};
+
+/// What the kernel lets the process use: `Cpus_allowed_list` or `Mems_allowed_list`.
+fn allowed(pid: u32, key: &str) -> CpuSet {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    line.trim_start_matches(':').parse().unwrap()
+}
+
+/// The ids in a set that one can name.
+fn ids(set: &CpuSet) -> Vec<u32> {
+    (0..1024).filter(|id| set.contains(*id)).collect()
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_process_runs_on_the_cpus_it_was_given() {
+    play();
+    const TEST: &str = "placement::a_process_runs_on_the_cpus_it_was_given";
+    let all = allowed(std::process::id(), "Cpus_allowed_list");
+    let last = CpuSet::from_iter([*ids(&all).last().unwrap()]);
+    if last == all {
+        testkit::skip(TEST, "there is one CPU");
+        return;
+    }
+    let limits = Limits::new().cpuset_cpus(last.clone());
+    for ground in Ground::each(TEST, &limits) {
+        let leaf = ground.leaf("leaf", &limits);
+        let idle = Actor::new(TEST, "idle");
+        assert_eq!(allowed(idle.pid(), "Cpus_allowed_list"), all);
+        leaf.adopt(idle.pid()).unwrap();
+        assert_eq!(allowed(idle.pid(), "Cpus_allowed_list"), last);
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_process_has_the_memory_and_the_cpus_of_its_node() {
+    play();
+    const TEST: &str = "placement::a_process_has_the_memory_and_the_cpus_of_its_node";
+    let nodes = ids(&allowed(std::process::id(), "Mems_allowed_list"));
+    for node in &nodes {
+        let limits = Limits::new().numa_node(*node);
+        for ground in Ground::each(TEST, &limits) {
+            let leaf = ground.leaf("leaf", &limits);
+            let idle = Actor::in_leaf(&leaf, TEST, "idle");
+            let expected = CpuSet::from_iter([*node]);
+            assert_eq!(allowed(idle.pid(), "Mems_allowed_list"), expected);
+            let cpus = jail_cgroup::numa_node_cpus(*node).unwrap();
+            assert_eq!(allowed(idle.pid(), "Cpus_allowed_list"), cpus);
+        }
+    }
+    println!("{TEST}: nodes {nodes:?}");
+    let error = jail_cgroup::numa_node_cpus(1000).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+/// v1 refuses what the parent does not have; v2 takes it in silence and gives what the parent has, so it is looked at.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn cpus_that_are_not_there_are_an_error() {
+    const TEST: &str = "placement::cpus_that_are_not_there_are_an_error";
+    let last = *ids(&allowed(std::process::id(), "Cpus_allowed_list")).last().unwrap();
+    for cpus in [CpuSet::from_iter([0, last + 1]), CpuSet::from_iter([last + 1])] {
+        let limits = Limits::new().cpuset_cpus(cpus);
+        for ground in Ground::each(TEST, &limits) {
+            let error = ground.plan("leaf", &limits).create().unwrap_err();
+            assert_eq!(
+                (error.kind(), error.limit()),
+                (ErrorKind::Refused, Some(Limit::CpusetCpus))
+            );
+            assert!(ground.dirs().is_empty());
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Freezing stops, thawing lets go on, and waiting waits.
+
+use std::fs;
+use std::time::Duration;
+
+use jail_cgroup::{ErrorKind, Limits};
+
+use crate::support::{Actor, FOREVER, Ground, eventually, play};
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn the_frozen_use_nothing_and_the_thawed_go_on() {
+    play();
+    const TEST: &str = "stop::the_frozen_use_nothing_and_the_thawed_go_on";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let leaf = ground.leaf("leaf", &Limits::new());
+        let Some(_) = leaf.stats().unwrap().cpu_usage else {
+            testkit::skip(TEST, "v1 without cpuacct does not account for CPU time");
+            continue;
+        };
+        let usage = || leaf.stats().unwrap().cpu_usage.unwrap();
+        let mut spin = Actor::in_leaf(&leaf, TEST, "spin 2");
+        spin.go();
+        spin.says("spinning");
+        match leaf.freeze(FOREVER) {
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                testkit::skip(TEST, &error.to_string());
+                continue;
+            }
+            frozen => frozen.unwrap(),
+        }
+        let before = usage();
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(usage(), before);
+        leaf.thaw().unwrap();
+        eventually("it goes on", || usage() > before + Duration::from_millis(20));
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn who_does_not_end_is_named_when_time_is_up() {
+    play();
+    const TEST: &str = "stop::who_does_not_end_is_named_when_time_is_up";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let leaf = ground.leaf("leaf", &Limits::new());
+        leaf.wait_empty(Duration::ZERO).unwrap();
+        let idle = Actor::in_leaf(&leaf, TEST, "idle");
+        let error = leaf.wait_empty(Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert!(error.to_string().contains(&idle.pid().to_string()), "{error}");
+    }
+}
+
+/// The waiting thread sleeps in the kernel until there is news: it is woken for that, not for looking.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn waiting_is_driven_by_events() {
+    play();
+    const TEST: &str = "stop::waiting_is_driven_by_events";
+    let wakes = || -> u64 {
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.unwrap().trim().parse().unwrap()
+    };
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let leaf = ground.leaf("leaf", &Limits::new());
+        let idle = Actor::in_leaf(&leaf, TEST, "idle");
+        let killer = ground.plan("leaf", &Limits::new()).id().open(&ground.host).unwrap().unwrap();
+        let woken = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let before = wakes();
+                leaf.wait_empty(FOREVER).unwrap();
+                wakes() - before
+            });
+            // Looking every 10 ms would be 100 times.
+            std::thread::sleep(Duration::from_secs(1));
+            killer.kill().unwrap();
+            waiting.join().unwrap()
+        });
+        println!("{TEST}: {}: woken {woken} times", ground.version);
+        assert!(woken < 30, "woken {woken} times");
+        drop(idle);
+    }
+}

@@ -1,0 +1,77 @@
+//! Drives as a whole VM has them: shared, private, persistent, and block devices.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+
+use microvm_runtime::{CopyOptions, Drive, ErrorKind, JailSpec, Strategy};
+use testkit::{Canary, LoopDevice};
+
+use crate::host::{Host, UID};
+
+fn prepare(host: &Host, spec: &JailSpec) -> microvm_runtime::VmRuntimeResult<microvm_runtime::Prepared> {
+    host.jailer().plan(spec).unwrap().prepare(&CopyOptions::new())
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_persistent_drive_is_lent_to_one_vm_at_a_time_and_kept() {
+    let mut host = Host::new("persistent");
+    let disk = host.scratch.file("disk.img", "written before");
+    let one = host.hello("one").drive(Drive::persistent("data", &disk));
+    let prepared = prepare(&host, &one).unwrap();
+    let path = prepared.plan().layout().root().join("data");
+    assert_eq!(fs::metadata(&path).unwrap().ino(), fs::metadata(&disk).unwrap().ino(), "it is the very file");
+    assert_eq!(fs::metadata(&path).unwrap().uid(), UID);
+    let two = host.hello("two").drive(Drive::persistent("data", &disk));
+    let error = prepare(&host, &two).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}: {error:?}");
+
+    // Its launcher is gone, its jail is not: it is still lent.
+    drop(prepared);
+    let error = prepare(&host, &two).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Busy | ErrorKind::Untrusted), "{error}: {error:?}");
+
+    // A restart takes it back first.
+    fs::write(&path, "written by the guest").unwrap();
+    drop(prepare(&host, &one).unwrap());
+    host.jailer().teardown("one").unwrap();
+    assert_eq!(fs::read_to_string(&disk).unwrap(), "written by the guest");
+    drop(prepare(&host, &two).unwrap());
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_block_device_is_a_node_of_its_numbers() {
+    let mut host = Host::new("block");
+    let image = host.scratch.file("image", vec![0; 1 << 20]);
+    let Some(device) = LoopDevice::attach(&image).unwrap() else {
+        return testkit::skip("a_block_device_is_a_node_of_its_numbers", "this host has no loop devices");
+    };
+    let spec = host.hello("vm").drive(Drive::block_device("disk", device.path()));
+    let prepared = prepare(&host, &spec).unwrap();
+    let node = fs::symlink_metadata(prepared.plan().layout().root().join("disk")).unwrap();
+    assert!(node.file_type().is_block_device());
+    assert_eq!(node.rdev(), fs::metadata(device.path()).unwrap().rdev());
+    assert_eq!(node.uid(), UID);
+    drop((prepared, device));
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_read_only_drive_is_shared_and_untouched() {
+    let mut host = Host::new("shared");
+    let shared = host.scratch.dir("shared");
+    let image = host.scratch.file("shared/base.img", "base");
+    let canary = Canary::take(&shared);
+    let spec = host.hello("vm").drive(Drive::read_only("base", &image));
+    let prepared = prepare(&host, &spec).unwrap();
+    let receipt = prepared.receipt();
+    let base = receipt.artifacts.iter().find(|receipt| receipt.name.as_str() == Some("base")).unwrap();
+    assert_eq!(base.strategy, Strategy::HardLink, "{base:?}");
+    drop(prepared);
+    host.jailer().teardown("vm").unwrap();
+    canary.assert_same();
+    host.assert_clean();
+}

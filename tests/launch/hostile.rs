@@ -1,0 +1,155 @@
+//! threats.md: what a VM that runs can do to its jail, and what it gets for it.
+
+use std::fs;
+use std::os::unix::fs::{chown, symlink};
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
+
+use microvm_runtime::{ByteSize, CopyOptions, ErrorKind, Limits, PidNamespace};
+use testkit::KillOnDrop;
+
+use crate::host::{GID, Host, UID};
+
+/// A host process that nobody of ours started for a VM.
+fn bystander() -> KillOnDrop {
+    KillOnDrop::spawn(Command::new("/bin/sh").args(["-c", "read line"]).stdin(Stdio::piped()))
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_23_a_pid_file_that_names_a_host_process_kills_nobody() {
+    let mut host = Host::new("pidfile");
+    let mut bystander = bystander();
+    let spec = host.idle("vm").pid_namespace(PidNamespace::ByJailer);
+    let root = host.jailer().plan(&spec).unwrap().layout().root();
+    let vm = host.jailer().launch(&spec).unwrap();
+    let name = host.binaries.firecracker().canonicalize().unwrap().file_name().unwrap().to_owned();
+    let pid_file = root.join(format!("{}.pid", name.to_str().unwrap()));
+    assert!(pid_file.exists(), "there is nothing to rewrite");
+    fs::remove_file(&pid_file).unwrap();
+    fs::write(&pid_file, bystander.id().to_string()).unwrap();
+    let pid = vm.pid();
+    drop(vm);
+    let vm = host.jailer().adopt("vm").unwrap();
+    assert_eq!(vm.pid(), pid, "the pid file was believed");
+    drop(vm);
+    assert_eq!(host.jailer().teardown_report("vm").unwrap().killed, [pid]);
+    assert!(bystander.try_wait().unwrap().is_none(), "a host process was killed");
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_24_a_planted_api_socket_is_not_talked_to() {
+    let mut host = Host::new("socket");
+    let spec = host.idle("vm");
+    let root = host.jailer().plan(&spec).unwrap().layout().root();
+    let mut vm = host.jailer().launch(&spec).unwrap();
+    let socket = root.join("api.sock");
+    fs::rename(&socket, root.join("moved")).unwrap();
+
+    // A link to another socket of the host.
+    let elsewhere = host.scratch.join("elsewhere.sock");
+    let listener = UnixListener::bind(&elsewhere).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    symlink(&elsewhere, &socket).unwrap();
+    let error = vm.api().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Identity, "{error}: {error:?}");
+    fs::remove_file(&socket).unwrap();
+
+    // A socket of the jail's uid, which another process listens on.
+    let impostor = UnixListener::bind(&socket).unwrap();
+    chown(&socket, Some(UID), Some(GID)).unwrap();
+    let error = vm.api().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Identity, "{error}: {error:?}");
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "the link was followed");
+    drop(impostor);
+    fs::remove_file(&socket).unwrap();
+
+    // Something that is no socket at all.
+    fs::write(&socket, "HTTP/1.1 200 OK\r\n\r\n").unwrap();
+    assert_eq!(vm.api().unwrap_err().kind(), ErrorKind::Identity);
+    fs::remove_file(&socket).unwrap();
+
+    // And a shutdown ends it all the same.
+    assert!(!vm.shutdown(std::time::Duration::from_secs(1)).unwrap().success());
+    drop(vm);
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_33_a_leaf_that_is_gone_is_no_launch() {
+    let mut host = Host::new("noleaf");
+    let spec = host.idle("vm");
+    let prepared = host.jailer().plan(&spec).unwrap().prepare(&CopyOptions::new()).unwrap();
+    let Some(leaf) = prepared.plan().cgroup().leaf.clone() else {
+        return testkit::skip("row_33_a_leaf_that_is_gone_is_no_launch", "this host has no hierarchy for a leaf");
+    };
+    for path in leaf.paths() {
+        fs::remove_dir(&path).unwrap();
+    }
+    let error = prepared.launch().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cgroup, "{error}: {error:?}");
+    assert_eq!(host.jailer().list().unwrap(), [], "it was left running without limits");
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_36_no_descriptor_of_the_launcher_reaches_the_vm() {
+    let mut host = Host::new("fds");
+    let secret = fs::File::open(host.scratch.file("secret", "secret")).unwrap();
+    // As a careless library would: not close-on-exec.
+    let leaky = rustix::io::dup(&secret).unwrap();
+    assert!(!rustix::io::fcntl_getfd(&leaky).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+    for mode in [PidNamespace::ByLauncher, PidNamespace::ByJailer, PidNamespace::Host] {
+        let spec = host.idle("vm").pid_namespace(mode);
+        let mut vm = host.jailer().launch(&spec).unwrap();
+        let seen = vm.inspect().unwrap();
+        let leaked = seen.descriptors.iter().filter(|fd| fd.target.ends_with("secret")).collect::<Vec<_>>();
+        assert!(leaked.is_empty(), "{mode:?}: {leaked:?}");
+        vm.kill().unwrap();
+        drop(vm);
+        host.jailer().teardown("vm").unwrap();
+    }
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn an_oom_kill_is_told_from_a_crash() {
+    const NAME: &str = "hostile::an_oom_kill_is_told_from_a_crash";
+    if testkit::role().as_deref() == Some("hog") {
+        // Held back until it is in the leaf.
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).unwrap();
+        let mut hoard = Vec::new();
+        loop {
+            hoard.push(vec![1u8; 1 << 20]);
+        }
+    }
+    let mut host = Host::new("oom");
+    let spec = host.idle("vm").limits(Limits::new().memory_max(ByteSize::mib(64)));
+    let mut vm = match host.jailer().launch(&spec) {
+        Ok(vm) => vm,
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            return testkit::skip("an_oom_kill_is_told_from_a_crash", &error.to_string());
+        }
+        Err(error) => panic!("{error}: {error:?}"),
+    };
+    assert!(vm.wait_timeout(std::time::Duration::ZERO).unwrap().is_none());
+    let mut hog = KillOnDrop::spawn(testkit::reenter(NAME, "hog").stdin(Stdio::piped()).stdout(Stdio::null()));
+    vm.cgroup().unwrap().adopt(hog.id()).unwrap();
+    drop(hog.stdin.take());
+    assert!(!hog.wait().unwrap().success(), "it was stopped by the limit");
+    assert!(vm.kill().unwrap().oom_killed);
+    drop(vm);
+
+    // A VM that is only killed was not.
+    let spec = host.idle("other");
+    let mut vm = host.jailer().launch(&spec).unwrap();
+    assert!(!vm.kill().unwrap().oom_killed);
+    drop(vm);
+    host.assert_clean();
+}

@@ -1,0 +1,202 @@
+//! What the guest said of itself, judged.
+
+use std::collections::BTreeMap;
+
+use super::Layout;
+use super::machine::{End, Run};
+use super::payload::Payload;
+use crate::counts::{Counts, Line, Summary};
+
+/// The guest's lines, as they come: its own begin with [`MARK`], between them is what the tests print.
+#[derive(Debug)]
+pub(super) struct Report {
+    layout: Layout,
+    /// How many tests each binary must run; what is left at the end never ran.
+    expected: BTreeMap<String, u64>,
+    running: Option<Binary>,
+    done: bool,
+    verdict: Verdict,
+}
+
+/// What came of a machine.
+#[derive(Debug, Default)]
+pub(super) struct Verdict {
+    pub(super) summary: Summary,
+    /// What somebody who has to repair it wants to see: output of failed tests, the end of the console.
+    pub(super) failures: Vec<String>,
+}
+
+/// A test binary that runs.
+#[derive(Debug)]
+struct Binary {
+    name: String,
+    output: String,
+    /// What libtest counted: its last word, for a test may run a libtest of its own.
+    counted: Option<(u64, u64)>,
+}
+
+/// Begins the guest's own lines.
+const MARK: &str = "##";
+
+impl Report {
+    pub(super) fn new(layout: Layout, payload: &Payload) -> Self {
+        let expected =
+            payload.tests.iter().map(|tests| (tests.name.clone(), tests.count)).collect();
+        Self { layout, expected, running: None, done: false, verdict: Verdict::default() }
+    }
+
+    /// Takes a line; says what is being done, when that is new.
+    pub(super) fn line(&mut self, line: &str) -> Option<String> {
+        let Some(own) = line.strip_prefix(MARK) else { return self.test_line(line) };
+        let (what, rest) = own.split_once(' ').unwrap_or((own, ""));
+        match what {
+            "ready" => return Some(format!("booted, {rest} s by its clock")),
+            "run" => {
+                let name = rest.to_owned();
+                self.running = Some(Binary { name, output: String::new(), counted: None });
+                return Some(rest.to_owned());
+            }
+            "skipped" => self.verdict.summary.skip([rest.to_owned()]),
+            "exit" => self.exit(rest),
+            "done" => self.done = true,
+            // `fault`, `left`, `gone`, and anything not understood.
+            _ => self.problem(own),
+        }
+        None
+    }
+
+    fn test_line(&mut self, line: &str) -> Option<String> {
+        let running = self.running.as_mut()?;
+        running.output.push_str(line);
+        running.output.push('\n');
+        match Line::parse(line)? {
+            Line::Passed(name) => return Some(name.to_owned()),
+            Line::Failed(name) => {
+                let name = name.to_owned();
+                self.problem(&format!("failed: {name}"));
+            }
+            Line::Result { passed, failed } => running.counted = Some((passed, failed)),
+            Line::Using(using) => {
+                self.verdict.summary.using.insert(format!("{}: {using}", self.layout));
+            }
+            Line::Ignored(..) => {}
+        }
+        None
+    }
+
+    /// The running binary has ended with this status.
+    fn exit(&mut self, status: &str) {
+        let Some(Binary { name, output, counted }) = self.running.take() else {
+            return self.problem(&format!("exit {status}, and nothing ran"));
+        };
+        let Some(expected) = self.expected.remove(&name) else {
+            return self.problem(&format!("{name} was not to run, or twice"));
+        };
+        let (passed, failed) = counted.unwrap_or_default();
+        let missing = expected.saturating_sub(passed + failed);
+        if missing > 0 {
+            self.problem(&format!(
+                "{name}: exit status {status}, {missing} of {expected} tests did not run"
+            ));
+        } else if failed == 0 && status != "0" {
+            self.problem(&format!("{name}: exit status {status}, although no test failed"));
+        }
+        self.verdict.summary.counts += Counts { passed, failed: failed + missing, skipped: 0 };
+        if failed + missing > 0 {
+            self.verdict.failures.push(format!("{}: {name}\n{}", self.layout, failures(&output)));
+        }
+    }
+
+    /// Nothing more comes: the machine ended so.
+    pub(super) fn close(mut self, run: &Run) -> Verdict {
+        let console = run.console.display();
+        if !self.done || !matches!(run.end, End::Exited(status) if status.success()) {
+            let at = self.running.as_ref().map_or("no test ran", |binary| &binary.name).to_owned();
+            self.problem(&format!(
+                "{}, before its tests were done ({at}); its console is {console}",
+                run.end
+            ));
+            self.verdict
+                .failures
+                .push(format!("{}: the end of {console}\n{}", self.layout, run.tail));
+        }
+        for (name, count) in std::mem::take(&mut self.expected) {
+            self.problem(&format!("{name}: its {count} tests did not run to the end"));
+            self.verdict.summary.counts.failed += count;
+        }
+        self.verdict
+    }
+
+    fn problem(&mut self, what: &str) {
+        self.verdict.summary.problems.push(format!("{}: {what}", self.layout));
+    }
+}
+
+/// What libtest says of the failures, or where it could not, the end of what there was.
+fn failures(output: &str) -> &str {
+    let from = output
+        .find("\nfailures:\n")
+        .or_else(|| output.rmatch_indices('\n').nth(40).map(|(at, _)| at));
+    output.get(from.unwrap_or(0)..).unwrap_or(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::ExitStatus;
+    use std::time::Duration;
+
+    use super::super::payload::{Program, Tests};
+    use super::*;
+
+    const OK: &str = "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s";
+
+    fn judge(lines: &[&str], end: End) -> Summary {
+        let tests = vec![Tests { name: "a".to_owned(), program: Program::Script(""), count: 2 }];
+        let mut report = Report::new(Layout::V2, &Payload { tests, ..Payload::default() });
+        for line in lines {
+            report.line(line);
+        }
+        report.close(&Run { end, console: "console.log".into(), tail: String::new() }).summary
+    }
+
+    fn exited(status: i32) -> End {
+        End::Exited(ExitStatus::from_raw(status))
+    }
+
+    #[test]
+    fn a_machine_that_ran_all_its_tests_is_good() {
+        let skip = "##skipped a::one: no KVM";
+        let summary = judge(&["##ready 1.5", "##run a", OK, skip, "##exit 0", "##done"], exited(0));
+        assert!(summary.good(), "{summary:?}");
+        assert_eq!(summary.counts, Counts { passed: 1, failed: 0, skipped: 1 });
+    }
+
+    #[test]
+    fn anything_less_is_not() {
+        let failed =
+            "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
+        let fewer = "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 1 filtered out";
+        let done = ["##exit 0", "##done"];
+        let cases: [(&str, &[&str], End); 9] = [
+            ("a test fails", &["##run a", failed, "##exit 101", "##done"], exited(0)),
+            ("a test does not run", &["##run a", fewer, done[0], done[1]], exited(0)),
+            ("no test runs", &["##ready 1", "##done"], exited(0)),
+            ("the binary dies", &["##run a", "##exit 139", "##done"], exited(0)),
+            ("it fails after its tests", &["##run a", OK, "##exit 101", "##done"], exited(0)),
+            (
+                "something is left",
+                &["##run a", OK, "##left a: mount /x", done[0], done[1]],
+                exited(0),
+            ),
+            ("the kernel panics", &["##run a", OK, "##exit 0"], exited(0)),
+            ("the emulator fails", &["##run a", OK, done[0], done[1]], exited(256)),
+            ("it hangs", &["##run a"], End::Silent(Duration::from_secs(1))),
+        ];
+        for (case, lines, end) in cases {
+            let summary = judge(lines, end);
+            assert!(!summary.good(), "{case}: {summary:?}");
+            assert!(!summary.problems.is_empty(), "{case}: nothing says why");
+        }
+    }
+}
