@@ -53,7 +53,8 @@ pub fn leftovers(name: &str) -> Vec<String> {
         .flat_map(|top| cgroups::tree(&top))
         .filter(|dir| named(dir))
         .map(|dir| format!("control group {}", dir.display()));
-    let processes = processes().into_iter().filter(|pid| is_named(*pid, name) && !is_inits(*pid)).map(describe);
+    let processes =
+        processes().into_iter().filter(|pid| is_named(*pid, name) && !is_inits(*pid)).map(describe);
     mounts.chain(loops).chain(cgroups).chain(processes).collect()
 }
 

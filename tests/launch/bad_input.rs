@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use microvm_runtime::{
-    Boot, ByteSize, CgroupSetting, Drive, ErrorKind, JailId, JailSpec, Jailer, JailerConfig, Limits, NetworkInterface,
-    User, VmRuntimeError,
+    Boot, ByteSize, CgroupSetting, Drive, ErrorKind, JailId, JailSpec, Jailer, JailerConfig,
+    Limits, NetworkInterface, User, VmRuntimeError,
 };
 use testkit::{Binaries, Canary, Scratch};
 
@@ -53,7 +53,8 @@ impl Untouched {
 
     #[track_caller]
     fn refuses_with(&self, config: &JailerConfig, spec: &JailSpec, word: &str) {
-        let VmRuntimeError::Jailer(failure) = Jailer::new(config.clone()).launch(spec).unwrap_err() else {
+        let VmRuntimeError::Jailer(failure) = Jailer::new(config.clone()).launch(spec).unwrap_err()
+        else {
             panic!("another variant");
         };
         assert_eq!(failure.kind(), ErrorKind::InvalidInput, "{}", &*failure);
@@ -66,7 +67,9 @@ impl Untouched {
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_10_ids() {
     let long = "a".repeat(65);
-    for bad in ["../x", "a/b", "nul\0byte", "", &long, "é", "-h", "--", "--daemonize", "a_b", "a.b", "-"] {
+    for bad in
+        ["../x", "a/b", "nul\0byte", "", &long, "é", "-h", "--", "--daemonize", "a_b", "a.b", "-"]
+    {
         let error = bad.parse::<JailId>().unwrap_err();
         let named = bad.escape_debug().to_string();
         assert!(error.to_string().contains(&named) || bad.is_empty(), "{named}: {error}");
@@ -84,7 +87,8 @@ fn row_10_ids() {
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_11_two_vm_ids_never_map_to_one_jail() {
     let ids = ["a/b", "a_b", "a.b", "a b", "a-b", "A-b", "é", "e", "a/b/", "a--b"];
-    let mapped: std::collections::HashSet<_> = ids.iter().map(|id| JailId::for_vm(id).unwrap()).collect();
+    let mapped: std::collections::HashSet<_> =
+        ids.iter().map(|id| JailId::for_vm(id).unwrap()).collect();
     assert_eq!(mapped.len(), ids.len());
     // What a mapped id looks like cannot be claimed by asking for it.
     let mapped = JailId::for_vm("a/b").unwrap();
@@ -97,11 +101,17 @@ fn row_12_drive_names() {
     let host = Untouched::new();
     let exec_name = host.binaries.firecracker().file_name().unwrap().to_str().unwrap().to_owned();
     let pid_file = format!("{exec_name}.pid");
-    for name in ["vmlinux", &exec_name, &pid_file, "api.sock", "dev", "run", "old_root", "vm.json", "..", ".", "", "a/b", "nul\0"] {
+    for name in [
+        "vmlinux", &exec_name, &pid_file, "api.sock", "dev", "run", "old_root", "vm.json", "..",
+        ".", "", "a/b", "nul\0",
+    ] {
         let spec = host.spec("vm").drive(Drive::private(name, host.disk()));
         host.refuses(&spec, &name.escape_debug().to_string());
     }
-    let twice = host.spec("vm").drive(Drive::private("d", host.disk())).drive(Drive::read_only("d", host.disk()));
+    let twice = host
+        .spec("vm")
+        .drive(Drive::private("d", host.disk()))
+        .drive(Drive::read_only("d", host.disk()));
     host.refuses(&twice, "d");
 }
 
@@ -109,7 +119,13 @@ fn row_12_drive_names() {
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_13_argv_injection() {
     let host = Untouched::new();
-    for (file, value) in [("cpu.shares", ""), ("io.max", "8:0 rbps=1"), ("../x.max", "1"), ("cpu.shares", "1\n2"), ("--no-seccomp", "1")] {
+    for (file, value) in [
+        ("cpu.shares", ""),
+        ("io.max", "8:0 rbps=1"),
+        ("../x.max", "1"),
+        ("cpu.shares", "1\n2"),
+        ("--no-seccomp", "1"),
+    ] {
         assert!(CgroupSetting::new(file, value).is_err(), "{file}={value}");
     }
     for parent in ["--daemonize", "../up", "/abs", "a/./b", "", "a\0b"] {
@@ -122,14 +138,19 @@ fn row_13_argv_injection() {
     }
     host.refuses(&host.spec("vm").netns("relative"), "relative");
     host.refuses(&host.spec("vm").netns(host.disk()), "disk.img");
-    host.refuses(&host.spec("vm").drive(Drive::private("d", Path::new("relative.img"))), "relative.img");
+    host.refuses(
+        &host.spec("vm").drive(Drive::private("d", Path::new("relative.img"))),
+        "relative.img",
+    );
 }
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_14_users() {
     let host = Untouched::new();
-    for (uid, gid, word) in [(0, 5, "0"), (u32::MAX, 5, "4294967295"), (5, 0, "0"), (5, u32::MAX, "4294967295")] {
+    for (uid, gid, word) in
+        [(0, 5, "0"), (u32::MAX, 5, "4294967295"), (5, 0, "0"), (5, u32::MAX, "4294967295")]
+    {
         host.refuses_with(&JailerConfig { uid, gid, ..host.config() }, &host.spec("vm"), word);
         host.refuses(&host.spec("vm").user(User::Fixed { uid, gid }), word);
     }
@@ -149,8 +170,20 @@ fn values_of_limits_and_boot() {
     host.refuses(&boots(Boot::new().vcpus(0).memory_mib(128)), "vCPU");
     host.refuses(&boots(Boot::new().vcpus(33).memory_mib(128)), "33");
     host.refuses(&boots(Boot::new().vcpus(1).memory_mib(0)), "mem");
-    host.refuses(&boots(Boot::new().vcpus(1).memory_mib(128).network(NetworkInterface::new("eth0", "a-name-longer-than-15"))), "a-name-longer-than-15");
+    host.refuses(
+        &boots(
+            Boot::new()
+                .vcpus(1)
+                .memory_mib(128)
+                .network(NetworkInterface::new("eth0", "a-name-longer-than-15")),
+        ),
+        "a-name-longer-than-15",
+    );
     host.refuses(&boots(Boot::new().vcpus(1).memory_mib(128).vsock(2)), "2");
-    host.refuses(&JailSpec::new("vm", host.binaries.firecracker()).boot(Boot::new().vcpus(1).memory_mib(128)), "kernel");
+    host.refuses(
+        &JailSpec::new("vm", host.binaries.firecracker())
+            .boot(Boot::new().vcpus(1).memory_mib(128)),
+        "kernel",
+    );
     host.refuses(&host.spec("vm").no_api(), "boot");
 }

@@ -248,7 +248,7 @@ fn environment_and_descriptors_are_not_handed_on() {
             status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned()
         };
         assert_eq!(ids("Uid:"), vec![UID.to_string(); 4].join("\t"), "{}", rig.name);
-        assert_eq!(ids("Gid:"), [GID.to_string(); 4].join("\t"), "{}", rig.name);
+        assert_eq!(ids("Gid:"), vec![GID.to_string(); 4].join("\t"), "{}", rig.name);
         assert_eq!(ids("Groups:"), "", "{}", rig.name);
         let limits = proc(pid, "limits");
         let files: Vec<_> = limits

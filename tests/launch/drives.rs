@@ -8,7 +8,10 @@ use testkit::{Canary, LoopDevice};
 
 use crate::host::{Host, UID};
 
-fn prepare(host: &Host, spec: &JailSpec) -> microvm_runtime::VmRuntimeResult<microvm_runtime::Prepared> {
+fn prepare(
+    host: &Host,
+    spec: &JailSpec,
+) -> microvm_runtime::VmRuntimeResult<microvm_runtime::Prepared> {
     host.jailer().plan(spec).unwrap().prepare(&CopyOptions::new())
 }
 
@@ -20,7 +23,11 @@ fn a_persistent_drive_is_lent_to_one_vm_at_a_time_and_kept() {
     let one = host.hello("one").drive(Drive::persistent("data", &disk));
     let prepared = prepare(&host, &one).unwrap();
     let path = prepared.plan().layout().root().join("data");
-    assert_eq!(fs::metadata(&path).unwrap().ino(), fs::metadata(&disk).unwrap().ino(), "it is the very file");
+    assert_eq!(
+        fs::metadata(&path).unwrap().ino(),
+        fs::metadata(&disk).unwrap().ino(),
+        "it is the very file"
+    );
     assert_eq!(fs::metadata(&path).unwrap().uid(), UID);
     let two = host.hello("two").drive(Drive::persistent("data", &disk));
     let error = prepare(&host, &two).unwrap_err();
@@ -46,7 +53,10 @@ fn a_block_device_is_a_node_of_its_numbers() {
     let mut host = Host::new("block");
     let image = host.scratch.file("image", vec![0; 1 << 20]);
     let Some(device) = LoopDevice::attach(&image).unwrap() else {
-        return testkit::skip("a_block_device_is_a_node_of_its_numbers", "this host has no loop devices");
+        return testkit::skip(
+            "a_block_device_is_a_node_of_its_numbers",
+            "this host has no loop devices",
+        );
     };
     let spec = host.hello("vm").drive(Drive::block_device("disk", device.path()));
     let prepared = prepare(&host, &spec).unwrap();
@@ -68,7 +78,8 @@ fn a_read_only_drive_is_shared_and_untouched() {
     let spec = host.hello("vm").drive(Drive::read_only("base", &image));
     let prepared = prepare(&host, &spec).unwrap();
     let receipt = prepared.receipt();
-    let base = receipt.artifacts.iter().find(|receipt| receipt.name.as_str() == Some("base")).unwrap();
+    let base =
+        receipt.artifacts.iter().find(|receipt| receipt.name.as_str() == Some("base")).unwrap();
     assert_eq!(base.strategy, Strategy::HardLink, "{base:?}");
     drop(prepared);
     host.jailer().teardown("vm").unwrap();

@@ -28,8 +28,15 @@ impl Host {
         let binaries = Binaries::find();
         let scratch = Scratch::new(label);
         let images = scratch.dir("images");
-        for (name, source) in [("vmlinux", binaries.guest()), ("idle", binaries.idle_guest()), ("deaf", binaries.deaf_guest())] {
-            let _ = scratch.file(Path::new("images").join(name), std::fs::read(source).expect("the guest was built"));
+        for (name, source) in [
+            ("vmlinux", binaries.guest()),
+            ("idle", binaries.idle_guest()),
+            ("deaf", binaries.deaf_guest()),
+        ] {
+            let _ = scratch.file(
+                Path::new("images").join(name),
+                std::fs::read(source).expect("the guest was built"),
+            );
         }
         let config = JailerConfig {
             jailer_bin: binaries.jailer().to_owned(),
@@ -71,7 +78,9 @@ impl Host {
         self.ids.push(vm_id.to_owned());
         JailSpec::new(vm_id, self.binaries.firecracker())
             .kernel(self.image(kernel))
-            .boot(Boot::new().vcpus(1).memory_mib(128).kernel_args("console=ttyS0 reboot=k panic=1"))
+            .boot(
+                Boot::new().vcpus(1).memory_mib(128).kernel_args("console=ttyS0 reboot=k panic=1"),
+            )
             .ready_within(std::time::Duration::from_secs(60))
     }
 
@@ -100,6 +109,12 @@ impl Drop for Host {
 /// Waits for the guest's line on the console.
 pub(crate) fn assert_says_hello(vm: &Vm) {
     let console = vm.console().expect("the console is read by us");
-    let line = console.wait_for_line(|line| line.contains(GUEST_LINE), std::time::Duration::from_secs(60));
-    assert!(line.is_some(), "stdout: {:?}\nstderr: {:?}", console.stdout_tail(), console.stderr_tail());
+    let line =
+        console.wait_for_line(|line| line.contains(GUEST_LINE), std::time::Duration::from_secs(60));
+    assert!(
+        line.is_some(),
+        "stdout: {:?}\nstderr: {:?}",
+        console.stdout_tail(),
+        console.stderr_tail()
+    );
 }

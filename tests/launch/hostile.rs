@@ -62,7 +62,11 @@ fn row_24_a_planted_api_socket_is_not_talked_to() {
     chown(&socket, Some(UID), Some(GID)).unwrap();
     let error = vm.api().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Identity, "{error}: {error:?}");
-    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "the link was followed");
+    assert_eq!(
+        listener.accept().unwrap_err().kind(),
+        std::io::ErrorKind::WouldBlock,
+        "the link was followed"
+    );
     drop(impostor);
     fs::remove_file(&socket).unwrap();
 
@@ -84,7 +88,10 @@ fn row_33_a_leaf_that_is_gone_is_no_launch() {
     let spec = host.idle("vm");
     let prepared = host.jailer().plan(&spec).unwrap().prepare(&CopyOptions::new()).unwrap();
     let Some(leaf) = prepared.plan().cgroup().leaf.clone() else {
-        return testkit::skip("row_33_a_leaf_that_is_gone_is_no_launch", "this host has no hierarchy for a leaf");
+        return testkit::skip(
+            "row_33_a_leaf_that_is_gone_is_no_launch",
+            "this host has no hierarchy for a leaf",
+        );
     };
     for path in leaf.paths() {
         fs::remove_dir(&path).unwrap();
@@ -107,7 +114,8 @@ fn row_36_no_descriptor_of_the_launcher_reaches_the_vm() {
         let spec = host.idle("vm").pid_namespace(mode);
         let mut vm = host.jailer().launch(&spec).unwrap();
         let seen = vm.inspect().unwrap();
-        let leaked = seen.descriptors.iter().filter(|fd| fd.target.ends_with("secret")).collect::<Vec<_>>();
+        let leaked =
+            seen.descriptors.iter().filter(|fd| fd.target.ends_with("secret")).collect::<Vec<_>>();
         assert!(leaked.is_empty(), "{mode:?}: {leaked:?}");
         vm.kill().unwrap();
         drop(vm);
@@ -139,7 +147,9 @@ fn an_oom_kill_is_told_from_a_crash() {
         Err(error) => panic!("{error}: {error:?}"),
     };
     assert!(vm.wait_timeout(std::time::Duration::ZERO).unwrap().is_none());
-    let mut hog = KillOnDrop::spawn(testkit::reenter(NAME, "hog").stdin(Stdio::piped()).stdout(Stdio::null()));
+    let mut hog = KillOnDrop::spawn(
+        testkit::reenter(NAME, "hog").stdin(Stdio::piped()).stdout(Stdio::null()),
+    );
     vm.cgroup().unwrap().adopt(hog.id()).unwrap();
     drop(hog.stdin.take());
     assert!(!hog.wait().unwrap().success(), "it was stopped by the limit");

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use microvm_runtime::{ByteSize, CgroupVersion, ErrorKind, ExitStatus, JailSpec, Limits, PidNamespace, Vm};
+use microvm_runtime::{
+    ByteSize, CgroupVersion, ErrorKind, ExitStatus, JailSpec, Limits, PidNamespace, Vm,
+};
 
 use crate::host::{GID, Host, UID, assert_says_hello};
 
-const MODES: [PidNamespace; 3] = [PidNamespace::ByLauncher, PidNamespace::ByJailer, PidNamespace::Host];
+const MODES: [PidNamespace; 3] =
+    [PidNamespace::ByLauncher, PidNamespace::ByJailer, PidNamespace::Host];
 
 /// What the kernel says of a running VM is what was asked for.
 fn assert_confined(vm: &Vm, mode: PidNamespace) {
@@ -75,10 +78,15 @@ fn a_bad_config_is_an_early_death_with_status_1_in_each_mode() {
         let death = error.failure().early_death().expect("it says how");
         match death.status() {
             ExitStatus::Exited(code) => assert_eq!(code, 1, "{mode:?}: {death:?}"),
-            ExitStatus::Unknown => assert!(mode == PidNamespace::ByJailer && !testkit::kernel_tells_exit_of_strangers()),
+            ExitStatus::Unknown => assert!(
+                mode == PidNamespace::ByJailer && !testkit::kernel_tells_exit_of_strangers()
+            ),
             other => panic!("{mode:?}: {other:?}"),
         }
-        assert!(!death.stderr_tail().is_empty() || !death.stdout_tail().is_empty(), "its last words are kept");
+        assert!(
+            !death.stderr_tail().is_empty() || !death.stdout_tail().is_empty(),
+            "its last words are kept"
+        );
         host.assert_clean();
     }
 }
@@ -93,7 +101,10 @@ fn limits_hold_on_each_version_the_host_has() {
         let vm = match host.jailer().launch(&spec) {
             Ok(vm) => vm,
             Err(error) if error.kind() == ErrorKind::Unsupported => {
-                testkit::skip(&format!("limits_hold_on_each_version_the_host_has ({version:?})"), &error.to_string());
+                testkit::skip(
+                    &format!("limits_hold_on_each_version_the_host_has ({version:?})"),
+                    &error.to_string(),
+                );
                 continue;
             }
             Err(error) => panic!("{error}: {error:?}"),
@@ -102,7 +113,11 @@ fn limits_hold_on_each_version_the_host_has() {
         assert!(leaf.contains(vm.pid()).unwrap());
         let effective = leaf.effective().unwrap();
         let value = |name: &str| {
-            effective.iter().find(|limit| limit.path.ends_with(name)).map(|limit| limit.value.clone()).unwrap_or_default()
+            effective
+                .iter()
+                .find(|limit| limit.path.ends_with(name))
+                .map(|limit| limit.value.clone())
+                .unwrap_or_default()
         };
         let (memory, pids) = match version {
             CgroupVersion::V1 => (value("memory.limit_in_bytes"), value("pids.max")),
@@ -125,7 +140,9 @@ fn without_limits_there_is_still_a_leaf_per_vm() {
         let mut vm = host.jailer().launch(&spec).unwrap();
         match vm.cgroup() {
             Ok(leaf) => assert_eq!(leaf.members().unwrap(), [vm.pid()]),
-            Err(error) => testkit::skip("without_limits_there_is_still_a_leaf_per_vm", &error.to_string()),
+            Err(error) => {
+                testkit::skip("without_limits_there_is_still_a_leaf_per_vm", &error.to_string())
+            }
         }
         vm.kill().unwrap();
         drop(vm);

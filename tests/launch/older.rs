@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use microvm_runtime::{
-    CgroupVersion, CopyOptions, Diagnosis, ErrorKind, ExitStatus, JailSpec, Jailer, JailerVersion, PidNamespace,
+    CgroupVersion, CopyOptions, Diagnosis, ErrorKind, ExitStatus, JailSpec, Jailer, JailerVersion,
+    PidNamespace,
 };
 use testkit::Canary;
 
@@ -17,10 +18,16 @@ use crate::host::{Host, UID};
 fn releases(test: &str) -> Vec<(JailerVersion, PathBuf)> {
     let found = testkit::older_jailers();
     if found.len() < 3 {
-        testkit::skip(test, &format!("{} older official jailers are installed, of at least 3", found.len()));
+        testkit::skip(
+            test,
+            &format!("{} older official jailers are installed, of at least 3", found.len()),
+        );
         return Vec::new();
     }
-    found.into_iter().map(|(version, path)| (format!("Jailer v{version}").parse().unwrap(), path)).collect()
+    found
+        .into_iter()
+        .map(|(version, path)| (format!("Jailer v{version}").parse().unwrap(), path))
+        .collect()
 }
 
 /// The stub that exits 7, under a name that every release takes.
@@ -52,7 +59,11 @@ fn our_argv_is_accepted_in_every_mode() {
                 let error = match host.jailer().launch(&spec) {
                     // Seen while it ran, if only for a moment.
                     Ok(mut vm) => {
-                        assert_eq!(vm.wait().unwrap().status, ExitStatus::Exited(7), "{release}, {mode:?}, {version:?}");
+                        assert_eq!(
+                            vm.wait().unwrap().status,
+                            ExitStatus::Exited(7),
+                            "{release}, {mode:?}, {version:?}"
+                        );
                         drop(vm);
                         host.assert_clean();
                         continue;
@@ -61,10 +72,14 @@ fn our_argv_is_accepted_in_every_mode() {
                 };
                 let what = format!("{release}, {mode:?}, {version:?}: {error}: {error:?}");
                 if error.kind() == ErrorKind::Unsupported {
-                    testkit::skip(&format!("our_argv_is_accepted_in_every_mode ({release}, {version:?})"), &error.to_string());
+                    testkit::skip(
+                        &format!("our_argv_is_accepted_in_every_mode ({release}, {version:?})"),
+                        &error.to_string(),
+                    );
                     continue;
                 }
-                let status = error.failure().early_death().unwrap_or_else(|| panic!("{what}")).status();
+                let status =
+                    error.failure().early_death().unwrap_or_else(|| panic!("{what}")).status();
                 let missed = mode == PidNamespace::ByJailer && status == ExitStatus::Unknown;
                 assert!(status == ExitStatus::Exited(7) || missed, "{what}");
                 host.assert_clean();
@@ -85,7 +100,13 @@ fn their_failures_are_decoded_in_both_forms() {
         // As the seed did: a node that the jailer wants to make itself.
         fs::create_dir_all(root.join("dev/net")).unwrap();
         let node = nix::sys::stat::makedev(10, 200);
-        nix::sys::stat::mknod(&root.join("dev/net/tun"), nix::sys::stat::SFlag::S_IFCHR, nix::sys::stat::Mode::S_IRUSR, node).unwrap();
+        nix::sys::stat::mknod(
+            &root.join("dev/net/tun"),
+            nix::sys::stat::SFlag::S_IFCHR,
+            nix::sys::stat::Mode::S_IRUSR,
+            node,
+        )
+        .unwrap();
         let error = prepared.launch().unwrap_err();
         let death = error.failure().early_death().unwrap_or_else(|| panic!("{release}: {error:?}"));
         assert_eq!(death.diagnosis(), Diagnosis::NodeExists, "{release}: {death:?}");
@@ -107,7 +128,9 @@ fn their_failures_are_decoded_in_both_forms() {
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_5_a_link_planted_at_the_exec_copys_place_is_never_reached() {
-    for (release, jailer_bin) in releases("row_5_a_link_planted_at_the_exec_copys_place_is_never_reached") {
+    for (release, jailer_bin) in
+        releases("row_5_a_link_planted_at_the_exec_copys_place_is_never_reached")
+    {
         let mut host = Host::new("planted");
         host.config.jailer_bin = jailer_bin;
         let jailer = host.jailer();
@@ -120,7 +143,11 @@ fn row_5_a_link_planted_at_the_exec_copys_place_is_never_reached() {
         let run = |jailer: &Jailer| {
             let jail = jailer.prepare("vm", &kernel, &kernel, &[]).unwrap();
             let status = command(jailer, &jail, &exec_file).status().unwrap();
-            assert_eq!(status.code(), Some(0), "{release}: with --new-pid-ns a jailer that did its work exits 0");
+            assert_eq!(
+                status.code(),
+                Some(0),
+                "{release}: with --new-pid-ns a jailer that did its work exits 0"
+            );
             jail
         };
         let jail = run(&jailer);
@@ -147,7 +174,11 @@ fn row_5_a_link_planted_at_the_exec_copys_place_is_never_reached() {
     }
 }
 
-fn command(jailer: &Jailer, jail: &microvm_runtime::VmJail, exec_file: &Path) -> std::process::Command {
+fn command(
+    jailer: &Jailer,
+    jail: &microvm_runtime::VmJail,
+    exec_file: &Path,
+) -> std::process::Command {
     let mut command = jailer.build_command("vm", jail, exec_file).unwrap();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command

@@ -22,7 +22,10 @@ fn a_stopped_vm_starts_again_under_its_id_with_fresh_inodes() {
         inodes.push(fs::File::open(&drive).unwrap());
         fs::write(&drive, "written by the guest").unwrap();
     }
-    let seen = inodes.iter().map(|file| file.metadata().unwrap().ino()).collect::<std::collections::HashSet<_>>();
+    let seen = inodes
+        .iter()
+        .map(|file| file.metadata().unwrap().ino())
+        .collect::<std::collections::HashSet<_>>();
     assert_eq!(seen.len(), 3, "a descriptor kept over a restart would reach the next life");
     assert_eq!(fs::read_to_string(&rootfs).unwrap(), "golden");
     drop(inodes);
@@ -58,7 +61,10 @@ fn an_adopted_vm_answers_and_its_end_is_seen() {
         let spec = host.idle("orphan").pid_namespace(mode).console(Console::null());
         drop(host.jailer().launch(&spec).unwrap());
         let listed = host.jailer().list().unwrap();
-        assert!(matches!(listed.as_slice(), [one] if matches!(one.state, State::Running { .. })), "{listed:?}");
+        assert!(
+            matches!(listed.as_slice(), [one] if matches!(one.state, State::Running { .. })),
+            "{listed:?}"
+        );
         let mut vm = host.jailer().adopt("orphan").unwrap();
         assert_eq!(vm.api().unwrap().instance_info().unwrap().id, "orphan");
         assert!(!vm.kill().unwrap().success());

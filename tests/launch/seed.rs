@@ -5,7 +5,8 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use std::path::{Path, PathBuf};
 
 use microvm_runtime::{
-    DeviceNodes, ErrorKind, Jailer, JailerConfig, VmJail, VmRuntimeError, VmRuntimeResult, safe_vm_id,
+    DeviceNodes, ErrorKind, Jailer, JailerConfig, VmJail, VmRuntimeError, VmRuntimeResult,
+    safe_vm_id,
 };
 use testkit::{Canary, Scratch, unique};
 
@@ -48,7 +49,9 @@ impl Host {
     fn new() -> Self {
         let scratch = Scratch::new("seed");
         let images = scratch.dir("images");
-        for (name, content) in [("vmlinux", "kernel"), ("golden.ext4", "rootfs"), ("data.img", "data")] {
+        for (name, content) in
+            [("vmlinux", "kernel"), ("golden.ext4", "rootfs"), ("data.img", "data")]
+        {
             let _ = scratch.file(Path::new("images").join(name), content);
         }
         let jailer = Jailer::new(config(&scratch.join("base")));
@@ -60,7 +63,12 @@ impl Host {
     }
 
     fn prepare(&self, vm_id: &str) -> VmRuntimeResult<VmJail> {
-        self.jailer.prepare(vm_id, &self.image("vmlinux"), &self.image("golden.ext4"), &[self.image("data.img")])
+        self.jailer.prepare(
+            vm_id,
+            &self.image("vmlinux"),
+            &self.image("golden.ext4"),
+            &[self.image("data.img")],
+        )
     }
 }
 
@@ -97,7 +105,10 @@ fn chroot_for_is_pure_and_keeps_ids_the_jailer_accepts() {
     let slash = jailer.chroot_for("a/b");
     let underscore = jailer.chroot_for("a_b");
     assert_ne!(slash, underscore, "two tenants share a jail");
-    assert_eq!(slash.parent().and_then(Path::parent), Some(Path::new("/does/not/exist/firecracker")));
+    assert_eq!(
+        slash.parent().and_then(Path::parent),
+        Some(Path::new("/does/not/exist/firecracker"))
+    );
 }
 
 #[test]
@@ -147,10 +158,25 @@ fn argv_is_the_seeds_in_its_order() {
         argv(&command)
     };
     let want = |version: &str, parent: &str, numa: &[&str]| {
-        let head = ["--id", "vm-1", "--exec-file", "/does/not/exist/firecracker", "--uid", "51001", "--gid", "51002"];
-        let base = ["--chroot-base-dir", "/srv/j", "--cgroup-version", version, "--parent-cgroup", parent];
+        let head = [
+            "--id",
+            "vm-1",
+            "--exec-file",
+            "/does/not/exist/firecracker",
+            "--uid",
+            "51001",
+            "--gid",
+            "51002",
+        ];
+        let base =
+            ["--chroot-base-dir", "/srv/j", "--cgroup-version", version, "--parent-cgroup", parent];
         let tail = ["--new-pid-ns", "--", "--api-sock", "/api.sock"];
-        head.iter().chain(&base).chain(numa).chain(&tail).map(|item| (*item).to_owned()).collect::<Vec<_>>()
+        head.iter()
+            .chain(&base)
+            .chain(numa)
+            .chain(&tail)
+            .map(|item| (*item).to_owned())
+            .collect::<Vec<_>>()
     };
     // v2: the leaf of this VM alone, where the seed joined all VMs to one group.
     assert_eq!(build(config.clone()), want("2", "vms.slice/vm-1", &[]));
@@ -158,7 +184,8 @@ fn argv_is_the_seeds_in_its_order() {
     assert_eq!(build(config.clone()), want("1", "vms.slice", &[]));
     // A NUMA node: `--numa-node` never existed.
     config.numa_node = Some(0);
-    let cpus = fs::read_to_string("/sys/devices/system/node/node0/cpulist").expect("node 0 has CPUs");
+    let cpus =
+        fs::read_to_string("/sys/devices/system/node/node0/cpulist").expect("node 0 has CPUs");
     let cpus = format!("cpuset.cpus={}", cpus.trim());
     let numa = ["--cgroup", "cpuset.mems=0", "--cgroup", &cpus];
     assert_eq!(build(config.clone()), want("1", "vms.slice", &numa));
@@ -169,7 +196,9 @@ fn argv_is_the_seeds_in_its_order() {
 #[test]
 fn the_seccomp_filter_is_never_switched_off() {
     let jailer = Jailer::new(config(Path::new("/srv/j")));
-    let command = jailer.build_command("vm-1", &jail_of(&jailer, "vm-1"), Path::new("/opt/firecracker")).unwrap();
+    let command = jailer
+        .build_command("vm-1", &jail_of(&jailer, "vm-1"), Path::new("/opt/firecracker"))
+        .unwrap();
     assert!(!argv(&command).iter().any(|item| item.contains("seccomp")));
 }
 
@@ -182,7 +211,8 @@ fn build_command_refuses_what_is_not_this_vms() {
     let other = message(jailer.build_command("vm-2", &jail, Path::new("/opt/firecracker")));
     assert!(other.contains("/srv/j/firecracker/vm-1/root"), "{other}");
     // The jailer would look for the jail in `<base>/firecracker-v1.16.1`.
-    let renamed = message(jailer.build_command("vm-1", &jail, Path::new("/opt/firecracker-v1.16.1")));
+    let renamed =
+        message(jailer.build_command("vm-1", &jail, Path::new("/opt/firecracker-v1.16.1")));
     assert!(renamed.contains("firecracker-v1.16.1") && renamed.contains("canonical"), "{renamed}");
 }
 
@@ -199,8 +229,12 @@ fn bad_users_and_parents_are_refused_by_name() {
         let mut config = config(Path::new("/srv/j"));
         change(&mut config);
         let jailer = Jailer::new(config);
-        let result = jailer.build_command("vm-1", &jail_of(&jailer, "vm-1"), Path::new("/opt/firecracker"));
-        assert_eq!(result.as_ref().map_err(VmRuntimeError::kind).err(), Some(ErrorKind::InvalidInput));
+        let result =
+            jailer.build_command("vm-1", &jail_of(&jailer, "vm-1"), Path::new("/opt/firecracker"));
+        assert_eq!(
+            result.as_ref().map_err(VmRuntimeError::kind).err(),
+            Some(ErrorKind::InvalidInput)
+        );
         let text = message(result);
         assert!(text.contains(word), "{word}: {text}");
     }
@@ -232,8 +266,12 @@ fn prepare_stages_every_file_under_its_name_and_twice_is_fine() {
     assert_eq!(jail.chroot_path, host.jailer.chroot_for("vm-1"));
     assert_eq!(jail.api_socket_in_chroot, Path::new("/api.sock"));
     assert_eq!(jail.api_socket_on_host, jail.chroot_path.join("api.sock"));
-    let inodes = || ["vmlinux", "rootfs.ext4", "data.img"].map(|name| fs::metadata(jail.chroot_path.join(name)).unwrap().ino());
-    for (name, content) in [("vmlinux", "kernel"), ("rootfs.ext4", "rootfs"), ("data.img", "data")] {
+    let inodes = || {
+        ["vmlinux", "rootfs.ext4", "data.img"]
+            .map(|name| fs::metadata(jail.chroot_path.join(name)).unwrap().ino())
+    };
+    for (name, content) in [("vmlinux", "kernel"), ("rootfs.ext4", "rootfs"), ("data.img", "data")]
+    {
         assert_eq!(fs::read_to_string(jail.chroot_path.join(name)).unwrap(), content);
     }
     // Writable files are the uid's own inodes; the shared kernel is root's.
@@ -256,7 +294,10 @@ fn a_stale_artifact_of_another_source_is_replaced() {
     let newer = host.scratch.file("newer", "newer rootfs");
     host.jailer.prepare("vm-1", &host.image("vmlinux"), &newer, &[]).unwrap();
     assert_eq!(fs::read_to_string(jail.chroot_path.join("rootfs.ext4")).unwrap(), "newer rootfs");
-    assert!(!jail.chroot_path.join("data.img").exists(), "a drive that was not asked for again stayed");
+    assert!(
+        !jail.chroot_path.join("data.img").exists(),
+        "a drive that was not asked for again stayed"
+    );
     host.jailer.teardown("vm-1").unwrap();
 }
 
@@ -325,11 +366,29 @@ fn teardown_is_fine_without_a_jail_and_twice_and_removes_the_control_group() {
 #[ignore = "needs root: cargo xtask test-root"]
 fn drive_names_that_would_hide_the_jails_own_files_are_refused() {
     let host = Host::new();
-    for name in ["vmlinux", "firecracker", "api.sock", "dev", "run", "old_root", "firecracker.pid", "rootfs.ext4"] {
+    for name in [
+        "vmlinux",
+        "firecracker",
+        "api.sock",
+        "dev",
+        "run",
+        "old_root",
+        "firecracker.pid",
+        "rootfs.ext4",
+    ] {
         let drive = host.scratch.dir("bad").join(name);
         fs::write(&drive, "x").unwrap();
-        let result = host.jailer.prepare("vm-1", &host.image("vmlinux"), &host.image("golden.ext4"), &[drive]);
-        assert_eq!(result.as_ref().map_err(VmRuntimeError::kind).err(), Some(ErrorKind::InvalidInput), "{name}");
+        let result = host.jailer.prepare(
+            "vm-1",
+            &host.image("vmlinux"),
+            &host.image("golden.ext4"),
+            &[drive],
+        );
+        assert_eq!(
+            result.as_ref().map_err(VmRuntimeError::kind).err(),
+            Some(ErrorKind::InvalidInput),
+            "{name}"
+        );
         assert!(message(result).contains(name), "{name}");
         assert!(!host.scratch.join("base").exists(), "{name}: something was touched");
     }

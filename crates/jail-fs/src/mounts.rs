@@ -35,7 +35,7 @@ pub(crate) fn below(path: &Path, mount: u64) -> Result<Vec<PathBuf>> {
 }
 
 /// mountinfo as it was read, and the descriptor that tells when it changes: to read it takes 1.5 us a mount, and a host
-/// of many VMs has many.
+/// of many trees has many.
 ///
 /// Whichever namespace it is of: a table with the mount through which a tree is reached is the right one for the tree.
 struct Table {

@@ -79,7 +79,8 @@ impl JailerConfig {
             gid: number(var::GID).unwrap_or(default.gid),
             chroot_base: get(var::CHROOT_BASE).map_or(default.chroot_base, PathBuf::from),
             cgroup_parent: get(var::CGROUP_PARENT).unwrap_or(default.cgroup_parent),
-            cgroup_v2: get(var::CGROUP_VERSION).map_or(default.cgroup_v2, |value| value.trim() != "1"),
+            cgroup_v2: get(var::CGROUP_VERSION)
+                .map_or(default.cgroup_v2, |value| value.trim() != "1"),
             numa_node: number(var::NUMA_NODE),
         }
     }
@@ -95,7 +96,9 @@ impl JailerConfig {
             None => Ok(None),
             Some(value) => match value.trim().parse::<u32>() {
                 Ok(number) => Ok(Some(number)),
-                Err(error) => Err(refuse(name, &value, "it is not a number of 32 bits").source_of(error)),
+                Err(error) => {
+                    Err(refuse(name, &value, "it is not a number of 32 bits").source_of(error))
+                }
             },
         };
         let cgroup_v2 = match text(var::CGROUP_VERSION)? {
@@ -103,7 +106,9 @@ impl JailerConfig {
             Some(value) => match value.trim() {
                 "1" => Some(false),
                 "2" => Some(true),
-                _ => return Err(refuse(var::CGROUP_VERSION, &value, "it is neither 1 nor 2").into()),
+                _ => {
+                    return Err(refuse(var::CGROUP_VERSION, &value, "it is neither 1 nor 2").into());
+                }
             },
         };
         let default = Self::default();
@@ -120,7 +125,10 @@ impl JailerConfig {
 }
 
 fn refuse(name: &str, value: &str, because: &str) -> Failure {
-    Failure::invalid("read the configuration from the environment", format!("{name}={value:?}: {because}"))
+    Failure::invalid(
+        "read the configuration from the environment",
+        format!("{name}={value:?}: {because}"),
+    )
 }
 
 #[cfg(test)]

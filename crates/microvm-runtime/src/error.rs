@@ -239,7 +239,10 @@ impl From<jail_cmd::Error> for Failure {
         };
         // It tells its whole story in one line; there is no cause below it.
         let told = error.to_string();
-        let told = told.strip_suffix(error.hint()).and_then(|told| told.strip_suffix("; ")).unwrap_or(&told);
+        let told = told
+            .strip_suffix(error.hint())
+            .and_then(|told| told.strip_suffix("; "))
+            .unwrap_or(&told);
         Self::new(kind, told).hinted(error.hint())
     }
 }

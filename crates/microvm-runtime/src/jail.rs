@@ -35,7 +35,8 @@ impl Jail {
                 Err(error) => return Err(Failure::files(operation(), error)),
             };
             let lock = Lease::try_acquire(dir.dir()).map_err(|error| {
-                Failure::files(operation(), error).hinted("another launcher works on it; wait for it to end")
+                Failure::files(operation(), error)
+                    .hinted("another launcher works on it; wait for it to end")
             })?;
             // Between the look-up and the lock a restart may have put another directory in its place.
             match exec_dir.child(&name) {
@@ -66,7 +67,11 @@ impl Jail {
 pub(crate) fn exec_dirs(base: &TrustedDir) -> Result<Vec<(ExecName, TrustedDir)>> {
     let mut found = Vec::new();
     for name in base.entries()? {
-        let Some(exec_name) = name.as_str().filter(|name| !name.starts_with('.')).and_then(|name| ExecName::new(name).ok()) else {
+        let Some(exec_name) = name
+            .as_str()
+            .filter(|name| !name.starts_with('.'))
+            .and_then(|name| ExecName::new(name).ok())
+        else {
             continue;
         };
         match base.child(&name) {
@@ -111,7 +116,8 @@ pub(crate) fn alive(record: &Record) -> Result<Alive> {
 /// The recorded leaf, where it still exists.
 pub(crate) fn open_leaf(record: &Record) -> Result<Option<Leaf>> {
     let Some(id) = &record.leaf else { return Ok(None) };
-    let host = Host::discover().map_err(|error| Failure::cgroup("find the control groups", error))?;
+    let host =
+        Host::discover().map_err(|error| Failure::cgroup("find the control groups", error))?;
     id.open(&host).map_err(|error| Failure::cgroup("open the VM's control group", error))
 }
 

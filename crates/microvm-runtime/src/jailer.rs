@@ -87,9 +87,12 @@ impl Jailer {
     /// [`NotFound`](crate::ErrorKind::NotFound) a missing file.
     pub fn plan(&self, spec: &JailSpec) -> VmRuntimeResult<Plan> {
         if self.nodes == DeviceNodes::Precreate {
-            return Err(Failure::invalid("plan the VM", "the official jailer starts in no jail that has device nodes")
-                .hinted("leave `DeviceNodes::Precreate` to `Jailer::prepare`")
-                .into());
+            return Err(Failure::invalid(
+                "plan the VM",
+                "the official jailer starts in no jail that has device nodes",
+            )
+            .hinted("leave `DeviceNodes::Precreate` to `Jailer::prepare`")
+            .into());
         }
         Ok(Plan::new(&self.config, self.ask_release()?, spec)?)
     }

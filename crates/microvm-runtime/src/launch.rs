@@ -6,12 +6,12 @@ use jail_cgroup::Leaf;
 use jail_fs::Dir;
 
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
-use jail_cmd::in_jail;
 use crate::prepare::Prepared;
 use crate::process::{self, Process, Running, Spawn};
 use crate::record::Progress;
 use crate::teardown;
 use crate::vm::{Vm, expected};
+use jail_cmd::in_jail;
 
 impl Prepared {
     /// Starts the jailer and waits until the VM is ready.
@@ -69,12 +69,15 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
     };
     let leaf = &prepared.leaf;
     let members = || match leaf {
-        Some(leaf) => leaf.members().map_err(|error| Failure::cgroup("read the control group's members", error)),
+        Some(leaf) => leaf
+            .members()
+            .map_err(|error| Failure::cgroup("read the control group's members", error)),
         None => Ok(Vec::new()),
     };
     let socket = plan.spec.api.then_some(in_jail::API_SOCKET);
     let deadline = begun + plan.spec.ready_within;
-    let mut running = process::start(spawn, &root, &expected(&prepared.record), socket, &members, deadline)?;
+    let mut running =
+        process::start(spawn, &root, &expected(&prepared.record), socket, &members, deadline)?;
     let ready_after = begun.elapsed();
     if let Some(leaf) = leaf {
         confirm_membership(leaf, &mut running.process)?;

@@ -75,7 +75,9 @@ mod uid;
 mod vm;
 
 pub use jail_cgroup::{ByteSize, Limits, Stats};
-pub use jail_cmd::{CgroupSetting, CgroupVersion, Feature, JailId, JailerVersion, LogLevel, ResourceLimit};
+pub use jail_cmd::{
+    CgroupSetting, CgroupVersion, Feature, JailId, JailerVersion, LogLevel, ResourceLimit,
+};
 pub use jail_fs::{CopyOptions, Receipt, Strategy};
 
 pub use crate::api::{Action, Api, InstanceInfo, InstanceState, Response};
@@ -87,9 +89,12 @@ pub use crate::exit::Exit;
 pub use crate::firecracker::FirecrackerOptions;
 pub use crate::jailer::{DeviceNodes, Jailer};
 pub use crate::list::{Listed, State, Swept};
-pub use crate::process::{Console, ConsoleReader, Descriptor, Diagnosis, EarlyDeath, ExitStatus, Inspection, PidNamespace, ProcessStamp, Stream};
 pub use crate::plan::{Plan, PlannedArtifact, PlannedCgroup, PlannedFile};
 pub use crate::prepare::{PrepareReceipt, Prepared};
+pub use crate::process::{
+    Console, ConsoleReader, Descriptor, Diagnosis, EarlyDeath, ExitStatus, Inspection,
+    PidNamespace, ProcessStamp, Stream,
+};
 pub use crate::seed::{VmJail, safe_vm_id};
 pub use crate::spec::{JailSpec, User};
 pub use crate::teardown::Teardown;

@@ -73,7 +73,9 @@ impl Jailer {
         let mut list = Vec::new();
         for (_, exec_dir) in jail::exec_dirs(&base)? {
             for name in exec_dir.entries().map_err(Failure::from)? {
-                let Some(id) = name.as_str().and_then(|name| name.parse::<JailId>().ok()) else { continue };
+                let Some(id) = name.as_str().and_then(|name| name.parse::<JailId>().ok()) else {
+                    continue;
+                };
                 let Ok(dir) = exec_dir.child(&name) else { continue };
                 let (vm_id, state) = match Record::read(dir.dir(), dir.path()) {
                     Ok(Some(record)) => (Some(record.vm_id.clone()), state(&record)?),
@@ -103,12 +105,14 @@ impl Jailer {
         let mut ids = HashSet::new();
         let mut staging = false;
         for (_, exec_dir) in jail::exec_dirs(&base)? {
-            let report =
-                jail_fs::sweep(&exec_dir).map_err(|error| Failure::files("sweep the chroot base", error))?;
+            let report = jail_fs::sweep(&exec_dir)
+                .map_err(|error| Failure::files("sweep the chroot base", error))?;
             staging |= !report.kept.is_empty();
             swept.trees.extend(report.removed);
             for name in exec_dir.entries().map_err(Failure::from)? {
-                let Some(id) = name.as_str().and_then(|name| name.parse::<JailId>().ok()) else { continue };
+                let Some(id) = name.as_str().and_then(|name| name.parse::<JailId>().ok()) else {
+                    continue;
+                };
                 match abandoned(&exec_dir, &id)? {
                     Some(found) => swept.jails.add(teardown::remove(&base, found)?),
                     None => drop(ids.insert(id.as_str().to_owned())),

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use jail_cgroup::{Host, LeafPlan, Limits, Version};
 use jail_cmd::{
-    ArtifactName, CgroupSetting, CgroupVersion, ExecName, Feature, FirecrackerArgs, Gid, HostPath, JailId, JailPath,
-    JailerArgs, JailerVersion, Layout, ParentCgroup, Uid, in_jail,
+    ArtifactName, CgroupSetting, CgroupVersion, ExecName, Feature, FirecrackerArgs, Gid, HostPath,
+    JailId, JailPath, JailerArgs, JailerVersion, Layout, ParentCgroup, Uid, in_jail,
 };
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +78,11 @@ pub struct PlannedCgroup {
 
 impl Plan {
     /// Validates `spec` as a whole and looks at the host, without changing it.
-    pub(crate) fn new(config: &JailerConfig, release: JailerVersion, spec: &JailSpec) -> Result<Self> {
+    pub(crate) fn new(
+        config: &JailerConfig,
+        release: JailerVersion,
+        spec: &JailSpec,
+    ) -> Result<Self> {
         let exec_file = host_file::executable("exec file", &spec.exec_file)?;
         let exec_name = ExecName::try_from(&exec_file)?;
         let mut plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
@@ -89,7 +93,11 @@ impl Plan {
     }
 
     /// The plan of a jail that somebody else starts: all but what depends on the exec file and the release.
-    pub(crate) fn without_launch(config: &JailerConfig, spec: &JailSpec, exec_name: ExecName) -> Result<Self> {
+    pub(crate) fn without_launch(
+        config: &JailerConfig,
+        spec: &JailSpec,
+        exec_name: ExecName,
+    ) -> Result<Self> {
         let exec_file = HostPath::try_from(spec.exec_file.as_path())?;
         let mut plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
         plan.cgroup = cgroup(config, None, spec, &plan.jail_id)?;
@@ -128,12 +136,16 @@ impl Plan {
         };
         plan.some_user()?;
         if !spec.api && spec.boot.is_none() {
-            return Err(Failure::invalid("plan the VM", "without an API there must be something to boot")
-                .hinted("give the spec a `boot`"));
+            return Err(Failure::invalid(
+                "plan the VM",
+                "without an API there must be something to boot",
+            )
+            .hinted("give the spec a `boot`"));
         }
         if spec.daemonize && spec.pid_namespace == PidNamespace::ByLauncher {
             let because = "a jailer that daemonizes ends, and with the first process of a pid namespace all others";
-            return Err(Failure::invalid("plan the VM", because).hinted("use `PidNamespace::ByJailer`, or a `Console` without pipes"));
+            return Err(Failure::invalid("plan the VM", because)
+                .hinted("use `PidNamespace::ByJailer`, or a `Console` without pipes"));
         }
         Ok(plan)
     }
@@ -146,9 +158,10 @@ impl Plan {
                 Uid::new(last)?;
                 Ok((Uid::new(first)?, Gid::new(first)?))
             }
-            User::Leased { first, last } => {
-                Err(Failure::invalid("plan the VM's user", format!("the uid range {first}..={last} is empty")))
-            }
+            User::Leased { first, last } => Err(Failure::invalid(
+                "plan the VM's user",
+                format!("the uid range {first}..={last} is empty"),
+            )),
             User::Configured => Err(Failure::invalid("plan the VM's user", "it was not resolved")),
         }
     }
@@ -180,7 +193,11 @@ impl Plan {
     fn firecracker_args(&self) -> Result<FirecrackerArgs> {
         let options = &self.spec.firecracker;
         let mut args = FirecrackerArgs::new();
-        args = if self.spec.api { args.api_sock(in_root(in_jail::API_SOCKET)?) } else { args.no_api() };
+        args = if self.spec.api {
+            args.api_sock(in_root(in_jail::API_SOCKET)?)
+        } else {
+            args.no_api()
+        };
         if self.spec.boot.is_some() {
             args = args.config_file(in_root(in_jail::VM_CONFIG)?);
         }
@@ -301,7 +318,11 @@ fn artifacts(spec: &JailSpec, layout: &Layout) -> Result<Vec<PlannedArtifact>> {
     for (name, source) in boot_files {
         if let Some(source) = source {
             let name = ArtifactName::for_boot(name)?;
-            planned.push(PlannedArtifact { name, source: source.clone(), kind: DriveKind::ReadOnly });
+            planned.push(PlannedArtifact {
+                name,
+                source: source.clone(),
+                kind: DriveKind::ReadOnly,
+            });
         }
     }
     for drive in &spec.drives {
@@ -311,12 +332,19 @@ fn artifacts(spec: &JailSpec, layout: &Layout) -> Result<Vec<PlannedArtifact>> {
                 .path(drive.source())
                 .hinted("give each drive a name of its own"));
         }
-        planned.push(PlannedArtifact { name, source: drive.source().to_owned(), kind: drive.kind() });
+        planned.push(PlannedArtifact {
+            name,
+            source: drive.source().to_owned(),
+            kind: drive.kind(),
+        });
     }
     for artifact in &planned {
         if !artifact.source.is_absolute() {
-            return Err(Failure::invalid(format!("plan to stage {}", artifact.name), "it must be an absolute path")
-                .path(&artifact.source));
+            return Err(Failure::invalid(
+                format!("plan to stage {}", artifact.name),
+                "it must be an absolute path",
+            )
+            .path(&artifact.source));
         }
     }
     Ok(planned)
@@ -336,12 +364,21 @@ fn files(spec: &JailSpec, artifacts: &[PlannedArtifact]) -> Result<Vec<PlannedFi
     if let Some(boot) = &spec.boot {
         let has = |name: &str| artifacts.iter().any(|artifact| artifact.name.as_str() == name);
         if !has(in_jail::KERNEL) {
-            return Err(Failure::invalid("plan the boot", "there is no kernel").hinted("give the spec a `kernel`"));
+            return Err(Failure::invalid("plan the boot", "there is no kernel")
+                .hinted("give the spec a `kernel`"));
         }
         let initrd = has(in_jail::INITRD).then(|| format!("/{}", in_jail::INITRD));
-        let config =
-            VmConfig::new(boot, &format!("/{}", in_jail::KERNEL), initrd.as_deref(), drive_configs(&spec.drives)?)?;
-        files.push(PlannedFile { name: in_jail::VM_CONFIG.to_owned(), content: config.to_json()?, writable: false });
+        let config = VmConfig::new(
+            boot,
+            &format!("/{}", in_jail::KERNEL),
+            initrd.as_deref(),
+            drive_configs(&spec.drives)?,
+        )?;
+        files.push(PlannedFile {
+            name: in_jail::VM_CONFIG.to_owned(),
+            content: config.to_json()?,
+            writable: false,
+        });
     }
     Ok(files)
 }
@@ -349,7 +386,10 @@ fn files(spec: &JailSpec, artifacts: &[PlannedArtifact]) -> Result<Vec<PlannedFi
 fn drive_configs(drives: &[Drive]) -> Result<Vec<DriveConfig>> {
     let roots = drives.iter().filter(|drive| drive.is_root_device()).count();
     if roots > 1 {
-        return Err(Failure::invalid("plan the drives", format!("{roots} of them are the root device")));
+        return Err(Failure::invalid(
+            "plan the drives",
+            format!("{roots} of them are the root device"),
+        ));
     }
     drives
         .iter()
@@ -377,10 +417,17 @@ fn cgroup(
     let with = |version| with_leaf(&host, version, release, &parent, jail_id, &limits);
     match spec.cgroup_version {
         Some(version) => with(by_jail_cgroup(version)),
-        None if limits.is_empty() => Ok(with(preferred).or_else(|_| with(other)).unwrap_or_else(|_| {
-            // Nothing was asked for, so nothing is lost but killing and accounting per VM.
-            PlannedCgroup { version: by_jail_cmd(preferred), parent: parent.clone(), settings: Vec::new(), leaf: None }
-        })),
+        None if limits.is_empty() => {
+            Ok(with(preferred).or_else(|_| with(other)).unwrap_or_else(|_| {
+                // Nothing was asked for, so nothing is lost but killing and accounting per VM.
+                PlannedCgroup {
+                    version: by_jail_cmd(preferred),
+                    parent: parent.clone(),
+                    settings: Vec::new(),
+                    leaf: None,
+                }
+            }))
+        }
         None => with(host.pick(preferred, &limits)?),
     }
 }

@@ -2,7 +2,10 @@
 
 use jail_cgroup::Leaf;
 use jail_cmd::{Gid, JailId, Uid};
-use jail_fs::{Access, Artifact, CopyOptions, Dir, InodeId, Lease, Name, Owner, Receipt, StagedTree, Strategy, TrustedDir};
+use jail_fs::{
+    Access, Artifact, CopyOptions, Dir, InodeId, Lease, Name, Owner, Receipt, StagedTree, Strategy,
+    TrustedDir,
+};
 use serde::Serialize;
 
 use crate::drive::DriveKind;
@@ -117,7 +120,9 @@ pub(crate) fn prepare(plan: &Plan, options: &CopyOptions, hand_over: HandOver) -
         };
         match prepared {
             // A teardown takes the directory away with the last jail in it; then it is made again.
-            Err(failure) if failure.kind() == ErrorKind::NotFound && !is_there(&base, &exec_name, &exec_dir) => {}
+            Err(failure)
+                if failure.kind() == ErrorKind::NotFound
+                    && !is_there(&base, &exec_name, &exec_dir) => {}
             prepared => return prepared,
         }
     }
@@ -235,13 +240,20 @@ fn is_still_right(Work { plan, sources, .. }: Work<'_>, record: &Record) -> bool
         && record.spec == plan.spec
         && record.leaf == plan.cgroup.leaf.as_ref().map(jail_cgroup::LeafPlan::id)
         && record.receipts.len() == sources.len()
-        && record.receipts.iter().zip(sources).all(|(receipt, source)| receipt.source.same_content(&source.stamp()))
+        && record
+            .receipts
+            .iter()
+            .zip(sources)
+            .all(|(receipt, source)| receipt.source.same_content(&source.stamp()))
 }
 
 /// Whether nobody but us had the jail's root: a jailer, whoever started it, gives it to the VM's uid, who may have
 /// planted anything.
 fn is_untouched(old: &Jail, record: &Record) -> bool {
-    let owner = open_root(old, record.root).ok().and_then(|root| rustix::fs::fstat(&root).ok()).map(|stat| stat.st_uid);
+    let owner = open_root(old, record.root)
+        .ok()
+        .and_then(|root| rustix::fs::fstat(&root).ok())
+        .map(|stat| stat.st_uid);
     owner == Some(Owner::caller().uid())
 }
 
@@ -265,7 +277,8 @@ fn release_persistent(old: &Jail, record: Option<&Record>) -> Result<()> {
         return Ok(());
     }
     let root = open_root(old, record.root)?;
-    jail_fs::scrub(&root, &names).map_err(|error| Failure::files("take back the persistent drives", error))?;
+    jail_fs::scrub(&root, &names)
+        .map_err(|error| Failure::files("take back the persistent drives", error))?;
     Ok(())
 }
 
@@ -300,7 +313,8 @@ impl Staged {
     fn new(work: Work<'_>, base: &TrustedDir, exec_dir: &TrustedDir) -> Result<Self> {
         let plan = work.plan;
         let name = Name::try_from(plan.jail_id.as_str())?;
-        let tree = StagedTree::create(exec_dir, &name).map_err(|error| Failure::files("stage the jail", error))?;
+        let tree = StagedTree::create(exec_dir, &name)
+            .map_err(|error| Failure::files("stage the jail", error))?;
         // After the tree, which tells a sweep that this lease is not a dead launcher's.
         let (uid, gid, leased) = uid::take(base, plan)?;
         match Self::fill(work, tree, (uid, gid, leased)) {
@@ -312,7 +326,11 @@ impl Staged {
         }
     }
 
-    fn fill(work: Work<'_>, tree: StagedTree, (uid, gid, leased): (Uid, Gid, bool)) -> Result<Self> {
+    fn fill(
+        work: Work<'_>,
+        tree: StagedTree,
+        (uid, gid, leased): (Uid, Gid, bool),
+    ) -> Result<Self> {
         let Work { plan, sources, options, hand_over } = work;
         let owner = Owner::new(uid.get(), gid.get())?;
         let root_owner = match hand_over {
@@ -330,21 +348,30 @@ impl Staged {
             drives.extend(lease);
         }
         for file in &plan.files {
-            let (owner, mode) = if file.writable { (owner, 0o600) } else { (Owner::new(0, gid.get())?, 0o440) };
-            jail_fs::write(&root, &Name::try_from(file.name.as_str())?, file.content.as_bytes(), owner, mode)
-                .map_err(|error| Failure::files(format!("write /{}", file.name), error))?;
+            let (owner, mode) =
+                if file.writable { (owner, 0o600) } else { (Owner::new(0, gid.get())?, 0o440) };
+            jail_fs::write(
+                &root,
+                &Name::try_from(file.name.as_str())?,
+                file.content.as_bytes(),
+                owner,
+                mode,
+            )
+            .map_err(|error| Failure::files(format!("write /{}", file.name), error))?;
         }
         if hand_over == HandOver::ToUser {
             precreate(&tree, owner)?;
         }
-        let record = Record::new(plan, (uid.get(), gid.get()), leased, InodeId::of(&root)?, receipts);
+        let record =
+            Record::new(plan, (uid.get(), gid.get()), leased, InodeId::of(&root)?, receipts);
         record.write(tree.dir(), tree.path())?;
         Ok(Self { tree, record, drives })
     }
 }
 
 fn open_artifact(artifact: &PlannedArtifact) -> Result<Artifact> {
-    Artifact::open(&artifact.source).map_err(|error| Failure::files(format!("stage {}", artifact.name), error))
+    Artifact::open(&artifact.source)
+        .map_err(|error| Failure::files(format!("stage {}", artifact.name), error))
 }
 
 fn stage(
@@ -356,12 +383,17 @@ fn stage(
 ) -> Result<(Receipt, Option<Lease>)> {
     let name = Name::try_from(artifact.name.as_str())?;
     let staged = match artifact.kind {
-        DriveKind::ReadOnly => jail_fs::read_only(source, root, &name, owner, options).map(|receipt| (receipt, None)),
-        DriveKind::Private => jail_fs::private(source, root, &name, owner, options).map(|receipt| (receipt, None)),
+        DriveKind::ReadOnly => {
+            jail_fs::read_only(source, root, &name, owner, options).map(|receipt| (receipt, None))
+        }
+        DriveKind::Private => {
+            jail_fs::private(source, root, &name, owner, options).map(|receipt| (receipt, None))
+        }
         DriveKind::Persistent => jail_fs::persistent(source, root, &name, Some(owner), options)
             .map(|(receipt, lease)| (receipt, Some(lease))),
         DriveKind::BlockDevice => {
-            jail_fs::block_device(source, root, &name, owner, Access::ReadWrite).map(|receipt| (receipt, None))
+            jail_fs::block_device(source, root, &name, owner, Access::ReadWrite)
+                .map(|receipt| (receipt, None))
         }
     };
     staged.map_err(|error| Failure::files(format!("stage {}", artifact.name), error))
@@ -372,8 +404,10 @@ fn precreate(tree: &StagedTree, owner: Owner) -> Result<()> {
     let failed = |error| Failure::files("make the device nodes", error);
     let dev = tree.make_dir("root/dev", owner, ROOT_MODE).map_err(failed)?;
     let net = tree.make_dir("root/dev/net", owner, ROOT_MODE).map_err(failed)?;
-    jail_fs::ensure_char_device(&dev, &Name::try_from("kvm")?, 10, 232, owner, 0o600).map_err(failed)?;
-    jail_fs::ensure_char_device(&net, &Name::try_from("tun")?, 10, 200, owner, 0o600).map_err(failed)?;
+    jail_fs::ensure_char_device(&dev, &Name::try_from("kvm")?, 10, 232, owner, 0o600)
+        .map_err(failed)?;
+    jail_fs::ensure_char_device(&net, &Name::try_from("tun")?, 10, 200, owner, 0o600)
+        .map_err(failed)?;
     Ok(())
 }
 

@@ -84,13 +84,17 @@ impl Record {
         let bytes = match jail_fs::read_small(dir, &file_name()?, MAX_BYTES) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Failure::new(ErrorKind::Record, operation).path(path).source_of(error)),
+            Err(error) => {
+                return Err(Failure::new(ErrorKind::Record, operation).path(path).source_of(error));
+            }
         };
         let damaged = |failure: Failure| failure.path(&path).hinted("tear the jail down");
-        let record: Self = serde_json::from_slice(&bytes)
-            .map_err(|error| damaged(Failure::new(ErrorKind::Record, operation).source_of(error)))?;
+        let record: Self = serde_json::from_slice(&bytes).map_err(|error| {
+            damaged(Failure::new(ErrorKind::Record, operation).source_of(error))
+        })?;
         if record.format != Self::FORMAT {
-            let because = format!("its format is {}, this release reads {}", record.format, Self::FORMAT);
+            let because =
+                format!("its format is {}, this release reads {}", record.format, Self::FORMAT);
             return Err(damaged(Failure::new(ErrorKind::Record, operation).because(because)));
         }
         Ok(Some(record))
@@ -101,7 +105,8 @@ impl Record {
         let failed = || Failure::new(ErrorKind::Record, "write the record").path(at.join(FILE));
         let bytes = serde_json::to_vec_pretty(self).map_err(|error| failed().source_of(error))?;
         let options = CopyOptions::new();
-        jail_fs::replace(dir, &file_name()?, &bytes, Owner::caller(), 0o600, &options).map_err(|error| failed().source_of(error))?;
+        jail_fs::replace(dir, &file_name()?, &bytes, Owner::caller(), 0o600, &options)
+            .map_err(|error| failed().source_of(error))?;
         Ok(())
     }
 }

@@ -3,16 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use jail_cmd::{CgroupSetting, CgroupVersion, ExecName, FirecrackerArgs, Gid, HostPath, JailId, JailPath, JailerArgs, Layout, ParentCgroup, Uid};
+use jail_cmd::{
+    CgroupSetting, CgroupVersion, ExecName, FirecrackerArgs, Gid, HostPath, JailId, JailPath,
+    JailerArgs, Layout, ParentCgroup, Uid,
+};
 
 use crate::drive::Drive;
 use crate::error::{Failure, Result, VmRuntimeResult};
 use crate::host_file;
 use crate::jailer::{DeviceNodes, Jailer};
-use jail_cmd::in_jail;
 use crate::plan::Plan;
 use crate::prepare::{HandOver, prepare};
 use crate::spec::JailSpec;
+use jail_cmd::in_jail;
 
 /// The exec file's name the seed's layout has in it.
 const EXEC_NAME: &str = "firecracker";
@@ -80,7 +83,11 @@ impl Jailer {
             let name = name.map_or_else(|| format!("drive-{index}.img"), str::to_owned);
             spec = spec.drive(Drive::private(name, absolute(source)?));
         }
-        let plan = Plan::without_launch(self.config(), &spec, ExecName::new(EXEC_NAME).map_err(Failure::from)?)?;
+        let plan = Plan::without_launch(
+            self.config(),
+            &spec,
+            ExecName::new(EXEC_NAME).map_err(Failure::from)?,
+        )?;
         let hand_over = match self.nodes() {
             DeviceNodes::ByJailer => HandOver::ToJailer,
             DeviceNodes::Precreate => HandOver::ToUser,
@@ -99,7 +106,12 @@ impl Jailer {
     /// # Errors
     /// A relative `firecracker_bin`; one whose canonical name is not `firecracker`, since the jailer would look for
     /// the jail elsewhere; a `jail` that is not this VM's; a uid, gid, base or parent the jailer would refuse.
-    pub fn build_command(&self, vm_id: &str, jail: &VmJail, firecracker_bin: &Path) -> VmRuntimeResult<Command> {
+    pub fn build_command(
+        &self,
+        vm_id: &str,
+        jail: &VmJail,
+        firecracker_bin: &Path,
+    ) -> VmRuntimeResult<Command> {
         let mut command = Command::new(&self.config().jailer_bin);
         command.args(self.seed_args(vm_id, jail, firecracker_bin)?.to_argv());
         Ok(command)
@@ -110,16 +122,22 @@ impl Jailer {
         let config = self.config();
         let id = JailId::for_vm(vm_id)?;
         if !firecracker_bin.is_absolute() {
-            return Err(Failure::invalid(operation, "the firecracker binary must be an absolute path")
-                .path(firecracker_bin));
+            return Err(Failure::invalid(
+                operation,
+                "the firecracker binary must be an absolute path",
+            )
+            .path(firecracker_bin));
         }
         refuse_other_name(operation, firecracker_bin)?;
         let base = HostPath::try_from(config.chroot_base.as_path())?;
         let layout = Layout::new(base.clone(), ExecName::new(EXEC_NAME)?, id.clone());
         if jail.chroot_path != layout.root() {
-            return Err(Failure::invalid(operation, format!("the VM {vm_id:?} has its jail elsewhere"))
-                .path(&jail.chroot_path)
-                .hinted(format!("its jail is {}", layout.root().display())));
+            return Err(Failure::invalid(
+                operation,
+                format!("the VM {vm_id:?} has its jail elsewhere"),
+            )
+            .path(&jail.chroot_path)
+            .hinted(format!("its jail is {}", layout.root().display())));
         }
         let settings = match config.numa_node {
             None => Vec::new(),
@@ -162,7 +180,10 @@ impl Jailer {
 /// is made from it.
 #[must_use]
 pub fn safe_vm_id(vm_id: &str) -> String {
-    vm_id.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect()
+    vm_id
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' })
+        .collect()
 }
 
 /// The seed took relative sources; the working directory is where they are.
@@ -181,9 +202,14 @@ fn refuse_other_name(operation: &str, firecracker_bin: &Path) -> Result<()> {
     if canonical.file_name().is_some_and(|name| name == EXEC_NAME) {
         return Ok(());
     }
-    Err(Failure::invalid(operation, format!("the jailer names the jail after its canonical name, {}", canonical.display()))
-        .path(firecracker_bin)
-        .hinted("launch it through a `JailSpec`, or give it a canonical path that ends in `firecracker`"))
+    Err(Failure::invalid(
+        operation,
+        format!("the jailer names the jail after its canonical name, {}", canonical.display()),
+    )
+    .path(firecracker_bin)
+    .hinted(
+        "launch it through a `JailSpec`, or give it a canonical path that ends in `firecracker`",
+    ))
 }
 
 fn numa_settings(node: u32) -> Result<Vec<CgroupSetting>> {

@@ -24,9 +24,11 @@ impl Vm {
             return Ok(exit);
         }
         // A guest without a keyboard driver, a paused one and a hostile one all do not answer; the kill is for them.
-        let asked = self.api().and_then(|api| api.deadline(deadline).action(Action::SendCtrlAltDel));
+        let asked =
+            self.api().and_then(|api| api.deadline(deadline).action(Action::SendCtrlAltDel));
         if asked.is_ok()
-            && let Some(exit) = self.wait_timeout(deadline.saturating_duration_since(Instant::now()))?
+            && let Some(exit) =
+                self.wait_timeout(deadline.saturating_duration_since(Instant::now()))?
         {
             return Ok(exit);
         }

@@ -67,9 +67,8 @@ pub(crate) fn remove(base: &TrustedDir, found: Jail) -> Result<Teardown> {
     }
     let id = found.id()?;
     let name = Name::try_from(id.as_str())?;
-    let removed = jail_fs::remove_tree(&found.exec_dir, &name, Some(found.dir.id())).map_err(|error| {
-        Failure::files(format!("remove the jail {id}"), error)
-    })?;
+    let removed = jail_fs::remove_tree(&found.exec_dir, &name, Some(found.dir.id()))
+        .map_err(|error| Failure::files(format!("remove the jail {id}"), error))?;
     report.entries = removed.entries;
     report.jails.push(found.path().to_owned());
     remove_if_empty(base, &found.exec_dir);
@@ -130,7 +129,9 @@ pub(crate) fn remove_leaf(record: &Record) -> Result<Vec<PathBuf>> {
     match open_leaf(record)? {
         None => Ok(Vec::new()),
         Some(leaf) => {
-            let report = leaf.remove().map_err(|error| Failure::cgroup("remove the VM's control group", error))?;
+            let report = leaf
+                .remove()
+                .map_err(|error| Failure::cgroup("remove the VM's control group", error))?;
             Ok(report.removed)
         }
     }

@@ -33,7 +33,11 @@ fn lease(base: &TrustedDir, jail: &JailId, first: u32, last: u32) -> Result<u32>
     let mut dir = base.create_child(&dir_name).map_err(failed)?;
     let span = u64::from(last - first) + 1;
     // Where to begin looking is spread by the id, so that a full range is not walked for each VM.
-    let start = jail.as_str().bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % span;
+    let start = jail
+        .as_str()
+        .bytes()
+        .fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()))
+        % span;
     let (mut step, mut retries) = (0, 64);
     while step < span {
         let offset = u32::try_from((start + step) % span).unwrap_or_default();
@@ -68,7 +72,8 @@ pub(crate) fn give_back(base: &TrustedDir, jail: &JailId, uid: u32) -> Result<()
     let Some(dir) = leases(base)? else { return Ok(()) };
     let name = Name::try_from(uid.to_string())?;
     if holder(&dir, &name)?.as_deref() == Some(jail.as_str()) {
-        jail_fs::scrub(dir.dir(), &[name]).map_err(|error| Failure::files("give back a uid", error))?;
+        jail_fs::scrub(dir.dir(), &[name])
+            .map_err(|error| Failure::files("give back a uid", error))?;
         teardown::remove_if_empty(base, &dir);
     }
     Ok(())
@@ -92,7 +97,10 @@ fn leases(base: &TrustedDir) -> Result<Option<TrustedDir>> {
     match base.child(&Name::try_from(DIR)?) {
         Ok(dir) => Ok(Some(dir)),
         Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::files("read the leased uids", error).path(base.path().join(Path::new(DIR)))),
+        Err(error) => {
+            Err(Failure::files("read the leased uids", error)
+                .path(base.path().join(Path::new(DIR))))
+        }
     }
 }
 

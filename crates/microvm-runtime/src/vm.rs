@@ -12,10 +12,10 @@ use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
 use crate::exit::Exit;
 use crate::jail::Jail;
 use crate::launch::Started;
-use jail_cmd::in_jail;
 use crate::prepare::Prepared;
 use crate::process::{ConsoleReader, ExitStatus, Expected, Inspection, Process, Running};
 use crate::record::Record;
+use jail_cmd::in_jail;
 
 /// A running VM: its process, its API, its console and its control group.
 ///
@@ -53,8 +53,23 @@ impl Vm {
         }
     }
 
-    pub(crate) fn adopted(jail: Jail, record: Record, leaf: Option<Leaf>, root: Dir, process: Process) -> Self {
-        Self { _jail: jail, record, leaf, root, process, console: None, ready_after: None, _drives: Vec::new() }
+    pub(crate) fn adopted(
+        jail: Jail,
+        record: Record,
+        leaf: Option<Leaf>,
+        root: Dir,
+        process: Process,
+    ) -> Self {
+        Self {
+            _jail: jail,
+            record,
+            leaf,
+            root,
+            process,
+            console: None,
+            ready_after: None,
+            _drives: Vec::new(),
+        }
     }
 
     /// The VM's id, as it was given.
@@ -138,7 +153,8 @@ impl Vm {
 
     fn leaf(&self, operation: &str) -> Result<&Leaf> {
         self.leaf.as_ref().ok_or_else(|| {
-            Failure::new(ErrorKind::Unsupported, operation).because("the VM has no control group of its own")
+            Failure::new(ErrorKind::Unsupported, operation)
+                .because("the VM has no control group of its own")
         })
     }
 
@@ -165,7 +181,9 @@ impl Vm {
 
     fn exit(&self, status: ExitStatus) -> Result<Exit> {
         let oom_killed = match &self.leaf {
-            Some(leaf) => leaf.oom_kills().map_err(|error| Failure::cgroup("read the OOM kills", error))? > 0,
+            Some(leaf) => {
+                leaf.oom_kills().map_err(|error| Failure::cgroup("read the OOM kills", error))? > 0
+            }
             None => false,
         };
         Ok(Exit { status, oom_killed })

@@ -50,7 +50,8 @@ pub(crate) fn run(session: &mut Session) -> Result<()> {
         };
         // As deep as the jailer's own default, /srv/jailer: the way to a base is walked and checked each time.
         let root = Path::new("/srv");
-        mount(Some(&fs.path()), root, None::<&str>, MsFlags::MS_BIND, None::<&str>).context("bind to /srv")?;
+        mount(Some(&fs.path()), root, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .context("bind to /srv")?;
         let _bound = Bound(root);
         let place = Place::new(kind, root)?;
         prepare_and_teardown(session, &place, &seed)?;

@@ -311,7 +311,7 @@ mod tests {
     use super::*;
 
     fn times(ms: &[u64]) -> impl FnMut() -> Result<Duration> {
-        let mut times = ms.to_vec().into_iter().cycle();
+        let mut times = ms.iter().copied().cycle();
         move || Ok(Duration::from_millis(times.next().context("no time")?))
     }
 

@@ -105,7 +105,7 @@ impl Debian {
     }
 }
 
-/// `	libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, `	/lib64/ld-linux-x86-64.so.2 (0x…)`, `	linux-vdso.so.1 (0x…)`.
+/// `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, `/lib64/ld-linux-x86-64.so.2 (0x…)`, `linux-vdso.so.1 (0x…)`.
 fn parse_ldd(listed: &str) -> Result<BTreeSet<PathBuf>> {
     let mut libraries = BTreeSet::new();
     for line in listed.lines() {

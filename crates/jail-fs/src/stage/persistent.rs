@@ -17,7 +17,7 @@ use crate::receipt::{Receipt, Strategy};
 
 /// Stages the very file `source` as `name` in `dir`, to be written through, under an exclusive lease of it.
 ///
-/// It must have no other name: whoever planted one would get the file too, and a tree whose launcher died, and with it
+/// It must have no other name: whoever planted one would get the file too, and a tree whose maker died, and with it
 /// the lease, may still use it. With `owner` the file changes owner, by its descriptor: the explicit request without
 /// which no file that was there before is ever given away.
 ///
@@ -41,7 +41,7 @@ pub fn persistent(
     // Under the lease, as it is now.
     let facts = Facts::of(source)?;
     if facts.nlink != 1 {
-        // A tree whose launcher died, and with it the lease, may be in use still.
+        // A tree whose maker died, and with it the lease, may be in use still.
         return Err(Error::new(ErrorKind::Untrusted, operation, source.path())
             .because(format!("it has {} names: another tree may have it", facts.nlink))
             .hinted("remove the tree that has it, or its other names"));

@@ -87,10 +87,14 @@ impl Api {
     /// # Errors
     /// As [`connect`](Self::connect), and [`ErrorKind::Api`] for an answer that is none.
     pub(crate) fn answers(&self, deadline: Instant) -> Result<Answer> {
-        let Some(stream) = self.socket.connect(self.pid, deadline)? else { return Ok(Answer::NotYet) };
+        let Some(stream) = self.socket.connect(self.pid, deadline)? else {
+            return Ok(Answer::NotYet);
+        };
         match exchange(&stream, &Request::new("GET", "/", None)?, deadline) {
             Ok(_) => Ok(Answer::Yes),
-            Err(failure) if failure.kind() == ErrorKind::Timeout || broke_off(&failure) => Ok(Answer::NotYet),
+            Err(failure) if failure.kind() == ErrorKind::Timeout || broke_off(&failure) => {
+                Ok(Answer::NotYet)
+            }
             Err(failure) => Err(failure),
         }
     }
@@ -144,7 +148,12 @@ impl Api {
     /// for more than 16 MiB; [`Timeout`](ErrorKind::Timeout) at the deadline; [`Identity`](ErrorKind::Identity) where the
     /// VM has put another listener in Firecracker's place; [`InvalidInput`](ErrorKind::InvalidInput) for a path with
     /// blanks or control characters.
-    pub fn request(&self, method: &str, path: &str, body: Option<&Value>) -> VmRuntimeResult<Response> {
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> VmRuntimeResult<Response> {
         Ok(self.send(method, path, body)?)
     }
 
@@ -156,7 +165,8 @@ impl Api {
 
     fn dial(&self, deadline: Instant) -> Result<UnixStream> {
         self.socket.connect(self.pid, deadline)?.ok_or_else(|| {
-            Failure::new(ErrorKind::Api, "connect to the API").because("nobody listens on its socket")
+            Failure::new(ErrorKind::Api, "connect to the API")
+                .because("nobody listens on its socket")
         })
     }
 
@@ -170,7 +180,8 @@ fn exchange(stream: &UnixStream, request: &Request, deadline: Instant) -> Result
     let operation = || format!("send {} to the API", request.line());
     let response = talk(stream, request.bytes(), deadline).map_err(|error| match error {
         Talk::Broken(error) if error.kind() == io::ErrorKind::TimedOut => {
-            Failure::new(ErrorKind::Timeout, operation()).because("Firecracker did not answer in time")
+            Failure::new(ErrorKind::Timeout, operation())
+                .because("Firecracker did not answer in time")
         }
         Talk::Broken(error) => Failure::new(ErrorKind::Api, operation()).source_of(error),
         Talk::NotHttp(failure) => Failure::new(failure.kind(), operation()).source_of(failure),
@@ -178,8 +189,11 @@ fn exchange(stream: &UnixStream, request: &Request, deadline: Instant) -> Result
     if (200..300).contains(&response.status) {
         return Ok(response);
     }
-    Err(Failure::new(ErrorKind::Api, operation())
-        .because(format!("status {}, {}", response.status, fault(&response.body))))
+    Err(Failure::new(ErrorKind::Api, operation()).because(format!(
+        "status {}, {}",
+        response.status,
+        fault(&response.body)
+    )))
 }
 
 /// Whether the other side went away, as a VMM that dies does.
@@ -189,7 +203,9 @@ fn broke_off(failure: &Failure) -> bool {
     cause.is_some_and(|cause| {
         matches!(
             cause.kind(),
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+            io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe
         )
     })
 }
@@ -210,7 +226,11 @@ impl From<io::Error> for Talk {
     }
 }
 
-fn talk(mut stream: &UnixStream, request: &[u8], deadline: Instant) -> std::result::Result<Response, Talk> {
+fn talk(
+    mut stream: &UnixStream,
+    request: &[u8],
+    deadline: Instant,
+) -> std::result::Result<Response, Talk> {
     // Each write and read with what time is left: a byte now and then must not outlive the deadline.
     let mut unsent = request;
     while !unsent.is_empty() {
@@ -231,7 +251,9 @@ fn talk(mut stream: &UnixStream, request: &[u8], deadline: Instant) -> std::resu
         }
         if bytes.len() > http::MAX_RESPONSE {
             let because = format!("it has more than {} bytes", http::MAX_RESPONSE);
-            return Err(Talk::NotHttp(Failure::new(ErrorKind::Api, "read the API's response").because(because)));
+            return Err(Talk::NotHttp(
+                Failure::new(ErrorKind::Api, "read the API's response").because(because),
+            ));
         }
         stream.set_read_timeout(Some(left(deadline)?))?;
         let mut chunk = [0; 8192];
@@ -280,7 +302,9 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let listener = UnixListener::bind(dir.path().join("api.sock")).unwrap();
             let answers = answers.to_vec();
-            let thread = thread::spawn(move || answers.into_iter().map(|answer| serve(&listener, answer)).collect());
+            let thread = thread::spawn(move || {
+                answers.into_iter().map(|answer| serve(&listener, answer)).collect()
+            });
             Self { dir, thread }
         }
 
@@ -329,18 +353,34 @@ mod tests {
 
     #[test]
     fn requests_are_sent_and_answers_read() {
-        let info = br#"{"id":"vm","state":"Running","vmm_version":"1.16.1","app_name":"Firecracker"}"#;
-        let answer: &'static [u8] =
-            Box::leak(format!("HTTP/1.1 200 \r\nContent-Length: {}\r\n\r\n{}", info.len(), String::from_utf8_lossy(info)).into_bytes().into_boxed_slice());
-        let server = Server::answering(&[answer, b"HTTP/1.1 204 \r\n\r\n", b"HTTP/1.1 204 \r\n\r\n"]);
+        let info =
+            br#"{"id":"vm","state":"Running","vmm_version":"1.16.1","app_name":"Firecracker"}"#;
+        let answer: &'static [u8] = Box::leak(
+            format!(
+                "HTTP/1.1 200 \r\nContent-Length: {}\r\n\r\n{}",
+                info.len(),
+                String::from_utf8_lossy(info)
+            )
+            .into_bytes()
+            .into_boxed_slice(),
+        );
+        let server =
+            Server::answering(&[answer, b"HTTP/1.1 204 \r\n\r\n", b"HTTP/1.1 204 \r\n\r\n"]);
         let api = server.api();
         assert_eq!(api.instance_info().unwrap().id, "vm");
         api.action(Action::SendCtrlAltDel).unwrap();
         api.pause().unwrap();
         let said = server.thread.join().unwrap();
         assert!(said[0].starts_with("GET / HTTP/1.1\r\n"), "{said:?}");
-        assert!(said[1].starts_with("PUT /actions ") && said[1].ends_with(r#"{"action_type":"SendCtrlAltDel"}"#), "{said:?}");
-        assert!(said[2].starts_with("PATCH /vm ") && said[2].ends_with(r#"{"state":"Paused"}"#), "{said:?}");
+        assert!(
+            said[1].starts_with("PUT /actions ")
+                && said[1].ends_with(r#"{"action_type":"SendCtrlAltDel"}"#),
+            "{said:?}"
+        );
+        assert!(
+            said[2].starts_with("PATCH /vm ") && said[2].ends_with(r#"{"state":"Paused"}"#),
+            "{said:?}"
+        );
     }
 
     #[test]
@@ -360,8 +400,15 @@ mod tests {
 
     #[test]
     fn a_server_that_is_silent_breaks_off_or_talks_for_ever_is_left() {
-        let endless: &'static [u8] = Box::leak([&b"HTTP/1.1 200 \r\nX: "[..], &vec![b'x'; 17 << 20]].concat().into_boxed_slice());
-        let server = Server::answering(&[b"", b"HTTP/1.1 200 \r\nContent-Length: 9\r\n\r\n{}", b"220 smtp\r\n\r\n", endless]);
+        let endless: &'static [u8] = Box::leak(
+            [&b"HTTP/1.1 200 \r\nX: "[..], &vec![b'x'; 17 << 20]].concat().into_boxed_slice(),
+        );
+        let server = Server::answering(&[
+            b"",
+            b"HTTP/1.1 200 \r\nContent-Length: 9\r\n\r\n{}",
+            b"220 smtp\r\n\r\n",
+            endless,
+        ]);
         let api = server.api().deadline(Instant::now() + Duration::from_millis(50));
         assert_eq!(kind(&api.instance_info().unwrap_err()), ErrorKind::Timeout);
         let api = server.api();

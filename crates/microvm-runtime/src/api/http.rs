@@ -24,19 +24,25 @@ impl Request {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] where the method or the path could end the request line.
     pub(super) fn new(method: &str, path: &str, body: Option<&Value>) -> Result<Self> {
-        let refused = |because| Failure::invalid(format!("send {method:?} {path:?} to the API"), because);
+        let refused =
+            |because| Failure::invalid(format!("send {method:?} {path:?} to the API"), because);
         if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
             return Err(refused("the method is not made of capital letters"));
         }
         if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(refused("the path does not begin with `/`, or has a blank or a control character"));
+            return Err(refused(
+                "the path does not begin with `/`, or has a blank or a control character",
+            ));
         }
         let line = format!("{method} {path}");
-        let mut text = format!("{line} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n");
+        let mut text =
+            format!("{line} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n");
         if let Some(body) = body {
             let body = body.to_string();
             let length = body.len();
-            text += &format!("Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}");
+            text += &format!(
+                "Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
         } else {
             text += "\r\n";
         }
@@ -78,7 +84,9 @@ pub(super) fn head(bytes: &[u8]) -> Result<Option<Head>> {
     let failed = || Failure::new(ErrorKind::Api, "read the API's response");
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(body) = response.parse(bytes).map_err(|error| failed().source_of(error))? else {
+    let httparse::Status::Complete(body) =
+        response.parse(bytes).map_err(|error| failed().source_of(error))?
+    else {
         if bytes.len() > MAX_HEAD {
             return Err(failed().because(format!("its head has more than {MAX_HEAD} bytes")));
         }
@@ -92,10 +100,9 @@ pub(super) fn head(bytes: &[u8]) -> Result<Option<Head>> {
         }
         if header.name.eq_ignore_ascii_case("content-length") {
             let text = String::from_utf8_lossy(header.value);
-            let value = text
-                .trim()
-                .parse::<usize>()
-                .map_err(|error| failed().because(format!("its length is {text:?}")).source_of(error))?;
+            let value = text.trim().parse::<usize>().map_err(|error| {
+                failed().because(format!("its length is {text:?}")).source_of(error)
+            })?;
             if length.replace(value).is_some_and(|earlier| earlier != value) {
                 return Err(failed().because("it has two lengths"));
             }
@@ -103,7 +110,9 @@ pub(super) fn head(bytes: &[u8]) -> Result<Option<Head>> {
     }
     let head = Head { status, body, length: length.unwrap_or(0) };
     if head.total() > MAX_RESPONSE {
-        return Err(failed().because(format!("it has {} bytes, {MAX_RESPONSE} are allowed", head.total())));
+        return Err(
+            failed().because(format!("it has {} bytes, {MAX_RESPONSE} are allowed", head.total()))
+        );
     }
     Ok(Some(head))
 }
@@ -122,8 +131,14 @@ mod tests {
             text(Request::new("GET", "/", None).unwrap()),
             "GET / HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n"
         );
-        let put = text(Request::new("PUT", "/actions", Some(&json!({"action_type": "InstanceStart"}))).unwrap());
-        assert!(put.ends_with("Content-Length: 31\r\n\r\n{\"action_type\":\"InstanceStart\"}"), "{put}");
+        let put = text(
+            Request::new("PUT", "/actions", Some(&json!({"action_type": "InstanceStart"})))
+                .unwrap(),
+        );
+        assert!(
+            put.ends_with("Content-Length: 31\r\n\r\n{\"action_type\":\"InstanceStart\"}"),
+            "{put}"
+        );
     }
 
     #[test]
@@ -137,7 +152,11 @@ mod tests {
             ("", "/"),
             ("get", "/"),
         ] {
-            assert_eq!(Request::new(method, path, None).unwrap_err().kind(), ErrorKind::InvalidInput, "{method} {path}");
+            assert_eq!(
+                Request::new(method, path, None).unwrap_err().kind(),
+                ErrorKind::InvalidInput,
+                "{method} {path}"
+            );
         }
     }
 

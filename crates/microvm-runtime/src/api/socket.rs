@@ -38,7 +38,9 @@ impl JailSocket {
         let handle = match hold(root, name) {
             Ok(handle) => handle,
             Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(failed().source_of(errno).hinted("the VM may have replaced it")),
+            Err(errno) => {
+                return Err(failed().source_of(errno).hinted("the VM may have replaced it"));
+            }
         };
         let stat = fstat(&handle).map_err(|errno| failed().source_of(errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
@@ -61,8 +63,9 @@ impl JailSocket {
     /// [`ErrorKind::Api`] otherwise.
     pub(crate) fn connect(&self, pid: u32, deadline: Instant) -> Result<Option<UnixStream>> {
         let failed = |kind| Failure::new(kind, "connect to the API");
-        let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-            .map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
+        let stream =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+                .map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
         // A full backlog makes connect(2) wait: it obeys the send timeout.
         let timeout = deadline.saturating_duration_since(Instant::now()).max(SHORTEST);
         set_socket_timeout(&stream, Timeout::Send, Some(timeout))
@@ -77,7 +80,8 @@ impl JailSocket {
             }
             Err(errno) => return Err(failed(ErrorKind::Api).source_of(errno)),
         }
-        let peer = socket_peercred(&stream).map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
+        let peer =
+            socket_peercred(&stream).map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
         let (peer_pid, peer_uid) = (peer.pid.as_raw_nonzero().get(), peer.uid.as_raw());
         if u32::try_from(peer_pid) != Ok(pid) || peer_uid != self.uid {
             return Err(failed(ErrorKind::Identity)
@@ -93,8 +97,10 @@ impl JailSocket {
 
 fn hold(root: impl AsFd, name: &str) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve =
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    let resolve = ResolveFlags::BENEATH
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS
+        | ResolveFlags::NO_XDEV;
     let mut attempt = 1;
     loop {
         match openat2(&root, name, flags, Mode::empty(), resolve) {
@@ -136,7 +142,8 @@ mod tests {
         assert!(UnixListener::bind(deep.join("s")).is_err(), "the path is too long for sun_path");
         assert!(JailSocket::open(&root, "s", uid).unwrap().is_none());
 
-        let _listener = UnixListener::bind(format!("/proc/self/fd/{}/s", root.as_raw_fd())).unwrap();
+        let _listener =
+            UnixListener::bind(format!("/proc/self/fd/{}/s", root.as_raw_fd())).unwrap();
         let socket = JailSocket::open(&root, "s", uid).unwrap().unwrap();
         assert!(socket.connect(pid, soon()).unwrap().is_some());
 
@@ -176,7 +183,10 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "the attacker's exchange")]
         std::fs::remove_file(dir.path().join("s")).unwrap();
         let _second = UnixListener::bind(dir.path().join("s")).unwrap();
-        assert!(socket.connect(pid, soon()).unwrap().is_none(), "the first inode is held, and nobody listens there");
+        assert!(
+            socket.connect(pid, soon()).unwrap().is_none(),
+            "the first inode is held, and nobody listens there"
+        );
     }
 
     #[test]
@@ -184,7 +194,9 @@ mod tests {
         let (pid, uid) = me();
         let dir = tempfile::tempdir().unwrap();
         let root = held(&dir);
-        let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        let listener =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+                .unwrap();
         rustix::net::bind(&listener, &SocketAddrUnix::new(dir.path().join("s")).unwrap()).unwrap();
         rustix::net::listen(&listener, 0).unwrap();
         let socket = JailSocket::open(&root, "s", uid).unwrap().unwrap();

@@ -59,7 +59,12 @@ impl VmConfig {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] with the field's name and value where no Firecracker would take it.
-    pub(crate) fn new(boot: &Boot, kernel: &str, initrd: Option<&str>, drives: Vec<DriveConfig>) -> Result<Self> {
+    pub(crate) fn new(
+        boot: &Boot,
+        kernel: &str,
+        initrd: Option<&str>,
+        drives: Vec<DriveConfig>,
+    ) -> Result<Self> {
         check_machine(boot)?;
         check_kernel_args(boot.kernel_args.as_deref())?;
         for drive in &drives {
@@ -70,17 +75,31 @@ impl VmConfig {
         }
         unique("drives", "id", drives.iter().map(DriveConfig::id))?;
         unique("network interfaces", "id", boot.networks.iter().map(NetworkInterface::id))?;
-        unique("network interfaces", "tap device", boot.networks.iter().map(NetworkInterface::tap))?;
-        unique("network interfaces", "MAC address", boot.networks.iter().filter_map(NetworkInterface::guest_mac))?;
+        unique(
+            "network interfaces",
+            "tap device",
+            boot.networks.iter().map(NetworkInterface::tap),
+        )?;
+        unique(
+            "network interfaces",
+            "MAC address",
+            boot.networks.iter().filter_map(NetworkInterface::guest_mac),
+        )?;
         let roots = drives.iter().filter(|drive| drive.is_root_device()).count();
         if roots > 1 {
-            return Err(Failure::invalid("plan the drives", format!("{roots} of them are the root device")));
+            return Err(Failure::invalid(
+                "plan the drives",
+                format!("{roots} of them are the root device"),
+            ));
         }
         if let Some(cid) = boot.vsock
             && !(MIN_CID..u32::MAX).contains(&cid)
         {
-            return Err(Failure::invalid("plan the vsock device", format!("{cid} is no context id of a guest"))
-                .hinted(format!("{MIN_CID} to {}", u32::MAX - 1)));
+            return Err(Failure::invalid(
+                "plan the vsock device",
+                format!("{cid} is no context id of a guest"),
+            )
+            .hinted(format!("{MIN_CID} to {}", u32::MAX - 1)));
         }
         Ok(Self {
             boot_source: BootSource {
@@ -104,8 +123,9 @@ impl VmConfig {
 
     /// The document.
     pub(crate) fn to_json(&self) -> Result<String> {
-        serde_json::to_string_pretty(self)
-            .map_err(|error| Failure::new(ErrorKind::InvalidInput, "write the VM's configuration").source_of(error))
+        serde_json::to_string_pretty(self).map_err(|error| {
+            Failure::new(ErrorKind::InvalidInput, "write the VM's configuration").source_of(error)
+        })
     }
 }
 
@@ -113,7 +133,8 @@ fn check_machine(boot: &Boot) -> Result<()> {
     let operation = "plan the machine";
     let vcpus = boot.vcpus;
     if !(1..=MAX_VCPUS).contains(&vcpus) {
-        return Err(Failure::invalid(operation, format!("it has {vcpus} vCPUs")).hinted(format!("1 to {MAX_VCPUS}")));
+        return Err(Failure::invalid(operation, format!("it has {vcpus} vCPUs"))
+            .hinted(format!("1 to {MAX_VCPUS}")));
     }
     if boot.smt && vcpus != 1 && vcpus % 2 == 1 {
         return Err(Failure::invalid(operation, format!("it has {vcpus} vCPUs and hyper-threads"))
@@ -121,7 +142,11 @@ fn check_machine(boot: &Boot) -> Result<()> {
     }
     // Firecracker counts in bytes, in 64 bits.
     if boot.memory_mib == 0 || boot.memory_mib.checked_mul(1 << 20).is_none() {
-        return Err(Failure::invalid(operation, format!("it has {} MiB of memory", boot.memory_mib)).hinted("1 or more"));
+        return Err(Failure::invalid(
+            operation,
+            format!("it has {} MiB of memory", boot.memory_mib),
+        )
+        .hinted("1 or more"));
     }
     Ok(())
 }
@@ -130,7 +155,8 @@ fn check_kernel_args(args: Option<&str>) -> Result<()> {
     let Some(args) = args else { return Ok(()) };
     let operation = "plan the kernel arguments";
     if let Some(bad) = args.chars().find(|&char| !(' '..='~').contains(&char)) {
-        return Err(Failure::invalid(operation, format!("{bad:?} is in them")).hinted("printable ASCII only"));
+        return Err(Failure::invalid(operation, format!("{bad:?} is in them"))
+            .hinted("printable ASCII only"));
     }
     if args.len() > MAX_KERNEL_ARGS {
         return Err(Failure::invalid(operation, format!("they have {} bytes", args.len()))
@@ -144,7 +170,8 @@ pub(super) fn check_id(operation: &str, id: &str) -> Result<()> {
     if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         return Ok(());
     }
-    Err(Failure::invalid(operation, format!("{id:?} is no id for Firecracker")).hinted("letters, digits and `_`"))
+    Err(Failure::invalid(operation, format!("{id:?} is no id for Firecracker"))
+        .hinted("letters, digits and `_`"))
 }
 
 fn unique(things: &str, what: &str, names: impl Iterator<Item = impl Into<String>>) -> Result<()> {
@@ -152,7 +179,10 @@ fn unique(things: &str, what: &str, names: impl Iterator<Item = impl Into<String
     for name in names {
         let name = name.into();
         if !seen.insert(name.clone()) {
-            return Err(Failure::invalid(format!("plan the {things}"), format!("two have the {what} {name:?}")));
+            return Err(Failure::invalid(
+                format!("plan the {things}"),
+                format!("two have the {what} {name:?}"),
+            ));
         }
     }
     Ok(())
@@ -198,10 +228,15 @@ mod tests {
             .track_dirty_pages(true)
             .kernel_args("console=ttyS0")
             .network(
-                NetworkInterface::new("eth0", "tap0").mac("06:00:AC:10:00:02").rx_rate_limiter(limiter.clone()),
+                NetworkInterface::new("eth0", "tap0")
+                    .mac("06:00:AC:10:00:02")
+                    .rx_rate_limiter(limiter.clone()),
             )
             .vsock(3);
-        let root = DriveConfig::new("rootfs", "/rootfs").unwrap().root_device(true).partuuid("0eaa91a0-01");
+        let root = DriveConfig::new("rootfs", "/rootfs")
+            .unwrap()
+            .root_device(true)
+            .partuuid("0eaa91a0-01");
         let data = DriveConfig::new("data", "/data")
             .unwrap()
             .read_only(true)
@@ -243,7 +278,10 @@ mod tests {
 
     #[test]
     fn a_boot_survives_serialisation() {
-        let boot = Boot::new().network(NetworkInterface::new("eth0", "tap0")).vsock(7).kernel_args("quiet");
+        let boot = Boot::new()
+            .network(NetworkInterface::new("eth0", "tap0"))
+            .vsock(7)
+            .kernel_args("quiet");
         let text = serde_json::to_string(&boot).unwrap();
         assert_eq!(serde_json::from_str::<Boot>(&text).unwrap(), boot);
     }
@@ -272,14 +310,23 @@ mod tests {
             (Boot::new().network(net("eth0", "..")), ".."),
             (Boot::new().network(net("eth0", "tap%d")), "tap%d"),
             (Boot::new().network(net("e", "tap0")).network(net("e", "tap1")), "the id \"e\""),
-            (Boot::new().network(net("e", "tap0")).network(net("f", "tap0")), "the tap device \"tap0\""),
+            (
+                Boot::new().network(net("e", "tap0")).network(net("f", "tap0")),
+                "the tap device \"tap0\"",
+            ),
             (mac("06:00:ac:10:00"), "06:00:ac:10:00"),
             (mac("06:00:ac:10:00:0g"), "0g"),
             (mac("06:00:ac:10:00:+2"), "+2"),
             (mac("06-00-ac-10-00-02"), "06-00"),
             (mac("01:00:5e:00:00:01"), "a group's"),
-            (mac("06:00:ac:10:00:02").network(net("e", "tap1").mac("06:00:AC:10:00:02")), "06:00:ac:10:00:02"),
-            (Boot::new().network(net("eth0", "tap0").tx_rate_limiter(none)), "ops bucket has size 0"),
+            (
+                mac("06:00:ac:10:00:02").network(net("e", "tap1").mac("06:00:AC:10:00:02")),
+                "06:00:ac:10:00:02",
+            ),
+            (
+                Boot::new().network(net("eth0", "tap0").tx_rate_limiter(none)),
+                "ops bucket has size 0",
+            ),
         ] {
             let error = VmConfig::new(&boot, "/vmlinux", None, Vec::new()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -290,7 +337,11 @@ mod tests {
     #[test]
     fn drives_are_refused_by_name() {
         for id in ["", "a-b", "a.img", "a/b", "\u{e9}"] {
-            assert_eq!(DriveConfig::new(id, "/x").unwrap_err().kind(), ErrorKind::InvalidInput, "{id}");
+            assert_eq!(
+                DriveConfig::new(id, "/x").unwrap_err().kind(),
+                ErrorKind::InvalidInput,
+                "{id}"
+            );
         }
         let drive = |id: &str| DriveConfig::new(id, "/x").unwrap();
         let refused = |drives: Vec<DriveConfig>, tells: &str| {
@@ -301,6 +352,9 @@ mod tests {
         refused(vec![drive("a").root_device(true), drive("b").root_device(true)], "2 of them");
         refused(vec![drive("a").partuuid("1")], "partition");
         refused(vec![drive("a").root_device(true).partuuid("../1")], "../1");
-        refused(vec![drive("a").rate_limiter(RateLimiter::new().bandwidth(TokenBucket::new(1, 0)))], "0 ms");
+        refused(
+            vec![drive("a").rate_limiter(RateLimiter::new().bandwidth(TokenBucket::new(1, 0)))],
+            "0 ms",
+        );
     }
 }

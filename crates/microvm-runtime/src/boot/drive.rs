@@ -108,10 +108,15 @@ impl DriveConfig {
             limiter.check(&operation(&self.drive_id))?;
         }
         if let Some(uuid) = &self.partuuid
-            && (!self.is_root_device || uuid.is_empty() || !uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'))
+            && (!self.is_root_device
+                || uuid.is_empty()
+                || !uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'))
         {
-            return Err(Failure::invalid(operation(&self.drive_id), format!("the partition {uuid:?} cannot be booted from"))
-                .hinted("a PARTUUID of the root device, hexadecimal digits and `-`"));
+            return Err(Failure::invalid(
+                operation(&self.drive_id),
+                format!("the partition {uuid:?} cannot be booted from"),
+            )
+            .hinted("a PARTUUID of the root device, hexadecimal digits and `-`"));
         }
         Ok(())
     }

@@ -75,7 +75,10 @@ impl NetworkInterface {
         check_id(&operation, &self.iface_id)?;
         let tap = &self.host_dev_name;
         let fits = (1..=MAX_TAP_NAME).contains(&tap.len());
-        if !fits || !tap.bytes().all(|byte| byte.is_ascii_graphic() && !b"/:%".contains(&byte)) || [".", ".."].contains(&tap.as_str()) {
+        if !fits
+            || !tap.bytes().all(|byte| byte.is_ascii_graphic() && !b"/:%".contains(&byte))
+            || [".", ".."].contains(&tap.as_str())
+        {
             let because = format!("{tap:?} is no name of a tap device");
             return Err(Failure::invalid(operation, because)
                 .hinted(format!("1 to {MAX_TAP_NAME} bytes, no blank, `/`, `:` or `%`")));
@@ -91,7 +94,9 @@ impl NetworkInterface {
 }
 
 fn check_mac(operation: &str, mac: &str) -> Result<()> {
-    let refused = |because: String| Failure::invalid(operation, because).hinted("write it as 06:00:ac:10:00:02");
+    let refused = |because: String| {
+        Failure::invalid(operation, because).hinted("write it as 06:00:ac:10:00:02")
+    };
     let octets: Option<Vec<u8>> = mac
         .split(':')
         .map(|octet| {
@@ -100,7 +105,9 @@ fn check_mac(operation: &str, mac: &str) -> Result<()> {
         })
         .collect();
     match octets.as_deref() {
-        Some([first, _, _, _, _, _]) if first & 1 == 1 => Err(refused(format!("the MAC address {mac} is a group's"))),
+        Some([first, _, _, _, _, _]) if first & 1 == 1 => {
+            Err(refused(format!("the MAC address {mac} is a group's")))
+        }
         Some([_, _, _, _, _, _]) => Ok(()),
         _ => Err(refused(format!("{mac:?} is no MAC address"))),
     }

@@ -51,8 +51,14 @@ impl RateLimiter {
         for (name, bucket) in [("bandwidth", &self.bandwidth), ("ops", &self.ops)] {
             let Some(bucket) = bucket else { continue };
             if bucket.size == 0 || bucket.refill_time == 0 {
-                return Err(Failure::invalid(operation, format!("its {name} bucket has size {} and refill time {} ms", bucket.size, bucket.refill_time))
-                    .hinted("both must be 1 or more; leave the bucket out for no limit"));
+                return Err(Failure::invalid(
+                    operation,
+                    format!(
+                        "its {name} bucket has size {} and refill time {} ms",
+                        bucket.size, bucket.refill_time
+                    ),
+                )
+                .hinted("both must be 1 or more; leave the bucket out for no limit"));
             }
         }
         Ok(())

@@ -44,7 +44,11 @@ impl Candidate {
     /// Whether it is the VMM by now, by the kernel's word.
     ///
     /// It may go on or end between two looks, so what does not fit is a doubt and no failure.
-    pub(super) fn prove(&self, expected: &Expected, root: &Dir) -> std::result::Result<(), Failure> {
+    pub(super) fn prove(
+        &self,
+        expected: &Expected,
+        root: &Dir,
+    ) -> std::result::Result<(), Failure> {
         expected.prove(self.pid())?;
         expected.prove_exec_copy(self.pid(), root)?;
         // What was read was about this process only if it still has its number.
@@ -85,7 +89,9 @@ impl Search<'_> {
 
     fn hold(&self, pids: &[u32], held: &mut Vec<Candidate>) -> Result<()> {
         for &pid in pids {
-            if pid == self.jailer || held.iter().any(|candidate| candidate.status.is_none() && candidate.pid() == pid) {
+            if pid == self.jailer
+                || held.iter().any(|candidate| candidate.status.is_none() && candidate.pid() == pid)
+            {
                 continue;
             }
             let Some(pidfd) = pidfd::open(pid)? else { continue };
@@ -100,7 +106,9 @@ impl Search<'_> {
 
     /// What the jailer wrote, while it is root's word; later it is anyone's, and a hint is all it ever is.
     fn pid_file(&self) -> Option<u32> {
-        let bytes = jail_fs::read_small(self.root, format!("{}.pid", self.expected.exec_name), PID_FILE).ok()?;
+        let bytes =
+            jail_fs::read_small(self.root, format!("{}.pid", self.expected.exec_name), PID_FILE)
+                .ok()?;
         std::str::from_utf8(&bytes).ok()?.trim().parse().ok()
     }
 }
@@ -110,5 +118,9 @@ pub(super) fn alive(held: &mut [Candidate]) -> Result<Vec<BorrowedFd<'_>>> {
     for candidate in held.iter_mut() {
         candidate.has_ended()?;
     }
-    Ok(held.iter().filter(|candidate| candidate.status.is_none()).map(|candidate| candidate.pidfd.as_fd()).collect())
+    Ok(held
+        .iter()
+        .filter(|candidate| candidate.status.is_none())
+        .map(|candidate| candidate.pidfd.as_fd())
+        .collect())
 }

@@ -83,7 +83,10 @@ impl Default for Console {
 
 impl fmt::Debug for Console {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Console").field("sink", &self.sink).field("callback", &self.callback.is_some()).finish()
+        f.debug_struct("Console")
+            .field("sink", &self.sink)
+            .field("callback", &self.callback.is_some())
+            .finish()
     }
 }
 
@@ -108,18 +111,30 @@ pub(super) struct Opened {
 
 /// What is left in our hands once the child has its ends.
 pub(super) enum Ours {
-    Pipes { stdout: OwnedFd, stderr: OwnedFd, keep: usize, callback: Option<Callback> },
+    Pipes {
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+        keep: usize,
+        callback: Option<Callback>,
+    },
     /// The file, and where this VM's part of it begins.
-    File { file: std::fs::File, from: u64 },
+    File {
+        file: std::fs::File,
+        from: u64,
+    },
     Null,
 }
 
 impl Console {
     pub(super) fn open(&self) -> Result<Opened> {
         match &self.sink {
-            Sink::Null => Ok(Opened { stdout: Stdio::null(), stderr: Stdio::null(), ours: Ours::Null }),
+            Sink::Null => {
+                Ok(Opened { stdout: Stdio::null(), stderr: Stdio::null(), ours: Ours::Null })
+            }
             Sink::Tail(keep) => {
-                let failed = |error| Failure::new(ErrorKind::Spawn, "make the console's pipes").source_of(error);
+                let failed = |error| {
+                    Failure::new(ErrorKind::Spawn, "make the console's pipes").source_of(error)
+                };
                 let (stdout, their_stdout) = io::pipe().map_err(failed)?;
                 let (stderr, their_stderr) = io::pipe().map_err(failed)?;
                 Ok(Opened {
@@ -134,7 +149,11 @@ impl Console {
                 })
             }
             Sink::File(path) => {
-                let failed = |error| Failure::new(ErrorKind::Filesystem, "open the console file").path(path).source_of(error);
+                let failed = |error| {
+                    Failure::new(ErrorKind::Filesystem, "open the console file")
+                        .path(path)
+                        .source_of(error)
+                };
                 let file = append(path).map_err(failed)?;
                 let from = file.metadata().map_err(failed)?.len();
                 let theirs = || file.try_clone().map(Stdio::from).map_err(failed);
@@ -146,7 +165,12 @@ impl Console {
 
 /// A link is not followed: the file may lie where another user can plant one.
 fn append(path: &Path) -> io::Result<std::fs::File> {
-    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let flags = OFlags::RDWR
+        | OFlags::APPEND
+        | OFlags::CREATE
+        | OFlags::NOFOLLOW
+        | OFlags::CLOEXEC
+        | OFlags::NOCTTY;
     Ok(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?.into())
 }
 
@@ -184,7 +208,10 @@ impl Ours {
                     .spawn(move || {
                         pump(&shared, stdout, stderr, keep, callback.as_ref());
                     })
-                    .map_err(|error| Failure::new(ErrorKind::Spawn, "start the console's thread").source_of(error))?;
+                    .map_err(|error| {
+                        Failure::new(ErrorKind::Spawn, "start the console's thread")
+                            .source_of(error)
+                    })?;
                 Ok(Kept::Reader(reader))
             }
         }
@@ -209,7 +236,9 @@ impl Kept {
                 (reader.stdout_tail(), reader.stderr_tail())
             }
             // Both streams went there.
-            Self::File { file, from } => (String::new(), read_tail(file, *from).unwrap_or_default()),
+            Self::File { file, from } => {
+                (String::new(), read_tail(file, *from).unwrap_or_default())
+            }
         }
     }
 
@@ -231,7 +260,13 @@ fn read_tail(mut file: &std::fs::File, from: u64) -> io::Result<String> {
 }
 
 /// Reads both pipes until both have ended.
-fn pump(shared: &Shared, stdout: OwnedFd, stderr: OwnedFd, keep: usize, callback: Option<&Callback>) {
+fn pump(
+    shared: &Shared,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    keep: usize,
+    callback: Option<&Callback>,
+) {
     let mut open = vec![(Stream::Stdout, stdout), (Stream::Stderr, stderr)];
     let mut buffer = vec![0; 16 << 10];
     while !open.is_empty() {
@@ -299,7 +334,11 @@ impl ConsoleReader {
 
     /// Waits until a whole line of the console's tail is `wanted`; `None` where it did not come in time, or the console ended
     /// without it.
-    pub fn wait_for_line(&self, wanted: impl Fn(&str) -> bool, timeout: Duration) -> Option<String> {
+    pub fn wait_for_line(
+        &self,
+        wanted: impl Fn(&str) -> bool,
+        timeout: Duration,
+    ) -> Option<String> {
         let deadline = Instant::now() + timeout;
         let mut state = self.shared.lock();
         loop {
@@ -312,7 +351,12 @@ impl ConsoleReader {
             if state.ended || left.is_zero() {
                 return None;
             }
-            state = self.shared.more.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .shared
+                .more
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -337,7 +381,12 @@ mod tests {
 
     fn run(console: &Console, script: &str) -> Kept {
         let Opened { stdout, stderr, ours } = console.open().unwrap();
-        let mut child = Command::new("/bin/sh").args(["-c", script]).stdout(stdout).stderr(stderr).spawn().unwrap();
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", script])
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
         let kept = ours.read().unwrap();
         child.wait().unwrap();
         kept
@@ -352,22 +401,35 @@ mod tests {
 
     #[test]
     fn a_line_is_waited_for_and_an_end_without_it_is_told() {
-        let Some(reader) = run(&Console::default(), "echo one; echo two; printf thr").into_reader() else {
+        let Some(reader) = run(&Console::default(), "echo one; echo two; printf thr").into_reader()
+        else {
             panic!("it is read by us")
         };
         let minute = Duration::from_secs(60);
         assert_eq!(reader.wait_for_line(|line| line == "two", minute).as_deref(), Some("two"));
         assert!(reader.wait_for_end(minute));
-        assert_eq!(reader.wait_for_line(|line| line.starts_with("thr"), minute), None, "the line is not whole");
+        assert_eq!(
+            reader.wait_for_line(|line| line.starts_with("thr"), minute),
+            None,
+            "the line is not whole"
+        );
     }
 
     #[test]
     fn the_callback_gets_everything() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let copy = Arc::clone(&seen);
-        let console = Console::tail(1).also_to(move |stream, piece| copy.lock().unwrap().push((stream, piece.to_vec())));
+        let console = Console::tail(1)
+            .also_to(move |stream, piece| copy.lock().unwrap().push((stream, piece.to_vec())));
         run(&console, "printf out; printf err >&2").last_words();
-        let all = |want| seen.lock().unwrap().iter().filter(|(s, _)| *s == want).flat_map(|(_, p)| p.clone()).collect::<Vec<_>>();
+        let all = |want| {
+            seen.lock()
+                .unwrap()
+                .iter()
+                .filter(|(s, _)| *s == want)
+                .flat_map(|(_, p)| p.clone())
+                .collect::<Vec<_>>()
+        };
         assert_eq!((all(Stream::Stdout), all(Stream::Stderr)), (b"out".to_vec(), b"err".to_vec()));
     }
 

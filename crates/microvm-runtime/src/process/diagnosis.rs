@@ -95,7 +95,11 @@ const WORDS: &[(&str, Diagnosis)] = &[
 ];
 
 /// What they mean, and the line that says so.
-pub(super) fn diagnose(status: ExitStatus, stdout: &str, stderr: &str) -> (Diagnosis, Option<String>) {
+pub(super) fn diagnose(
+    status: ExitStatus,
+    stdout: &str,
+    stderr: &str,
+) -> (Diagnosis, Option<String>) {
     let message = message(stdout, stderr);
     let Some(text) = &message else {
         return (by_status(status), None);
@@ -140,7 +144,10 @@ fn line(tail: &str) -> Option<String> {
     let marked = lines().rfind(|line| line.contains("rror") || line.contains("panicked"));
     let line = marked.or_else(|| lines().next_back())?;
     // An old panic has its text in quotes, on the line that says where: `panicked at 'Error: …', src/…`.
-    let quoted = line.split_once("panicked at '").and_then(|(_, rest)| rest.rsplit_once("', ")).map(|(text, _)| text);
+    let quoted = line
+        .split_once("panicked at '")
+        .and_then(|(_, rest)| rest.rsplit_once("', "))
+        .map(|(text, _)| text);
     Some(quoted.unwrap_or(line).to_owned())
 }
 
@@ -150,23 +157,45 @@ impl Diagnosis {
     pub fn hint(self) -> Option<&'static str> {
         Some(match self {
             Self::Unknown => return None,
-            Self::RefusedArgument => "the jailer refused its arguments: is its release one that this crate knows?",
-            Self::NodeExists => "leave /dev to the jailer: it starts in no jail that has its device nodes",
-            Self::NodeRefused => "run as root with CAP_MKNOD, on a filesystem that is not mounted nodev",
+            Self::RefusedArgument => {
+                "the jailer refused its arguments: is its release one that this crate knows?"
+            }
+            Self::NodeExists => {
+                "leave /dev to the jailer: it starts in no jail that has its device nodes"
+            }
+            Self::NodeRefused => {
+                "run as root with CAP_MKNOD, on a filesystem that is not mounted nodev"
+            }
             Self::PidFileExists => "prepare the jail anew: it has the pid file of an earlier run",
             Self::StillRunning => "a VM of this id still runs: shut it down first",
-            Self::LinkedExecCopy => "prepare the jail anew: a link is where the exec file is copied to",
+            Self::LinkedExecCopy => {
+                "prepare the jail anew: a link is where the exec file is copied to"
+            }
             Self::NetworkNamespace => "is the network namespace still there? `ip netns list`",
-            Self::CgroupMissing => "this host does not have that hierarchy or controller: ask for the other version of control groups",
-            Self::CgroupRefused => "the control group took neither the value nor the process: has its parent processes of its own?",
+            Self::CgroupMissing => {
+                "this host does not have that hierarchy or controller: ask for the other version of control groups"
+            }
+            Self::CgroupRefused => {
+                "the control group took neither the value nor the process: has its parent processes of its own?"
+            }
             Self::ResourceLimit => "raise the resource limit: the jailer itself runs under it",
-            Self::Exec => "the exec file must be a static executable, on a filesystem that is not mounted noexec",
+            Self::Exec => {
+                "the exec file must be a static executable, on a filesystem that is not mounted noexec"
+            }
             Self::SocketExists => "prepare the jail anew: it has the API socket of an earlier run",
             Self::Kvm => "does the host have /dev/kvm, and is the chroot base not mounted nodev?",
-            Self::Config => "Firecracker refused the VM's configuration: does its release know every field?",
-            Self::Image => "is the kernel an uncompressed ELF vmlinux, and each drive what its name says?",
-            Self::Tap => "does the tap device exist in the VM's network namespace, free and owned by its uid?",
-            Self::Seccomp => "Firecracker made a system call its seccomp filter forbids: use an official static build",
+            Self::Config => {
+                "Firecracker refused the VM's configuration: does its release know every field?"
+            }
+            Self::Image => {
+                "is the kernel an uncompressed ELF vmlinux, and each drive what its name says?"
+            }
+            Self::Tap => {
+                "does the tap device exist in the VM's network namespace, free and owned by its uid?"
+            }
+            Self::Seccomp => {
+                "Firecracker made a system call its seccomp filter forbids: use an official static build"
+            }
             Self::NoSpace => "free space on the filesystem of the chroot base",
         })
     }
@@ -188,16 +217,40 @@ mod tests {
     #[test]
     fn the_jailers_words_in_one_line() {
         for (words, want) in [
-            ("Error: Failed to create /dev/net/tun via mknod inside the jail: File exists (os error 17)", Diagnosis::NodeExists),
-            ("Error: Failed to create /dev/kvm via mknod inside the jail: Operation not permitted (os error 1)", Diagnosis::NodeRefused),
-            ("Error: Failed to open file /firecracker.pid: File exists (os error 17)", Diagnosis::PidFileExists),
-            ("Error: Failed to copy /opt/firecracker to /srv/jailer/firecracker/a/root/firecracker: Text file busy (os error 26)", Diagnosis::StillRunning),
-            ("Error: Detected hard link at: /srv/jailer/firecracker/a/root/firecracker", Diagnosis::LinkedExecCopy),
+            (
+                "Error: Failed to create /dev/net/tun via mknod inside the jail: File exists (os error 17)",
+                Diagnosis::NodeExists,
+            ),
+            (
+                "Error: Failed to create /dev/kvm via mknod inside the jail: Operation not permitted (os error 1)",
+                Diagnosis::NodeRefused,
+            ),
+            (
+                "Error: Failed to open file /firecracker.pid: File exists (os error 17)",
+                Diagnosis::PidFileExists,
+            ),
+            (
+                "Error: Failed to copy /opt/firecracker to /srv/jailer/firecracker/a/root/firecracker: Text file busy (os error 26)",
+                Diagnosis::StillRunning,
+            ),
+            (
+                "Error: Detected hard link at: /srv/jailer/firecracker/a/root/firecracker",
+                Diagnosis::LinkedExecCopy,
+            ),
             ("Error: Hierarchy not found: cgroups v1", Diagnosis::CgroupMissing),
             ("Error: Controller pids is unavailable", Diagnosis::CgroupMissing),
-            ("Error: Invalid instance ID: Invalid char (_) at position 1", Diagnosis::RefusedArgument),
-            ("Error: Failed to exec into Firecracker: Permission denied (os error 13)", Diagnosis::Exec),
-            ("Error: Failed to join network namespace: netns: Invalid argument (os error 22)", Diagnosis::NetworkNamespace),
+            (
+                "Error: Invalid instance ID: Invalid char (_) at position 1",
+                Diagnosis::RefusedArgument,
+            ),
+            (
+                "Error: Failed to exec into Firecracker: Permission denied (os error 13)",
+                Diagnosis::Exec,
+            ),
+            (
+                "Error: Failed to join network namespace: netns: Invalid argument (os error 22)",
+                Diagnosis::NetworkNamespace,
+            ),
         ] {
             means(words, want);
         }
@@ -209,7 +262,10 @@ mod tests {
                    src/jailer/src/main.rs:5:9\nnote: run with `RUST_BACKTRACE=1`";
         let (diagnosis, message) = diagnose(ExitStatus::Signaled(6), "", old);
         assert_eq!(diagnosis, Diagnosis::RefusedArgument);
-        assert_eq!(message.as_deref(), Some("Jailer error: Invalid instance ID: Invalid char (_) at position 1"));
+        assert_eq!(
+            message.as_deref(),
+            Some("Jailer error: Invalid instance ID: Invalid char (_) at position 1")
+        );
     }
 
     #[test]

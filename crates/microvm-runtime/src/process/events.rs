@@ -27,7 +27,8 @@ impl Events {
         };
         // Made: the pid file and the API's socket. Written: the pid file. Opened: the configuration, by a VMM that was
         // exec'ed.
-        let what = WatchFlags::CREATE | WatchFlags::CLOSE_WRITE | WatchFlags::OPEN | WatchFlags::ONLYDIR;
+        let what =
+            WatchFlags::CREATE | WatchFlags::CLOSE_WRITE | WatchFlags::OPEN | WatchFlags::ONLYDIR;
         let path = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
         match inotify::add_watch(&inotify, path, what) {
             Ok(_) => Ok(Self { inotify: Some(inotify) }),
@@ -44,7 +45,8 @@ impl Events {
     /// Waits for something to happen in the directory, for one of the processes to end, or for the deadline.
     pub(super) fn wait(&self, processes: &[BorrowedFd<'_>], deadline: Instant) -> Result<()> {
         let watched = self.inotify.iter().map(OwnedFd::as_fd).chain(processes.iter().copied());
-        let mut fds = watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect::<Vec<_>>();
+        let mut fds =
+            watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect::<Vec<_>>();
         match poll(&mut fds, Some(&pidfd::until(deadline))) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(failed(errno)),

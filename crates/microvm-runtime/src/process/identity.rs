@@ -28,7 +28,10 @@ impl Expected {
     pub(crate) fn prove(&self, pid: u32) -> Result<()> {
         let root = InodeId::of(procfs::held(pid, "root")?)?;
         if root != self.root {
-            return Err(doubt(pid, &format!("its root is inode {root}, the jail's is {}", self.root)));
+            return Err(doubt(
+                pid,
+                &format!("its root is inode {root}, the jail's is {}", self.root),
+            ));
         }
         let status = procfs::text(pid, "status")?;
         for (key, id) in [("Uid", self.uid), ("Gid", self.gid)] {
@@ -45,16 +48,18 @@ impl Expected {
     pub(super) fn prove_exec_copy(&self, pid: u32, root: &Dir) -> Result<()> {
         // One name, held and not followed.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let copy = rustix::fs::openat(root, self.exec_name.as_str(), flags, Mode::empty()).map_err(|errno| {
-            Failure::new(ErrorKind::Identity, "find the exec copy").path(&self.exec_name).source_of(errno)
-        })?;
+        let copy = rustix::fs::openat(root, self.exec_name.as_str(), flags, Mode::empty())
+            .map_err(|errno| {
+                Failure::new(ErrorKind::Identity, "find the exec copy")
+                    .path(&self.exec_name)
+                    .source_of(errno)
+            })?;
         let (exe, copy) = (InodeId::of(procfs::held(pid, "exe")?)?, InodeId::of(copy)?);
         if exe != copy {
             return Err(doubt(pid, &format!("it executes inode {exe}, the exec copy is {copy}")));
         }
         Ok(())
     }
-
 }
 
 /// The failure of a proof.
@@ -64,8 +69,9 @@ pub(super) fn doubt(pid: u32, because: &str) -> Failure {
 
 /// Every process whose root directory is this inode.
 pub(crate) fn rooted_in(root: InodeId) -> Result<Vec<u32>> {
-    let pids = procfs::numbers("/proc")
-        .map_err(|error: io::Error| Failure::new(ErrorKind::Identity, "list the processes").path("/proc").source_of(error))?;
+    let pids = procfs::numbers("/proc").map_err(|error: io::Error| {
+        Failure::new(ErrorKind::Identity, "list the processes").path("/proc").source_of(error)
+    })?;
     Ok(pids.into_iter().filter(|pid| is_rooted_in(*pid, root)).collect())
 }
 
@@ -97,7 +103,13 @@ mod tests {
         let me = std::process::id();
         let status = procfs::text(me, "status").unwrap();
         let id = |key| procfs::field(&status, key)[0];
-        let right = Expected { uid: id("Uid"), gid: id("Gid"), root: here(), exec_name: "x".to_owned(), boots: false };
+        let right = Expected {
+            uid: id("Uid"),
+            gid: id("Gid"),
+            root: here(),
+            exec_name: "x".to_owned(),
+            boots: false,
+        };
         right.prove(me).unwrap();
         let other_user = Expected { uid: right.uid + 1, ..right.clone() };
         assert!(other_user.prove(me).unwrap_err().contains("Uid"));

@@ -72,13 +72,16 @@ impl Inspection {
 
 fn four(pid: u32, status: &str, key: &str) -> Result<[u32; 4]> {
     procfs::field(status, key).try_into().map_err(|found| {
-        Failure::new(ErrorKind::Identity, format!("look at process {pid}")).because(format!("its {key} are {found:?}"))
+        Failure::new(ErrorKind::Identity, format!("look at process {pid}"))
+            .because(format!("its {key} are {found:?}"))
     })
 }
 
 fn namespace(pid: u32, name: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/ns/{name}");
-    let status = stat(&path).map_err(|errno| Failure::new(ErrorKind::Identity, "look at the VMM").path(path).source_of(errno))?;
+    let status = stat(&path).map_err(|errno| {
+        Failure::new(ErrorKind::Identity, "look at the VMM").path(path).source_of(errno)
+    })?;
     Ok(status.st_ino)
 }
 
@@ -95,8 +98,9 @@ fn threads(pid: u32) -> Vec<(String, u32)> {
 
 fn descriptors(pid: u32, jail_mount: u64) -> Result<Vec<Descriptor>> {
     let path = format!("/proc/{pid}/fd");
-    let numbers = procfs::numbers(&path)
-        .map_err(|error| Failure::new(ErrorKind::Identity, "look at the VMM").path(path).source_of(error))?;
+    let numbers = procfs::numbers(&path).map_err(|error| {
+        Failure::new(ErrorKind::Identity, "look at the VMM").path(path).source_of(error)
+    })?;
     let descriptor = |number: u32| {
         let target = procfs::link(pid, &format!("fd/{number}")).ok()?;
         let info = procfs::text(pid, &format!("fdinfo/{number}")).ok()?;
@@ -108,8 +112,9 @@ fn descriptors(pid: u32, jail_mount: u64) -> Result<Vec<Descriptor>> {
 
 fn mount_id(fd: &std::os::fd::OwnedFd) -> Result<u64> {
     use rustix::fs::{AtFlags, StatxFlags, statx};
-    let status = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
-        .map_err(|errno| Failure::new(ErrorKind::Identity, "find the VMM's root mount").source_of(errno))?;
+    let status = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map_err(|errno| {
+        Failure::new(ErrorKind::Identity, "find the VMM's root mount").source_of(errno)
+    })?;
     Ok(status.stx_mnt_id)
 }
 

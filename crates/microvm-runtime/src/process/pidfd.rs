@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
 
 use super::status::ExitStatus;
 use crate::error::{ErrorKind, Failure, Result};
@@ -17,7 +19,10 @@ const REAPED: Duration = Duration::from_secs(2);
 /// Opens `pid` (`pidfd_open(2)`); `None` where there is no such process.
 pub(crate) fn open(pid: u32) -> Result<Option<OwnedFd>> {
     let failed = || Failure::new(ErrorKind::Identity, format!("open process {pid}"));
-    let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| failed().because("it is no pid"))?;
+    let number = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| failed().because("it is no pid"))?;
     match pidfd_open(number, PidfdFlags::empty()) {
         Ok(pidfd) => Ok(Some(pidfd)),
         Err(Errno::SRCH) => Ok(None),
@@ -100,7 +105,9 @@ fn wait_for(pidfd: BorrowedFd<'_>, what: PollFlags, deadline: Option<Instant>) -
             Ok(0) => return Ok(false),
             Ok(_) if fds[0].revents().intersects(what | PollFlags::HUP) => return Ok(true),
             Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(Failure::new(ErrorKind::Identity, "wait for the VMM").source_of(errno)),
+            Err(errno) => {
+                return Err(Failure::new(ErrorKind::Identity, "wait for the VMM").source_of(errno));
+            }
         }
     }
 }
@@ -135,7 +142,11 @@ mod tests {
 
     #[test]
     fn a_process_that_runs_has_not_ended() {
-        let mut child = Command::new("/bin/sh").args(["-c", "read line"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "read line"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
         let pidfd = open(child.id()).unwrap().unwrap();
         assert!(!ended_by(pidfd.as_fd(), Some(Instant::now())).unwrap());
         drop(child.stdin.take());

@@ -9,8 +9,14 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::error::{ErrorKind, Failure, Result};
 
-fn failed(pid: u32, name: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
-    Failure::new(ErrorKind::Identity, "look at the VMM").path(format!("/proc/{pid}/{name}")).source_of(error)
+fn failed(
+    pid: u32,
+    name: &str,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Failure {
+    Failure::new(ErrorKind::Identity, "look at the VMM")
+        .path(format!("/proc/{pid}/{name}"))
+        .source_of(error)
 }
 
 /// The text of one file.
@@ -22,7 +28,8 @@ pub(super) fn text(pid: u32, name: &str) -> Result<String> {
 /// What one magic link leads to, held without opening it (`O_PATH`).
 pub(super) fn held(pid: u32, name: &str) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/{name}");
-    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| failed(pid, name, errno))
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| failed(pid, name, errno))
 }
 
 /// What one magic link says it leads to.
@@ -43,13 +50,17 @@ pub(super) fn numbers(path: &str) -> io::Result<Vec<u32>> {
 pub(super) fn has_thread(pid: u32, name: &str) -> bool {
     let threads = numbers(&format!("/proc/{pid}/task")).unwrap_or_default();
     // The newest last: it is the most likely.
-    threads.iter().rev().any(|thread| text(pid, &format!("task/{thread}/comm")).is_ok_and(|comm| comm.starts_with(name)))
+    threads.iter().rev().any(|thread| {
+        text(pid, &format!("task/{thread}/comm")).is_ok_and(|comm| comm.starts_with(name))
+    })
 }
 
 /// The numbers after `key:` in a `status` file.
 pub(super) fn field(status: &str, key: &str) -> Vec<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    line.map_or_else(Vec::new, |line| line.split_whitespace().filter_map(|number| number.parse().ok()).collect())
+    line.map_or_else(Vec::new, |line| {
+        line.split_whitespace().filter_map(|number| number.parse().ok()).collect()
+    })
 }
 
 #[cfg(test)]
@@ -60,7 +71,10 @@ mod tests {
     fn a_thread_is_found_by_its_name() {
         let me = std::process::id();
         let (sender, receiver) = std::sync::mpsc::channel::<()>();
-        let thread = std::thread::Builder::new().name("fc_vcpu 0".to_owned()).spawn(move || receiver.recv()).unwrap();
+        let thread = std::thread::Builder::new()
+            .name("fc_vcpu 0".to_owned())
+            .spawn(move || receiver.recv())
+            .unwrap();
         // The new thread names itself.
         while !has_thread(me, "fc_vcpu") {
             std::thread::yield_now();

@@ -123,7 +123,11 @@ impl Launch<'_> {
 
     /// Follows a jailer that leaves a VMM behind.
     fn follow(&mut self) -> Result<()> {
-        let left = self.jailer.as_ref().map(|jailer| pidfd::ended_by(jailer.as_fd(), Some(Instant::now()))).transpose()?;
+        let left = self
+            .jailer
+            .as_ref()
+            .map(|jailer| pidfd::ended_by(jailer.as_fd(), Some(Instant::now())))
+            .transpose()?;
         if left == Some(true)
             && let Some(jailer) = self.jailer.take()
         {
@@ -158,9 +162,13 @@ impl Launch<'_> {
         match index {
             // Without an API there is nothing to wait for but the exec: a guest that was done sooner than we looked did
             // well.
-            Some(index) if status == ExitStatus::Exited(0) && certain && self.socket.is_none() => Ok(self.take(index)),
+            Some(index) if status == ExitStatus::Exited(0) && certain && self.socket.is_none() => {
+                Ok(self.take(index))
+            }
             // A fork that ended well is not the VMM that nobody saw.
-            _ if status == ExitStatus::Exited(0) && !certain => Err(self.death(ExitStatus::Unknown)),
+            _ if status == ExitStatus::Exited(0) && !certain => {
+                Err(self.death(ExitStatus::Unknown))
+            }
             _ => Err(self.death(status)),
         }
     }
@@ -181,7 +189,10 @@ impl Launch<'_> {
         let Some(index) = self.vmm else {
             // Who is in the jail already is about to exec, and the kernel does not tell when that is done.
             let root = expected.root;
-            let inside = self.held.iter().any(|held| held.status.is_none() && super::is_rooted_in(held.pid(), root));
+            let inside = self
+                .held
+                .iter()
+                .any(|held| held.status.is_none() && super::is_rooted_in(held.pid(), root));
             return Ok(if inside { Step::Soon } else { Step::Waiting });
         };
         let Some(socket) = socket else { return Ok(Step::Ready(index)) };
@@ -226,9 +237,13 @@ impl Launch<'_> {
     fn late(&mut self) -> Failure {
         let progress = match (self.vmm.map(|index| self.held[index].pid()), self.held.last()) {
             (Some(pid), _) => format!("the VMM runs as process {pid}, and its API does not answer"),
-            (None, Some(last)) if self.socket.is_some() => format!("process {} has made no API socket", last.pid()),
+            (None, Some(last)) if self.socket.is_some() => {
+                format!("process {} has made no API socket", last.pid())
+            }
             (None, Some(last)) => format!("process {} has not become the VMM", last.pid()),
-            (None, None) => format!("the jailer, process {}, has started nothing", self.search.jailer),
+            (None, None) => {
+                format!("the jailer, process {}, has started nothing", self.search.jailer)
+            }
         };
         // First, so that all it said is there to be told.
         self.kill();
@@ -248,7 +263,11 @@ impl Launch<'_> {
 
     /// Best effort, on the way out with a failure that is the one to tell.
     fn kill(&self) {
-        let living = self.held.iter().filter(|candidate| candidate.status.is_none()).map(|candidate| &candidate.pidfd);
+        let living = self
+            .held
+            .iter()
+            .filter(|candidate| candidate.status.is_none())
+            .map(|candidate| &candidate.pidfd);
         let processes = self.jailer.iter().chain(living).collect::<Vec<_>>();
         for process in &processes {
             let _ = pidfd::kill(process.as_fd());

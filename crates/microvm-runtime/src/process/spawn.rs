@@ -69,25 +69,32 @@ impl Spawn {
         // The child has its ends of the pipes; ours must go, or they would never end.
         drop(command);
         let child = child.map_err(|error| {
-            Failure::new(ErrorKind::Spawn, "start the jailer").path(&self.jailer_bin).source_of(error)
+            Failure::new(ErrorKind::Spawn, "start the jailer")
+                .path(&self.jailer_bin)
+                .source_of(error)
         })?;
         let pid = child.id();
         // It is our child and not reaped yet: the number is its own.
-        let pidfd = pidfd::open(pid)?
-            .ok_or_else(|| Failure::new(ErrorKind::Spawn, "hold the jailer").because("it is not there"))?;
+        let pidfd = pidfd::open(pid)?.ok_or_else(|| {
+            Failure::new(ErrorKind::Spawn, "hold the jailer").because("it is not there")
+        })?;
         Ok(Spawned { pid, pidfd, kept: ours.read()? })
     }
 }
-
 
 /// Spawns as PID 1 of a fresh pid namespace. `unshare(2)` changes the namespace of the calling thread's children for
 /// good, so it is a thread that ends right after.
 fn in_new_pid_namespace(command: &mut Command) -> std::io::Result<Child> {
     std::thread::scope(|scope| {
-        let spawner = std::thread::Builder::new().name("jailer-spawn".to_owned()).spawn_scoped(scope, || {
-            sys::unshare_pid_namespace()?;
-            command.spawn()
-        })?;
-        spawner.join().unwrap_or_else(|_| Err(std::io::Error::other("the spawning thread panicked")))
+        let spawner = std::thread::Builder::new().name("jailer-spawn".to_owned()).spawn_scoped(
+            scope,
+            || {
+                sys::unshare_pid_namespace()?;
+                command.spawn()
+            },
+        )?;
+        spawner
+            .join()
+            .unwrap_or_else(|_| Err(std::io::Error::other("the spawning thread panicked")))
     })
 }

@@ -34,7 +34,9 @@ impl ProcessStamp {
     /// Whether it still runs; a zombie does not.
     pub(crate) fn still_alive(&self) -> Result<bool> {
         Ok(match Stat::read(self.pid)? {
-            Some(stat) => stat.runs && stat.start_time == self.start_time && boot_id()? == self.boot_id,
+            Some(stat) => {
+                stat.runs && stat.start_time == self.start_time && boot_id()? == self.boot_id
+            }
             None => false,
         })
     }
@@ -54,7 +56,11 @@ impl Stat {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             // ESRCH: it ended while we read.
-            Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(3) => return Ok(None),
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(3) =>
+            {
+                return Ok(None);
+            }
             Err(error) => return Err(failed().source_of(error)),
         };
         Self::parse(&text).map(Some).ok_or_else(|| failed().because(format!("it reads {text:?}")))
@@ -73,8 +79,9 @@ impl Stat {
 fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
     #[expect(clippy::disallowed_methods, reason = "a file of procfs")]
-    let text = fs::read_to_string(path)
-        .map_err(|error| Failure::new(ErrorKind::Identity, "read the boot id").path(path).source_of(error))?;
+    let text = fs::read_to_string(path).map_err(|error| {
+        Failure::new(ErrorKind::Identity, "read the boot id").path(path).source_of(error)
+    })?;
     Ok(text.trim().to_owned())
 }
 
@@ -86,16 +93,26 @@ mod tests {
     fn this_process_lives_and_its_elder_of_the_same_pid_does_not() {
         let stamp = ProcessStamp::of(std::process::id()).unwrap().unwrap();
         assert!(stamp.still_alive().unwrap());
-        assert!(!ProcessStamp { start_time: stamp.start_time - 1, ..stamp.clone() }.still_alive().unwrap());
+        assert!(
+            !ProcessStamp { start_time: stamp.start_time - 1, ..stamp.clone() }
+                .still_alive()
+                .unwrap()
+        );
         assert!(!ProcessStamp { boot_id: "another".to_owned(), ..stamp }.still_alive().unwrap());
     }
 
     #[test]
     fn a_name_with_parentheses_and_spaces_is_no_field() {
-        let stat = Stat::parse("7 (a) Z 9) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20\n").unwrap();
+        let stat =
+            Stat::parse("7 (a) Z 9) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20\n")
+                .unwrap();
         assert!(stat.runs);
         assert_eq!(stat.start_time, 4711);
-        assert!(!Stat::parse("7 (x) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20\n").unwrap().runs);
+        assert!(
+            !Stat::parse("7 (x) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20\n")
+                .unwrap()
+                .runs
+        );
         assert!(Stat::parse("garbage").is_none());
     }
 }
