@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use microvm_runtime::{Boot, JailSpec, Jailer, JailerConfig, Vm};
+use microvm_runtime::{Boot, FirecrackerOptions, JailSpec, Jailer, JailerConfig, LogLevel, Vm};
 use testkit::{Binaries, Canary, GUEST_LINE, HostState, Scratch, unique};
 
 pub(crate) const UID: u32 = 52_001;
@@ -81,6 +81,8 @@ impl Host {
             .boot(
                 Boot::new().vcpus(1).memory_mib(128).kernel_args("console=ttyS0 reboot=k panic=1"),
             )
+            // Or its log would stand in the middle of the guest's line.
+            .firecracker(FirecrackerOptions::new().log(LogLevel::Error))
             .ready_within(std::time::Duration::from_secs(60))
     }
 

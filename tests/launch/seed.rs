@@ -250,7 +250,8 @@ fn a_missing_source_is_named_before_anything_is_touched() {
     for (kernel, rootfs, extra) in
         [(&missing, &there, &there), (&there, &missing, &there), (&there, &there, &missing)]
     {
-        let error = jailer.prepare("vm-1", kernel, rootfs, &[extra.clone()]).unwrap_err();
+        let error =
+            jailer.prepare("vm-1", kernel, rootfs, std::slice::from_ref(extra)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(message(Err::<(), _>(error)).contains("missing.img"));
         assert!(!base.exists(), "the base was made before the sources were looked at");

@@ -45,7 +45,7 @@
 //! | make a tree, publish it, put it in another's place | [`StagedTree`] |
 //! | open what is to be staged | [`Artifact`] |
 //! | stage it: shared, copied, the very file, a device | [`read_only`], [`private`], [`persistent`], [`block_device`] |
-//! | write a small file, whole | [`write`], [`replace`] |
+//! | write a small file, whole | [`write()`], [`replace`] |
 //! | make a character device node, or accept the right one | [`ensure_char_device`] |
 //! | look into a tree that someone else owns | [`open_dir`], [`open_file`], [`read_small`] |
 //! | keep others off | [`Lease`] |

@@ -35,7 +35,7 @@ pub fn write(dir: &Dir, name: &Name, bytes: &[u8], owner: Owner, mode: u32) -> R
 /// What the kernel answers, for example where `name` is a directory.
 ///
 /// # Privileges
-/// As [`write`].
+/// As [`write()`].
 pub fn replace(
     dir: &Dir,
     name: &Name,

@@ -143,6 +143,10 @@ fn line(tail: &str) -> Option<String> {
     let lines = || tail.lines().map(str::trim).filter(told);
     let marked = lines().rfind(|line| line.contains("rror") || line.contains("panicked"));
     let line = marked.or_else(|| lines().next_back())?;
+    // From 1.13 on the jailer tells it in words, and again in its own terms: `Error: MknodDev(…)`.
+    let in_words =
+        lines().take_while(|other| *other != line).last().filter(|_| line.starts_with("Error: "));
+    let line = in_words.unwrap_or(line);
     // An old panic has its text in quotes, on the line that says where: `panicked at 'Error: …', src/…`.
     let quoted = line
         .split_once("panicked at '")

@@ -1,6 +1,6 @@
 //! Processes by descriptor: opened, signalled and waited for without a race for their number.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -83,17 +83,44 @@ pub(crate) fn status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
     }
 }
 
-/// The status of a process that has ended and is not our child (`ioctl(PIDFD_GET_INFO)`, Linux 6.15).
+/// The status of a process that has ended and is not our child: of one that its parent has not reaped yet, from
+/// `/proc/<pid>/stat`; of one that was reaped, by `ioctl(PIDFD_GET_INFO)`, Linux 6.15.
 fn stranger_status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
-    // POLLHUP: it was reaped, so that the kernel has its status. Older kernels never say so.
-    if sys::reaped_status(pidfd).is_err() {
-        return Ok(ExitStatus::Unknown);
+    let deadline = Instant::now() + REAPED;
+    loop {
+        if let Some(status) = unreaped_status(pidfd) {
+            return Ok(ExitStatus::from_wait(status));
+        }
+        match sys::reaped_status(pidfd) {
+            Ok(Some(status)) => return Ok(ExitStatus::from_wait(status)),
+            Ok(None) if Instant::now() < deadline => {}
+            Ok(None) | Err(_) => return Ok(ExitStatus::Unknown),
+        }
+        // Between the two for a moment: POLLHUP says that it was reaped.
+        wait_for(
+            pidfd,
+            PollFlags::HUP,
+            Some(deadline.min(Instant::now() + Duration::from_millis(10))),
+        )?;
     }
-    wait_for(pidfd, PollFlags::HUP, Some(Instant::now() + REAPED))?;
-    Ok(match sys::reaped_status(pidfd) {
-        Ok(Some(status)) => ExitStatus::from_wait(status),
-        Ok(None) | Err(_) => ExitStatus::Unknown,
-    })
+}
+
+/// The wait status of a process that has ended and was not reaped. Its number is its own until then, and the kernel
+/// tells it through the descriptor.
+fn unreaped_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let number = || {
+        #[expect(clippy::disallowed_methods, reason = "a file of procfs, named by a number")]
+        let info =
+            std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+        info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse::<u32>().ok()
+    };
+    let pid = number()?;
+    let stat = super::procfs::text(pid, "stat").ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let status =
+        fields.starts_with('Z').then(|| fields.split_whitespace().last()?.parse().ok())??;
+    // Still the same: it was not reaped, and its number not given to another, in between.
+    (number() == Some(pid)).then_some(status)
 }
 
 fn wait_for(pidfd: BorrowedFd<'_>, what: PollFlags, deadline: Option<Instant>) -> Result<bool> {
