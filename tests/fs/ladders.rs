@@ -195,8 +195,9 @@ fn every_failing_call_names_its_file_and_leaves_nothing() {
     }
     let faults = [
         ("pwrite64:error=EIO:when=3", ErrorKind::Io),
-        ("pwrite64:error=EDQUOT:when=20", ErrorKind::NoSpace),
+        ("pwrite64:error=EDQUOT:when=5", ErrorKind::NoSpace),
         ("pwrite64:error=ENOSPC:when=1", ErrorKind::NoSpace),
+        ("fallocate:error=ENOSPC:when=4", ErrorKind::NoSpace),
         ("pread64:error=EIO:when=5", ErrorKind::Io),
         ("fsync:error=EIO:when=1", ErrorKind::Io),
         ("fsync:error=EIO:when=2", ErrorKind::Io),

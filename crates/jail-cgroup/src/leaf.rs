@@ -1,6 +1,6 @@
 //! A leaf that exists: [`Leaf`], who is in it, and who joins.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::io::Errno;
 
@@ -98,23 +98,27 @@ impl Leaf {
     /// are named.
     pub fn contains(&self, pid: u32) -> Result<bool> {
         let (mut inside, mut outside) = (Vec::new(), Vec::new());
-        for group in &self.groups {
-            let held = match group.has(pid, self.version()) {
-                Err(error) if is_gone(&error) => false,
-                held => held?,
+        for place in &self.id.places {
+            let held = match self.groups.iter().find(|group| group.place == *place) {
+                Some(group) => group.has(pid, self.version()),
+                None => Ok(false),
             };
-            let list = if held { &mut inside } else { &mut outside };
-            list.push(group.dir.path());
+            match held {
+                Ok(true) => inside.push(place.dir()),
+                Ok(false) => outside.push(place.dir()),
+                Err(error) if is_gone(&error) => outside.push(place.dir()),
+                Err(error) => return Err(error),
+            }
         }
-        if inside.is_empty() || (outside.is_empty() && self.groups.len() == self.id.places.len()) {
-            return Ok(!inside.is_empty());
+        if inside.is_empty() || outside.is_empty() {
+            return Ok(outside.is_empty());
         }
-        let names = |dirs: &[&Path]| {
+        let names = |dirs: &[PathBuf]| {
             dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ")
         };
         let (inside, outside) = (names(&inside), names(&outside));
         Err(Error::new(ErrorKind::Partial, format!("find process {pid} in the leaf"))
-            .because(format!("all of it is in {inside}, but not in {outside}"))
+            .because(format!("it is in {inside}; it, or a thread of it, is not in {outside}"))
             .hinted("after a launcher that joins by settings, call `Leaf::adopt_rest`"))
     }
 

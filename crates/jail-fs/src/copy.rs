@@ -5,8 +5,9 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use nix::errno::Errno;
+use nix::sys::statfs::{EXT4_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Whence, ftruncate, lseek};
-use rustix::fs::{copy_file_range, ioctl_ficlone};
+use rustix::fs::{FallocateFlags, copy_file_range, fallocate, ioctl_ficlone};
 
 use crate::artifact::Artifact;
 use crate::error::{Error, ErrorKind, Result, errno, number};
@@ -16,8 +17,11 @@ use crate::receipt::{Fallback, Strategy};
 /// Bytes between two reports of progress.
 const STEP: u64 = 16 << 20;
 
-/// Bytes that are read and written at once where the kernel cannot copy: what stays in a second-level cache.
-const BUFFER: usize = 256 << 10;
+/// Bytes that are read at once where the kernel cannot copy.
+const BLOCK: usize = 1 << 20;
+
+/// Bytes of zeroes that become a hole.
+const PIECE: usize = 64 << 10;
 
 const OPERATION: &str = "copy";
 
@@ -67,13 +71,20 @@ struct Copy<'a> {
     size: u64,
     copied: u64,
     /// None while the kernel copies.
-    buffer: Option<Vec<u8>>,
+    by_hand: Option<ByHand>,
+}
+
+/// What copying takes where the kernel cannot.
+struct ByHand {
+    block: Vec<u8>,
+    /// Whether blocks are allocated before they are written: a third faster on ext4, slower on xfs and btrfs.
+    preallocate: bool,
 }
 
 impl<'a> Copy<'a> {
     fn new(source: &'a Artifact, to: &'a File, options: &'a CopyOptions<'a>) -> Self {
         let size = source.stamp().size;
-        Self { source, from: source.file(), to, options, size, copied: 0, buffer: None }
+        Self { source, from: source.file(), to, options, size, copied: 0, by_hand: None }
     }
 
     /// Copies the data segments, and leaves the holes holes; returns the bytes written.
@@ -114,11 +125,9 @@ impl<'a> Copy<'a> {
 
     /// Copies up to `length` bytes; how many of the source are done.
     fn some(&mut self, position: u64, length: u64) -> Result<u64> {
-        if self.buffer.is_none() {
+        if self.by_hand.is_none() {
             match self.in_kernel(position, length) {
-                Err(Errno::EXDEV | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => {
-                    self.buffer = Some(vec![0; BUFFER]);
-                }
+                Err(Errno::EXDEV | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => {}
                 Ok(0) => return Err(self.shrunk()),
                 Ok(done) => {
                     self.copied += done;
@@ -127,48 +136,50 @@ impl<'a> Copy<'a> {
                 Err(errno) => return Err(self.failed(errno)),
             }
         }
-        self.by_hand(position, length)
+        let mut by_hand = match self.by_hand.take() {
+            Some(by_hand) => by_hand,
+            None => ByHand::new(self.to).map_err(|errno| self.failed(errno))?,
+        };
+        let done = self.one_block(&mut by_hand, position, length);
+        self.by_hand = Some(by_hand);
+        done
     }
 
     /// `copy_file_range(2)`: works on one filesystem, and shares blocks where it can.
     fn in_kernel(&self, position: u64, length: u64) -> std::result::Result<u64, Errno> {
         let (mut from, mut to) = (position, position);
-        let length = usize::try_from(length).unwrap_or(BUFFER);
+        let length = usize::try_from(length).unwrap_or(BLOCK);
         let done = copy_file_range(self.from, Some(&mut from), self.to, Some(&mut to), length)
             .map_err(errno)?;
         Ok(u64::try_from(done).unwrap_or(0))
     }
 
-    /// Reads and writes; a block of zeroes becomes a hole.
-    fn by_hand(&mut self, position: u64, length: u64) -> Result<u64> {
-        let mut buffer = self.buffer.take().unwrap_or_default();
-        let answer = self.through(&mut buffer, position, length);
-        self.buffer = Some(buffer);
-        answer
-    }
-
-    fn through(&mut self, buffer: &mut [u8], start: u64, length: u64) -> Result<u64> {
-        let mut done = 0;
-        while done < length {
-            let room = usize::try_from(length - done).unwrap_or(buffer.len()).min(buffer.len());
-            let position = start + done;
-            let read = match self.from.read_at(&mut buffer[..room], position) {
+    /// Reads and writes once; zeroes become holes.
+    fn one_block(&mut self, by_hand: &mut ByHand, position: u64, length: u64) -> Result<u64> {
+        let room = usize::try_from(length).unwrap_or(BLOCK).min(BLOCK);
+        let read = loop {
+            match self.from.read_at(&mut by_hand.block[..room], position) {
                 Ok(0) => return Err(self.shrunk()),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Ok(read) => break read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.failed(number(&error))),
-            };
-            let block = &buffer[..read];
-            let length = u64::try_from(read).unwrap_or(0);
-            if !is_zero(block) {
-                self.to
-                    .write_all_at(block, position)
-                    .map_err(|error| self.failed(number(&error)))?;
+            }
+        };
+        let pieces: Vec<_> = by_hand.block[..read].chunks(PIECE).collect();
+        let mut at = position;
+        for run in pieces.chunk_by(|one, next| is_zero(one) == is_zero(next)) {
+            let bytes: usize = run.iter().map(|piece| piece.len()).sum();
+            let length = u64::try_from(bytes).unwrap_or(0);
+            if run.first().is_some_and(|piece| !is_zero(piece)) {
+                let from = usize::try_from(at - position).unwrap_or(0);
+                by_hand
+                    .write(self.to, &by_hand.block[from..from + bytes], at)
+                    .map_err(|errno| self.failed(errno))?;
                 self.copied += length;
             }
-            done += length;
+            at += length;
         }
-        Ok(done)
+        Ok(at - position)
     }
 
     fn tell(&self, position: u64) -> Result<()> {
@@ -191,6 +202,25 @@ impl<'a> Copy<'a> {
     fn so_far(&self) -> String {
         let needed = self.source.facts().allocated.min(self.size);
         format!("{} bytes were copied, of about {needed} in a file of {}", self.copied, self.size)
+    }
+}
+
+impl ByHand {
+    fn new(to: &File) -> std::result::Result<Self, Errno> {
+        let preallocate = fstatfs(to)?.filesystem_type() == EXT4_SUPER_MAGIC;
+        Ok(Self { block: vec![0; BLOCK], preallocate })
+    }
+
+    fn write(&self, to: &File, bytes: &[u8], at: u64) -> std::result::Result<(), Errno> {
+        if self.preallocate {
+            let length = u64::try_from(bytes.len()).unwrap_or(0);
+            match fallocate(to, FallocateFlags::KEEP_SIZE, at, length).map_err(errno) {
+                // ext3, and ext4 files without extents.
+                Ok(()) | Err(Errno::EOPNOTSUPP) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        to.write_all_at(bytes, at).map_err(|error| number(&error))
     }
 }
 

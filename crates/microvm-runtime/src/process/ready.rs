@@ -54,7 +54,15 @@ pub(crate) fn start(
         launch.jailer = Some(pidfd);
     }
     match launch.until_ready(&events) {
-        Ok(process) => Ok(Running { process, kept: launch.kept }),
+        Ok(process) => {
+            // It has nothing left to do but to end, and is a child of ours to reap.
+            if let Some(jailer) = &launch.jailer
+                && pidfd::ended_by(jailer.as_fd(), Some(deadline))?
+            {
+                pidfd::status(jailer.as_fd())?;
+            }
+            Ok(Running { process, kept: launch.kept })
+        }
         Err(failure) => {
             launch.kill();
             Err(failure)
