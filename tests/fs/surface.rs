@@ -197,9 +197,8 @@ fn is_fine(call: &str) -> bool {
                 || (syscall != "fchmodat" && is_source(strings[0]))
         }
         "linkat" if !held => strings[0].starts_with("/proc/self/fd/"),
-        "statx" => {
-            held && single(strings[0]) && (strings[0].is_empty() || has(&["AT_SYMLINK_NOFOLLOW"]))
-        }
+        "statx" if !held => is_source(strings[0]) && has(&["AT_SYMLINK_NOFOLLOW"]),
+        "statx" => single(strings[0]) && (strings[0].is_empty() || has(&["AT_SYMLINK_NOFOLLOW"])),
         "mkdirat" | "mknodat" | "unlinkat" | "renameat" | "renameat2" | "linkat" | "fchownat"
         | "readlinkat" => held && strings.iter().all(|path| single(path)),
         // Calls on descriptors name no file: what they quote is content, or an attribute's name.

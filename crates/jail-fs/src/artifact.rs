@@ -23,43 +23,45 @@ pub struct Artifact {
 impl Artifact {
     /// Opens the file or block device at `path` (`open(2)` with `O_NOFOLLOW` and `O_NONBLOCK`).
     ///
-    /// The path is the caller's word and is walked as such; but its last component is looked at with `O_PATH` first,
-    /// so that nothing is opened for reading which acts or waits when it is, and the descriptor is all that counts
-    /// from then on. A block device is not opened at all: its node is looked at.
+    /// The path is the caller's word and is walked as such; but its last component is looked at first, so that nothing is
+    /// opened for reading which acts or waits when it is, what is opened must be what was looked at, and the descriptor
+    /// is all that counts from then on. A block device is held by its node (`O_PATH`): no driver hears of it.
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound), naming the path; [`Untrusted`](ErrorKind::Untrusted) for a link (with what it
     /// leads to), a directory, fifo, socket or character device, and for a path that changes while it is opened.
     pub fn open(path: &Path) -> Result<Self> {
         let operation = "open source";
-        // The door: with `Artifact`'s paths the host's owner names host files.
-        let open = |flags| {
-            open(path, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
-                .map_err(|errno| Error::os(operation, path, errno))
+        let refuse = |because, hint| {
+            Err(Error::new(ErrorKind::Untrusted, operation, path).because(because).hinted(hint))
         };
-        let refuse =
-            |because| Err(Error::new(ErrorKind::Untrusted, operation, path).because(because));
-        let handle = open(OFlag::O_PATH)?;
-        let seen = Facts::of(&handle)?;
-        match seen.kind {
-            FileType::BlockDevice => {
-                return Ok(Self { file: handle.into(), path: path.to_owned(), facts: seen });
-            }
-            FileType::RegularFile => {}
+        // The door: here the host's owner names a file of the host.
+        let seen = Facts::named(path).map_err(|errno| Error::os(operation, path, errno))?;
+        let flags = match seen.kind {
+            FileType::RegularFile => OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY,
+            FileType::BlockDevice => OFlag::O_PATH,
             FileType::Symlink => {
                 let target = readlink(path).unwrap_or_default();
-                return refuse(format!("it is a link to {}", target.display()))
-                    .map_err(|error| error.hinted("name the file itself"));
+                return refuse(
+                    format!("it is a link to {}", target.display()),
+                    "name the file itself",
+                );
             }
             _ => {
-                return refuse(format!("it is {}", seen.noun()))
-                    .map_err(|error| error.hinted("name a regular file or a block device"));
+                return refuse(
+                    format!("it is {}", seen.noun()),
+                    "name a regular file or a block device",
+                );
             }
-        }
-        let fd = open(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
+        };
+        let fd = open(path, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|errno| Error::os(operation, path, errno))?;
         let facts = Facts::of(&fd)?;
         if facts.id != seen.id {
-            return refuse(format!("it was inode {}, and is {}", seen.id, facts.id));
+            return refuse(
+                format!("it was inode {}, and is {}", seen.id, facts.id),
+                "keep others from changing it",
+            );
         }
         Ok(Self { file: fd.into(), path: path.to_owned(), facts })
     }

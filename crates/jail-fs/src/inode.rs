@@ -3,9 +3,10 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use nix::errno::Errno;
-use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, fgetxattr, statx};
+use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxAttributes, StatxFlags, fgetxattr, statx};
 
 use crate::error::{Error, Result, errno, locate};
 use crate::owner::Owner;
@@ -130,6 +131,11 @@ impl Facts {
     pub(crate) fn at(dir: impl AsFd, name: &OsStr) -> Result<Self> {
         Self::ask(&dir, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| Error::at("examine", dir, name, errno))
+    }
+
+    /// Of what a path of the caller's leads to, a link itself and not what it leads to.
+    pub(crate) fn named(path: &Path) -> std::result::Result<Self, Errno> {
+        Self::ask(CWD, path, AtFlags::SYMLINK_NOFOLLOW)
     }
 
     fn ask(
