@@ -164,10 +164,19 @@ impl Group {
         if version == Version::V2 {
             return Ok(true);
         }
+        let tasks = Dir::open_system(format!("/proc/{pid}/task"))?;
+        // In this order: threads made since are where their makers are.
+        let names = tasks.subdirs()?;
         let inside = ids_below(&self.dir, TASKS)?;
-        let tasks = Dir::open_system(format!("/proc/{pid}/task"))?.subdirs()?;
-        let mut tasks = tasks.iter().filter_map(|task| task.to_str()?.parse::<u32>().ok());
-        Ok(tasks.all(|task| inside.contains(&task)))
+        for name in names {
+            let id = name.to_str().and_then(|name| name.parse().ok());
+            let held = id.is_some_and(|id| inside.contains(&id));
+            // One that has ended since was not looked for in time.
+            if !held && tasks.open_if_there(&name)?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
