@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
@@ -72,7 +72,7 @@ impl JailSocket {
             .map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
         let address = SocketAddrUnix::new(format!("/proc/self/fd/{}", self.handle.as_raw_fd()))
             .map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
-        match connect(&stream, &address) {
+        match retry_on_intr(|| connect(&stream, &address)) {
             Ok(()) => {}
             Err(Errno::CONNREFUSED) => return Ok(None),
             Err(Errno::AGAIN) => {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -66,8 +67,9 @@ impl Console {
         Self { sink: Sink::Null, callback: None }
     }
 
-    /// Calls `callback` with each piece of output, besides keeping the tail. While it does not return nothing is read,
-    /// and a guest that prints on waits.
+    /// Calls `callback` with each piece of output, besides keeping the tail; of a [`file`](Self::file) or
+    /// [`null`](Self::null) this process sees nothing, and it is not called. While it does not return nothing is read, and
+    /// a guest that prints on waits. Once it panics it is called no more.
     #[must_use]
     pub fn also_to(mut self, callback: impl Fn(Stream, &[u8]) + Send + Sync + 'static) -> Self {
         self.callback = Some(Arc::new(callback));
@@ -190,6 +192,8 @@ struct Shared {
 struct State {
     stdout: VecDeque<u8>,
     stderr: VecDeque<u8>,
+    /// Bytes that came so far.
+    received: u64,
     /// Both streams have ended: nobody has them open for writing any more.
     ended: bool,
 }
@@ -265,7 +269,7 @@ fn pump(
     stdout: OwnedFd,
     stderr: OwnedFd,
     keep: usize,
-    callback: Option<&Callback>,
+    mut callback: Option<&Callback>,
 ) {
     let mut open = vec![(Stream::Stdout, stdout), (Stream::Stderr, stderr)];
     let mut buffer = vec![0; 16 << 10];
@@ -288,8 +292,11 @@ fn pump(
                 Ok(length) => {
                     let piece = &buffer[..length];
                     shared.keep(*stream, piece, keep);
-                    if let Some(callback) = callback {
-                        callback(*stream, piece);
+                    if let Some(call) = callback {
+                        // A caller's panic must not take the VMM's reader with it.
+                        if catch_unwind(AssertUnwindSafe(|| call(*stream, piece))).is_err() {
+                            callback = None;
+                        }
                     }
                     true
                 }
@@ -314,6 +321,7 @@ impl Shared {
         tail.extend(piece);
         let excess = tail.len().saturating_sub(keep);
         tail.drain(..excess);
+        state.received += u64::try_from(piece.len()).unwrap_or(0);
         drop(state);
         self.more.notify_all();
     }
@@ -340,23 +348,23 @@ impl ConsoleReader {
         timeout: Duration,
     ) -> Option<String> {
         let deadline = Instant::now() + timeout;
-        let mut state = self.shared.lock();
         loop {
-            let tail = text(&state.stdout);
+            let (tail, seen, ended) = {
+                let state = self.shared.lock();
+                (text(&state.stdout), state.received, state.ended)
+            };
+            // Asked without the lock: `wanted` may take its time, or look at the tails itself.
             let whole = tail.rfind('\n').map_or("", |end| &tail[..end]);
             if let Some(line) = whole.lines().find(|line| wanted(line)) {
                 return Some(line.to_owned());
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if state.ended || left.is_zero() {
+            if ended || left.is_zero() {
                 return None;
             }
-            state = self
-                .shared
-                .more
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            let state = self.shared.lock();
+            let old = |state: &mut State| state.received == seen && !state.ended;
+            drop(self.shared.more.wait_timeout_while(state, left, old));
         }
     }
 
@@ -431,6 +439,21 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!((all(Stream::Stdout), all(Stream::Stderr)), (b"out".to_vec(), b"err".to_vec()));
+    }
+
+    #[test]
+    fn a_callback_that_panics_costs_no_output() {
+        let console = Console::default().also_to(|_, _| panic!("the test's own"));
+        assert_eq!(run(&console, "echo one; echo two").last_words().0, "one\ntwo\n");
+    }
+
+    #[test]
+    fn who_waits_for_a_line_may_look_at_the_console() {
+        let Some(reader) = run(&Console::default(), "echo one; echo two >&2").into_reader() else {
+            panic!("it is read by us")
+        };
+        let wanted = |line: &str| line == "one" && reader.stdout_tail().contains(line);
+        assert!(reader.wait_for_line(wanted, Duration::from_secs(60)).is_some());
     }
 
     #[test]

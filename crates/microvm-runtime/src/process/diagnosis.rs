@@ -1,6 +1,7 @@
 //! What the jailer's and Firecracker's last words mean.
 
 use super::status::ExitStatus;
+use super::words;
 
 /// Why a VMM ended before it was ready, where its last words are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,123 +37,45 @@ pub enum Diagnosis {
     Kvm,
     /// The configuration file was refused.
     Config,
-    /// The kernel image or a drive could not be used.
-    Image,
+    /// The kernel or the initial ramdisk could not be used.
+    Kernel,
+    /// A drive could not be used.
+    Drive,
     /// The tap device could not be used.
     Tap,
     /// A system call its seccomp filter does not know.
     Seccomp,
-    /// A file system is full.
+    /// There was not enough memory.
+    Memory,
+    /// A filesystem or a quota is full.
     NoSpace,
+    /// A privilege is missing.
+    Privilege,
+    /// Something killed it.
+    Killed,
 }
 
-/// Words, and what they mean; the first match counts. Sources: `src/jailer/src/main.rs` and `src/firecracker/src` of
-/// releases 1.0 to 1.16.
-const WORDS: &[(&str, Diagnosis)] = &[
-    ("No space left on device", Diagnosis::NoSpace),
-    ("Text file busy", Diagnosis::StillRunning),
-    ("Detected hard link", Diagnosis::LinkedExecCopy),
-    ("Detected symbolic link", Diagnosis::LinkedExecCopy),
-    ("Failed to join network namespace", Diagnosis::NetworkNamespace),
-    ("Hierarchy not found", Diagnosis::CgroupMissing),
-    ("is unavailable", Diagnosis::CgroupMissing),
-    ("Failed to move process to cgroup", Diagnosis::CgroupRefused),
-    ("Failed to inherit cgroups", Diagnosis::CgroupRefused),
-    ("/sys/fs/cgroup", Diagnosis::CgroupRefused),
-    ("Failed to set limit for resource", Diagnosis::ResourceLimit),
-    ("Failed to exec into Firecracker", Diagnosis::Exec),
-    ("Failed to parse arguments", Diagnosis::RefusedArgument),
-    ("wasn't expected", Diagnosis::RefusedArgument),
-    ("Invalid instance ID", Diagnosis::RefusedArgument),
-    ("Invalid format for", Diagnosis::RefusedArgument),
-    ("Invalid limit value", Diagnosis::RefusedArgument),
-    ("Invalid resource argument", Diagnosis::RefusedArgument),
-    ("Invalid uid", Diagnosis::RefusedArgument),
-    ("Invalid gid", Diagnosis::RefusedArgument),
-    ("Cgroup invalid file", Diagnosis::RefusedArgument),
-    ("invalid cgroup version", Diagnosis::RefusedArgument),
-    ("Parent cgroup path is invalid", Diagnosis::RefusedArgument),
-    ("is not a file", Diagnosis::RefusedArgument),
-    ("Failed to canonicalize", Diagnosis::RefusedArgument),
-    ("/dev/kvm", Diagnosis::Kvm),
-    ("KVM", Diagnosis::Kvm),
-    ("seccomp", Diagnosis::Seccomp),
-    ("bad syscall", Diagnosis::Seccomp),
-    ("kernel image", Diagnosis::Image),
-    ("Kernel", Diagnosis::Image),
-    ("kernel", Diagnosis::Image),
-    ("Block", Diagnosis::Image),
-    ("block device", Diagnosis::Image),
-    ("Tap", Diagnosis::Tap),
-    ("TUN", Diagnosis::Tap),
-    ("tap", Diagnosis::Tap),
-    ("onfiguration", Diagnosis::Config),
-    ("from the configuration", Diagnosis::Config),
-    ("json", Diagnosis::Config),
-    ("JSON", Diagnosis::Config),
-    ("Address in use", Diagnosis::SocketExists),
-    ("api.sock", Diagnosis::SocketExists),
-];
-
-/// What they mean, and the line that says so.
+/// What they mean, and the sentence that says so.
 pub(super) fn diagnose(
     status: ExitStatus,
     stdout: &str,
     stderr: &str,
 ) -> (Diagnosis, Option<String>) {
-    let message = message(stdout, stderr);
-    let Some(text) = &message else {
-        return (by_status(status), None);
-    };
-    let exists = text.contains("File exists");
-    let diagnosis = if text.contains("via mknod") {
-        if exists { Diagnosis::NodeExists } else { Diagnosis::NodeRefused }
-    } else if exists && text.contains(".pid") {
-        Diagnosis::PidFileExists
-    } else {
-        let known = WORDS.iter().find(|(words, _)| text.contains(words));
-        known.map_or_else(|| by_status(status), |(_, diagnosis)| *diagnosis)
-    };
-    (diagnosis, message)
+    let (known, message) = words::find(stdout, stderr);
+    (known.unwrap_or_else(|| by_status(status)), message)
 }
 
+/// What a status means by itself. 148 to 157 are Firecracker's own, `FcExitCode` in `src/vmm/src/lib.rs`.
 fn by_status(status: ExitStatus) -> Diagnosis {
     match status {
         // SIGXFSZ: the jailer itself runs into `fsize` when it writes its pid file.
-        ExitStatus::Signaled(25) => Diagnosis::ResourceLimit,
-        ExitStatus::Exited(148) | ExitStatus::Signaled(31) => Diagnosis::Seccomp,
+        ExitStatus::Signaled(25) | ExitStatus::Exited(151) => Diagnosis::ResourceLimit,
+        ExitStatus::Signaled(31) | ExitStatus::Exited(148) => Diagnosis::Seccomp,
+        ExitStatus::Signaled(9) => Diagnosis::Killed,
+        ExitStatus::Exited(152) => Diagnosis::Config,
+        ExitStatus::Exited(153) => Diagnosis::RefusedArgument,
         _ => Diagnosis::Unknown,
     }
-}
-
-/// The line that tells why, of either tail.
-pub(super) fn message(stdout: &str, stderr: &str) -> Option<String> {
-    line(stderr).or_else(|| line(stdout))
-}
-
-/// The line that tells why: releases from 1.13 on print `Error: …`, older ones panic; Firecracker logs it.
-fn line(tail: &str) -> Option<String> {
-    let told = |line: &&str| {
-        !line.is_empty()
-            && !line.starts_with("note: ")
-            && !line.starts_with("stack backtrace")
-            && !line.contains("Running Firecracker")
-            && !line.contains("exiting with")
-            && !line.contains("exit_code=")
-    };
-    let lines = || tail.lines().map(str::trim).filter(told);
-    let marked = lines().rfind(|line| line.contains("rror") || line.contains("panicked"));
-    let line = marked.or_else(|| lines().next_back())?;
-    // From 1.13 on the jailer tells it in words, and again in its own terms: `Error: MknodDev(…)`.
-    let in_words =
-        lines().take_while(|other| *other != line).last().filter(|_| line.starts_with("Error: "));
-    let line = in_words.unwrap_or(line);
-    // An old panic has its text in quotes, on the line that says where: `panicked at 'Error: …', src/…`.
-    let quoted = line
-        .split_once("panicked at '")
-        .and_then(|(_, rest)| rest.rsplit_once("', "))
-        .map(|(text, _)| text);
-    Some(quoted.unwrap_or(line).to_owned())
 }
 
 impl Diagnosis {
@@ -162,45 +85,43 @@ impl Diagnosis {
         Some(match self {
             Self::Unknown => return None,
             Self::RefusedArgument => {
-                "the jailer refused its arguments: is its release one that this crate knows?"
+                "an argument was refused: is this a release that the crate knows?"
             }
             Self::NodeExists => {
                 "leave /dev to the jailer: it starts in no jail that has its device nodes"
             }
-            Self::NodeRefused => {
-                "run as root with CAP_MKNOD, on a filesystem that is not mounted nodev"
-            }
+            Self::NodeRefused => "run as root with CAP_MKNOD",
             Self::PidFileExists => "prepare the jail anew: it has the pid file of an earlier run",
             Self::StillRunning => "a VM of this id still runs: shut it down first",
             Self::LinkedExecCopy => {
                 "prepare the jail anew: a link is where the exec file is copied to"
             }
-            Self::NetworkNamespace => "is the network namespace still there? `ip netns list`",
+            Self::NetworkNamespace => "is the network namespace still there? see `ip netns list`",
             Self::CgroupMissing => {
-                "this host does not have that hierarchy or controller: ask for the other version of control groups"
+                "this host lacks that hierarchy or controller: ask for the other cgroup version"
             }
             Self::CgroupRefused => {
-                "the control group took neither the value nor the process: has its parent processes of its own?"
+                "the kernel refused the value, or the group's parent has processes of its own"
             }
             Self::ResourceLimit => "raise the resource limit: the jailer itself runs under it",
-            Self::Exec => {
-                "the exec file must be a static executable, on a filesystem that is not mounted noexec"
-            }
+            Self::Exec => "use a static executable, on a filesystem that is not mounted noexec",
             Self::SocketExists => "prepare the jail anew: it has the API socket of an earlier run",
             Self::Kvm => "does the host have /dev/kvm, and is the chroot base not mounted nodev?",
             Self::Config => {
-                "Firecracker refused the VM's configuration: does its release know every field?"
+                "does this release of Firecracker know every field of the VM's configuration?"
             }
-            Self::Image => {
-                "is the kernel an uncompressed ELF vmlinux, and each drive what its name says?"
-            }
+            Self::Kernel => "use an uncompressed ELF kernel, `vmlinux`, that the VM's uid may read",
+            Self::Drive => "may the VM's uid read the drive, and write it unless it is read-only?",
             Self::Tap => {
-                "does the tap device exist in the VM's network namespace, free and owned by its uid?"
+                "make the tap device in the VM's network namespace, owned by its uid, used by no other"
             }
             Self::Seccomp => {
-                "Firecracker made a system call its seccomp filter forbids: use an official static build"
+                "use an official static build: a system call was made that its filter forbids"
             }
+            Self::Memory => "allow more memory than the guest has: the VMM needs some for itself",
             Self::NoSpace => "free space on the filesystem of the chroot base",
+            Self::Privilege => "run as root, with no capability dropped",
+            Self::Killed => "look for an out-of-memory kill in the VM's control group",
         })
     }
 }
@@ -211,72 +132,300 @@ mod tests {
 
     const EXIT: ExitStatus = ExitStatus::Exited(1);
 
-    #[track_caller]
-    fn means(stderr: &str, want: Diagnosis) {
-        let (diagnosis, message) = diagnose(EXIT, "", stderr);
-        assert_eq!(diagnosis, want, "{message:?}");
-        assert!(diagnosis.hint().is_some());
-    }
+    /// What was printed, the sentence in it that counts, what it means. As the official binaries print it.
+    const PRINTED: &[(&str, &str, Diagnosis)] = &[
+        (
+            "Failed to parse arguments: Found argument 'bogus' which wasn't expected, or isn't valid in this context.\nError: ArgumentParsing(UnexpectedArgument(\"bogus\"))\n",
+            "Found argument",
+            Diagnosis::RefusedArgument,
+        ),
+        (
+            "Arguments parsing error: The argument 'uid' was provided more than once. \n\nFor more information try --help.\n",
+            "provided more than once",
+            Diagnosis::RefusedArgument,
+        ),
+        (
+            "Failed to parse arguments: The argument 'uid' was provided more than once.\n",
+            "provided more than once",
+            Diagnosis::RefusedArgument,
+        ),
+        (
+            "\nthread 'main' (16032) panicked at src/jailer/src/main.rs:436:27:\nJailer error: Invalid instance ID: invalid char (_) at position 1\nnote: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n",
+            "Invalid instance ID",
+            Diagnosis::RefusedArgument,
+        ),
+        ("Invalid uid: x\nError: Uid(\"x\")", "Invalid uid", Diagnosis::RefusedArgument),
+        ("Invalid gid: x\nError: Gid(\"x\")", "Invalid gid", Diagnosis::RefusedArgument),
+        (
+            "Invalid format for cgroups: a=b=c\nError: CgroupFormat(\"a=b=c\")",
+            "a=b=c",
+            Diagnosis::RefusedArgument,
+        ),
+        (
+            "Invalid limit value for resource: no-file: invalid digit",
+            "no-file",
+            Diagnosis::RefusedArgument,
+        ),
+        (
+            "Invalid resource argument: nproc\nError: ResLimitArgument(\"nproc\")",
+            "nproc",
+            Diagnosis::RefusedArgument,
+        ),
+        ("Cgroup invalid file: ../x.max", "../x.max", Diagnosis::RefusedArgument),
+        ("3 is an invalid cgroup version specifier", "3 is", Diagnosis::RefusedArgument),
+        (
+            "Parent cgroup path is invalid. Path should not be absolute or contain '..' or '.'",
+            "Path should not",
+            Diagnosis::RefusedArgument,
+        ),
+        ("/srv is not a file\nError: NotAFile(\"/srv\")", "/srv is", Diagnosis::RefusedArgument),
+        ("/srv/x is not a directory", "/srv/x is", Diagnosis::RefusedArgument),
+        (
+            "Failed to canonicalize path /nope: No such file or directory (os error 2)",
+            "/nope",
+            Diagnosis::RefusedArgument,
+        ),
+        (
+            "thread 'main' panicked at 'Jailer error: Invalid filename. The filename of `--exec-file` option must contain \"firecracker\": vmm', src/jailer/src/main.rs:5:9",
+            "must contain",
+            Diagnosis::RefusedArgument,
+        ),
+        (
+            "Failed to copy /opt/firecracker to /srv/jailer/firecracker/a/root/firecracker: Text file busy (os error 26)",
+            "Text file busy",
+            Diagnosis::StillRunning,
+        ),
+        (
+            "Detected hard link at: /srv/jailer/firecracker/h/root/firecracker\nError: HardLink(\"/srv\")",
+            "Detected",
+            Diagnosis::LinkedExecCopy,
+        ),
+        (
+            "Failed to open /srv/jailer/firecracker/h/root/firecracker: Too many levels of symbolic links (os error 40)",
+            "symbolic",
+            Diagnosis::LinkedExecCopy,
+        ),
+        (
+            "Failed to join network namespace: netns: Invalid argument (os error 22)\nError: SetNetNs(Os { code: 22 })",
+            "netns: Invalid",
+            Diagnosis::NetworkNamespace,
+        ),
+        (
+            "Failed to set limit for resource: RLIMIT_NOFILE",
+            "RLIMIT_NOFILE",
+            Diagnosis::ResourceLimit,
+        ),
+        (
+            "Hierarchy not found: No hierarchy found for this controller.",
+            "Hierarchy",
+            Diagnosis::CgroupMissing,
+        ),
+        (
+            "Controller nope is unavailable\nError: CgroupControllerUnavailable(\"nope\")",
+            "nope",
+            Diagnosis::CgroupMissing,
+        ),
+        ("pids configurations not found in /proc/mounts", "/proc/mounts", Diagnosis::CgroupMissing),
+        (
+            "Failed to move process to cgroup (/sys/fs/cgroup/a): Device or resource busy (os error 16).\nHint: If you intended to create a child cgroup under /sys/fs/cgroup/a, pass any --cgroup parameters.",
+            "busy",
+            Diagnosis::CgroupRefused,
+        ),
+        (
+            "Failed to inherit cgroups configurations from file cpuset.cpus in path /sys/fs/cgroup/cpuset/a",
+            "cpuset.cpus",
+            Diagnosis::CgroupRefused,
+        ),
+        (
+            "Failed to write to /sys/fs/cgroup/memory/firecracker/a4/memory.limit_in_bytes: Invalid argument (os error 22)",
+            "limit_in_bytes",
+            Diagnosis::CgroupRefused,
+        ),
+        (
+            "Failed to write to cgroups file: Invalid argument",
+            "cgroups file",
+            Diagnosis::CgroupRefused,
+        ),
+        (
+            "thread 'main' (24813) panicked at src/jailer/src/env.rs:520:34:\ncalled `Result::unwrap()` on an `Err` value: Write(\"/sys/fs/cgroup/memory/firecracker/a4/memory.limit_in_bytes\", Os { code: 22 })",
+            "limit_in_bytes",
+            Diagnosis::CgroupRefused,
+        ),
+        (
+            "thread 'main' panicked at src/jailer/src/main.rs:436:27:\nJailer error: Failed to create /dev/net/tun\0 via mknod inside the jail: File exists (os error 17)",
+            "Failed to create /dev/net/tun via",
+            Diagnosis::NodeExists,
+        ),
+        (
+            "Failed to create /dev/kvm via mknod inside the jail: Operation not permitted (os error 1)\nError: MknodDev(Os { code: 1 }, \"/dev/kvm\")",
+            "not permitted",
+            Diagnosis::NodeRefused,
+        ),
+        (
+            "Failed to open file /firecracker.pid: File exists (os error 17)\nError: FileOpen(\"/firecracker.pid\", Os { code: 17 })\nFailed to exec into Firecracker: No such file or directory (os error 2)",
+            ".pid",
+            Diagnosis::PidFileExists,
+        ),
+        (
+            "Failed to open file /run/netns/gone: No such file or directory (os error 2)",
+            "/run/netns/gone",
+            Diagnosis::NetworkNamespace,
+        ),
+        (
+            "Failed to exec into Firecracker: Permission denied (os error 13)",
+            "exec into",
+            Diagnosis::Exec,
+        ),
+        (
+            "2026-11-24T04:34:38.876201947 [a:main] RunWithApiError error: Failed to open the API socket at: /api.sock. Check that it is not already used.\n2026-11-24T04:34:38.876214726 [a:main] Firecracker exiting with error. exit_code=1\nError: RunWithApi(FailedToBindSocket(\"/api.sock\"))",
+            "RunWithApiError error: Failed to open the API socket",
+            Diagnosis::SocketExists,
+        ),
+        (
+            "2026-11-24T04:34:38.878593843 [a:main] RunWithApiError error: Failed to bind and run the HTTP server: IO error: No such file or directory (os error 2)",
+            "HTTP server",
+            Diagnosis::SocketExists,
+        ),
+        (
+            "2026-11-24T04:34:38.861021427 [a:main] Firecracker panicked at src/firecracker/src/main.rs:388:20:\nUnable to open or read from the configuration file: Os { code: 2 }",
+            "Unable to open or read",
+            Diagnosis::Config,
+        ),
+        (
+            "2026-11-24T04:34:38.817786336 [a:main] RunWithoutApiError error: Failed to build MicroVM from Json: Configuration for VMM from one single json failed: Invalid JSON: unknown field `nope`, expected one of `vcpu_count`",
+            "unknown field `nope`",
+            Diagnosis::Config,
+        ),
+        (
+            "2026-11-24T04:34:38.817786336 [a:main] Kvm error: Error creating KVM object: Permission denied (os error 13) Make sure the user launching the firecracker process is configured on the /dev/kvm file's ACL.",
+            "Error creating KVM object",
+            Diagnosis::Kvm,
+        ),
+        ("Error: StartMicroVM(KVM(Permission denied))", "KVM", Diagnosis::Kvm),
+        ("cannot use /dev/kvm: No such device", "/dev/kvm", Diagnosis::Kvm),
+        (
+            "2026-11-24T04:34:38.790108026 [a:main] RunWithoutApiError error: Failed to build MicroVM from Json: Configuration for VMM from one single json failed: Boot source error: The kernel file cannot be opened: No such file or directory (os error 2)\nError: RunWithoutApiError(BuildMicroVMFromJson())",
+            "The kernel file",
+            Diagnosis::Kernel,
+        ),
+        (
+            "2026-11-24T04:34:38.814514899 [a:main] RunWithoutApiError error: Failed to build MicroVM from Json: Could not Start MicroVM from one single json: System configuration error: Cannot load kernel due to invalid memory configuration or invalid kernel image: Kernel Loader: failed to load ELF kernel image: Kernel Loader: Invalid Elf magic number",
+            "Invalid Elf magic",
+            Diagnosis::Kernel,
+        ),
+        ("The initrd file cannot be opened due to invalid path", "initrd", Diagnosis::Kernel),
+        (
+            "2026-11-24T04:34:38.820334224 [a:main] Configuration for VMM from one single json failed: Block device error: Unable to create the virtio block device: Virtio backend error: Error manipulating the backing file: No such file or directory (os error 2) /nope",
+            "/nope",
+            Diagnosis::Drive,
+        ),
+        ("Error manipulating the backing file: Permission denied", "Permission", Diagnosis::Drive),
+        (
+            "Cannot open the block device backing file. Permission denied",
+            "Permission",
+            Diagnosis::Drive,
+        ),
+        (
+            "Cannot create network device. Open tap device failed: Resource busy",
+            "Open tap",
+            Diagnosis::Tap,
+        ),
+        (
+            "Error while creating ifreq structure: Operation not permitted. Invalid TUN/TAP Backend provided by tap0.",
+            "tap0",
+            Diagnosis::Tap,
+        ),
+        ("Couldn't open /dev/net/tun: No such file or directory", "/dev/net/tun", Diagnosis::Tap),
+        ("Network device error: Could not create the device", "Network", Diagnosis::Tap),
+        ("Shutting down VM after intercepting a bad syscall (41).", "(41)", Diagnosis::Seccomp),
+        (
+            "2026-11-24T04:34:38.8201 [a:main] Seccomp error: no filter",
+            "no filter",
+            Diagnosis::Seccomp,
+        ),
+        (
+            "Cannot mmap memory: Cannot allocate memory (os error 12)",
+            "os error 12",
+            Diagnosis::Memory,
+        ),
+        (
+            "Configuration for VMM from one single json failed: VM config error: The memory size (MiB) is invalid.",
+            "memory size",
+            Diagnosis::Config,
+        ),
+        (
+            "Failed to copy /a to /b: No space left on device (os error 28)",
+            "/a to /b",
+            Diagnosis::NoSpace,
+        ),
+        (
+            "Failed to copy /a to /b: Disk quota exceeded (os error 122)",
+            "/a to /b",
+            Diagnosis::NoSpace,
+        ),
+        (
+            "Failed to unshare into new mount namespace: Operation not permitted (os error 1)",
+            "unshare",
+            Diagnosis::Privilege,
+        ),
+    ];
 
     #[test]
-    fn the_jailers_words_in_one_line() {
-        for (words, want) in [
-            (
-                "Error: Failed to create /dev/net/tun via mknod inside the jail: File exists (os error 17)",
-                Diagnosis::NodeExists,
-            ),
-            (
-                "Error: Failed to create /dev/kvm via mknod inside the jail: Operation not permitted (os error 1)",
-                Diagnosis::NodeRefused,
-            ),
-            (
-                "Error: Failed to open file /firecracker.pid: File exists (os error 17)",
-                Diagnosis::PidFileExists,
-            ),
-            (
-                "Error: Failed to copy /opt/firecracker to /srv/jailer/firecracker/a/root/firecracker: Text file busy (os error 26)",
-                Diagnosis::StillRunning,
-            ),
-            (
-                "Error: Detected hard link at: /srv/jailer/firecracker/a/root/firecracker",
-                Diagnosis::LinkedExecCopy,
-            ),
-            ("Error: Hierarchy not found: cgroups v1", Diagnosis::CgroupMissing),
-            ("Error: Controller pids is unavailable", Diagnosis::CgroupMissing),
-            (
-                "Error: Invalid instance ID: Invalid char (_) at position 1",
-                Diagnosis::RefusedArgument,
-            ),
-            (
-                "Error: Failed to exec into Firecracker: Permission denied (os error 13)",
-                Diagnosis::Exec,
-            ),
-            (
-                "Error: Failed to join network namespace: netns: Invalid argument (os error 22)",
-                Diagnosis::NetworkNamespace,
-            ),
-        ] {
-            means(words, want);
+    fn each_printed_failure_is_known_on_either_stream() {
+        for (printed, tells, want) in PRINTED {
+            for (stdout, stderr) in [("", *printed), (*printed, "")] {
+                let (diagnosis, message) = diagnose(EXIT, stdout, stderr);
+                let message = message.unwrap_or_default();
+                assert_eq!(diagnosis, *want, "{printed}: {message:?}");
+                assert!(message.contains(tells), "{tells}: {message:?}");
+                assert!(
+                    !message.contains('\n')
+                        && !message.contains('\0')
+                        && !message.contains("[a:main]"),
+                    "{message:?}"
+                );
+                assert!(diagnosis.hint().is_some());
+            }
         }
     }
 
     #[test]
-    fn the_same_words_in_a_panic_of_an_old_release() {
-        let old = "thread 'main' panicked at 'Jailer error: Invalid instance ID: Invalid char (_) at position 1', \
-                   src/jailer/src/main.rs:5:9\nnote: run with `RUST_BACKTRACE=1`";
-        let (diagnosis, message) = diagnose(ExitStatus::Signaled(6), "", old);
-        assert_eq!(diagnosis, Diagnosis::RefusedArgument);
+    fn each_row_of_the_table_is_met_by_what_was_printed() {
+        for (row, diagnosis) in words::KNOWN {
+            let first = PRINTED.iter().any(|(printed, _, want)| {
+                want == diagnosis && row.iter().all(|words| printed.contains(words))
+            });
+            assert!(first, "nothing printed has {row:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_still_told() {
+        let told = |stdout, stderr| diagnose(EXIT, stdout, stderr);
         assert_eq!(
-            message.as_deref(),
-            Some("Jailer error: Invalid instance ID: Invalid char (_) at position 1")
+            told("", "Error: Something(New)\n"),
+            (Diagnosis::Unknown, Some("Error: Something(New)".to_owned()))
         );
+        assert_eq!(told("", "something failed\nthe end\n").1.as_deref(), Some("something failed"));
+        assert_eq!(told("a guest speaks\n", "goodbye\n").1.as_deref(), Some("goodbye"));
+        assert_eq!(told("a guest speaks\n", ""), (Diagnosis::Unknown, None));
     }
 
     #[test]
     fn a_status_alone_means_something_too() {
-        assert_eq!(diagnose(ExitStatus::Signaled(25), "", "").0, Diagnosis::ResourceLimit);
-        assert_eq!(diagnose(ExitStatus::Exited(148), "", "").0, Diagnosis::Seccomp);
-        assert_eq!(diagnose(ExitStatus::Exited(9), "", "").0, Diagnosis::Unknown);
-        assert_eq!(diagnose(EXIT, "", "Error: something new").0, Diagnosis::Unknown);
+        for (status, want) in [
+            (ExitStatus::Signaled(25), Diagnosis::ResourceLimit),
+            (ExitStatus::Exited(151), Diagnosis::ResourceLimit),
+            (ExitStatus::Exited(148), Diagnosis::Seccomp),
+            (ExitStatus::Signaled(31), Diagnosis::Seccomp),
+            (ExitStatus::Signaled(9), Diagnosis::Killed),
+            (ExitStatus::Exited(152), Diagnosis::Config),
+            (ExitStatus::Exited(153), Diagnosis::RefusedArgument),
+            (ExitStatus::Exited(9), Diagnosis::Unknown),
+            (ExitStatus::Unknown, Diagnosis::Unknown),
+        ] {
+            assert_eq!(diagnose(status, "", "").0, want, "{status}");
+        }
+        assert!(Diagnosis::Unknown.hint().is_none());
     }
 }

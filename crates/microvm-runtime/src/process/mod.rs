@@ -14,6 +14,7 @@ mod spawn;
 mod stamp;
 mod status;
 mod vmm;
+mod words;
 
 pub use console::{Console, ConsoleReader, Stream};
 pub use death::EarlyDeath;

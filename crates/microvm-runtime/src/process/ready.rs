@@ -11,6 +11,7 @@ use super::events::Events;
 use super::identity::Expected;
 use super::procfs;
 use super::spawn::{Spawn, Spawned};
+use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
 use super::vmm::{Process, Running};
 use super::{console::Kept, pidfd};
@@ -40,7 +41,7 @@ pub(crate) fn start(
         begun: Instant::now(),
         deadline,
         kept,
-        jailer: None,
+        jailer: Some(pidfd),
         forks: spawn.daemonize,
         held: Vec::new(),
         vmm: None,
@@ -48,19 +49,10 @@ pub(crate) fn start(
         socket,
         doubt: None,
     };
-    if spawn.becomes_vmm() {
-        launch.held.extend(Candidate::held(pid, pidfd)?);
-    } else {
-        launch.jailer = Some(pidfd);
-    }
-    match launch.until_ready(&events) {
+    let ready = launch.begin(spawn.becomes_vmm()).and_then(|()| launch.until_ready(&events));
+    match ready {
         Ok(process) => {
-            // It has nothing left to do but to end, and is a child of ours to reap.
-            if let Some(jailer) = &launch.jailer
-                && pidfd::ended_by(jailer.as_fd(), Some(deadline))?
-            {
-                pidfd::status(jailer.as_fd())?;
-            }
+            launch.dismiss();
             Ok(Running { process, kept: launch.kept })
         }
         Err(failure) => {
@@ -99,6 +91,27 @@ enum Step {
 }
 
 impl Launch<'_> {
+    /// A jailer that becomes the VMM in place is the one to watch.
+    fn begin(&mut self, becomes_vmm: bool) -> Result<()> {
+        if becomes_vmm
+            && let Some(stamp) = ProcessStamp::of(self.search.jailer)?
+            && let Some(pidfd) = self.jailer.take()
+        {
+            self.held.push(Candidate { stamp, pidfd, status: None });
+        }
+        Ok(())
+    }
+
+    /// Sees off a jailer that left its VMM behind: it has nothing left to do but to end, and is ours to reap. At worst a
+    /// zombie is left of it.
+    fn dismiss(&self) {
+        if let Some(jailer) = &self.jailer
+            && pidfd::ended_by(jailer.as_fd(), Some(self.deadline)).unwrap_or(false)
+        {
+            pidfd::reap(std::slice::from_ref(jailer));
+        }
+    }
+
     fn until_ready(&mut self, events: &Events) -> Result<Process> {
         loop {
             self.follow()?;
@@ -256,7 +269,7 @@ impl Launch<'_> {
         // First, so that all it said is there to be told.
         self.kill();
         let (stdout, stderr) = self.kept.last_words();
-        let because = match super::diagnosis::message(&stdout, &stderr) {
+        let because = match super::words::find(&stdout, &stderr).1 {
             Some(message) => format!("{progress}; it said {message:?}"),
             None => progress,
         };

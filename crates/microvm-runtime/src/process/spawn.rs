@@ -1,6 +1,7 @@
 //! Starting the jailer.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -51,10 +52,13 @@ impl Spawn {
         self.pid_namespace != PidNamespace::ByJailer && !self.daemonize
     }
 
-    /// Starts the jailer: no environment, nothing open but 0, 1 and 2, and a process group of its own, so that a Ctrl-C
-    /// meant for the launcher does not reach the VM.
+    /// Starts the jailer: no environment, nothing of ours open but 0, 1 and 2, and a process group of its own, so that a
+    /// Ctrl-C meant for the launcher does not reach the VM. What others have opened in this process without `O_CLOEXEC`
+    /// the jailer closes before it does anything else.
     pub(super) fn start(&self) -> Result<Spawned> {
         let Opened { stdout, stderr, ours } = self.console.open()?;
+        // Before there is a process that a failure here would leave behind.
+        let kept = ours.read()?;
         let mut command = Command::new(&self.jailer_bin);
         command.args(&self.argv).env_clear().current_dir("/");
         if !self.daemonize {
@@ -68,23 +72,45 @@ impl Spawn {
         };
         // The child has its ends of the pipes; ours must go, or they would never end.
         drop(command);
-        let child = child.map_err(|error| {
-            Failure::new(ErrorKind::Spawn, "start the jailer")
-                .path(&self.jailer_bin)
-                .source_of(error)
-        })?;
+        let mut child = child.map_err(|error| self.refused(error))?;
         let pid = child.id();
         // It is our child and not reaped yet: the number is its own.
-        let pidfd = pidfd::open(pid)?.ok_or_else(|| {
-            Failure::new(ErrorKind::Spawn, "hold the jailer").because("it is not there")
-        })?;
-        Ok(Spawned { pid, pidfd, kept: ours.read()? })
+        let pidfd = match pidfd::open(pid) {
+            Ok(Some(pidfd)) => pidfd,
+            held => {
+                // Nobody could hold it to account.
+                let _ = child.kill().and_then(|()| child.wait());
+                let because = "it is not there: does this process ignore SIGCHLD?";
+                return Err(held.err().unwrap_or_else(|| {
+                    Failure::new(ErrorKind::Spawn, "hold the jailer").because(because)
+                }));
+            }
+        };
+        Ok(Spawned { pid, pidfd, kept })
+    }
+
+    fn refused(&self, error: io::Error) -> Failure {
+        let (kind, hint) = match error.kind() {
+            io::ErrorKind::NotFound => (
+                ErrorKind::NotFound,
+                "install Firecracker's jailer, or name it in `JailerConfig::jailer_bin`",
+            ),
+            io::ErrorKind::PermissionDenied => (
+                ErrorKind::Privilege,
+                "run as root with CAP_SYS_ADMIN; the jailer must be executable, and not on a noexec filesystem",
+            ),
+            _ => (
+                ErrorKind::Spawn,
+                "is it an executable of this machine, and are processes left to start?",
+            ),
+        };
+        Failure::new(kind, "start the jailer").path(&self.jailer_bin).source_of(error).hinted(hint)
     }
 }
 
 /// Spawns as PID 1 of a fresh pid namespace. `unshare(2)` changes the namespace of the calling thread's children for
 /// good, so it is a thread that ends right after.
-fn in_new_pid_namespace(command: &mut Command) -> std::io::Result<Child> {
+fn in_new_pid_namespace(command: &mut Command) -> io::Result<Child> {
     std::thread::scope(|scope| {
         let spawner = std::thread::Builder::new().name("jailer-spawn".to_owned()).spawn_scoped(
             scope,
@@ -93,8 +119,70 @@ fn in_new_pid_namespace(command: &mut Command) -> std::io::Result<Child> {
                 command.spawn()
             },
         )?;
-        spawner
-            .join()
-            .unwrap_or_else(|_| Err(std::io::Error::other("the spawning thread panicked")))
+        spawner.join().unwrap_or_else(|_| Err(io::Error::other("the spawning thread panicked")))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+    use crate::process::status::ExitStatus;
+
+    fn spawn(pid_namespace: PidNamespace, script: &str) -> Spawn {
+        Spawn {
+            jailer_bin: "/bin/sh".into(),
+            argv: ["-c", script].map(OsString::from).to_vec(),
+            pid_namespace,
+            daemonize: false,
+            console: Console::default(),
+        }
+    }
+
+    fn run(spawn: &Spawn) -> (ExitStatus, String) {
+        let Spawned { pidfd, kept, .. } = spawn.start().unwrap();
+        assert!(pidfd::ended_by(pidfd.as_fd(), None).unwrap());
+        (pidfd::status(pidfd.as_fd()).unwrap(), kept.last_words().0)
+    }
+
+    #[test]
+    fn the_child_has_none_of_our_descriptors_and_no_environment() {
+        let (ours, _other_end) = io::pipe().unwrap();
+        let ours = format!("pipe:[{}]", rustix::fs::fstat(&ours).unwrap().st_ino);
+        // `$$` is the child itself.
+        let script = "ls -l /proc/$$/fd; echo end; pwd; echo ${HOME-none}; read line < /proc/$$/stat; echo $line; exit 3";
+        let (status, said) = run(&spawn(PidNamespace::Host, script));
+        assert_eq!(status, ExitStatus::Exited(3), "{said}");
+        let (descriptors, rest) = said.split_once("end\n").unwrap();
+        for own in [" 0 -> /dev/null", " 1 -> pipe:", " 2 -> pipe:"] {
+            assert!(descriptors.contains(own), "{own}: {descriptors}");
+        }
+        assert!(!descriptors.contains(&ours), "{ours}: {descriptors}");
+        let lines: Vec<_> = rest.lines().collect();
+        assert_eq!(lines[..2], ["/", "none"]);
+        let stat: Vec<_> = lines[2].split(' ').collect();
+        assert_eq!(stat[0], stat[4], "it leads a process group of its own");
+    }
+
+    #[test]
+    #[ignore = "needs root: cargo xtask test-root"]
+    fn in_a_namespace_of_ours_it_is_pid_1_and_its_status_is_told() {
+        let (status, said) = run(&spawn(PidNamespace::ByLauncher, "echo $$; exit 148"));
+        assert_eq!((status, said.trim()), (ExitStatus::Exited(148), "1"));
+        // The thread that changed its namespace is gone: the next child is in ours.
+        let (_, said) = run(&spawn(PidNamespace::Host, "echo $$"));
+        assert_ne!(said.trim(), "1");
+    }
+
+    #[test]
+    fn what_cannot_be_started_is_named() {
+        let mut gone = spawn(PidNamespace::Host, "");
+        gone.jailer_bin = "/nope/jailer".into();
+        let error = gone.start().map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.to_string().contains("/nope/jailer") && error.hint().is_some(), "{error}");
+        gone.jailer_bin = "/etc/passwd".into();
+        assert_eq!(gone.start().map(|_| ()).unwrap_err().kind(), ErrorKind::Privilege);
+    }
 }

@@ -1,0 +1,137 @@
+//! The sentences of the jailer and of Firecracker that are known, and how one is found in what they printed.
+
+use super::diagnosis::Diagnosis;
+
+/// Words that stand in one sentence, and what that means; the first row that fits counts.
+///
+/// Sources: `src/jailer/src/main.rs` and `src/firecracker/src` of releases 1.0.0 to 1.16.1, and what those releases
+/// printed when each of these was brought about.
+pub(super) const KNOWN: &[(&[&str], Diagnosis)] = &[
+    // The jailer, in the order of what it does.
+    (&["Found argument"], Diagnosis::RefusedArgument),
+    (&["rguments parsing error"], Diagnosis::RefusedArgument),
+    (&["Failed to parse arguments"], Diagnosis::RefusedArgument),
+    (&["Invalid instance ID"], Diagnosis::RefusedArgument),
+    (&["Invalid uid"], Diagnosis::RefusedArgument),
+    (&["Invalid gid"], Diagnosis::RefusedArgument),
+    (&["Invalid format for"], Diagnosis::RefusedArgument),
+    (&["Invalid limit value"], Diagnosis::RefusedArgument),
+    (&["Invalid resource argument"], Diagnosis::RefusedArgument),
+    (&["Cgroup invalid file"], Diagnosis::RefusedArgument),
+    (&["invalid cgroup version"], Diagnosis::RefusedArgument),
+    (&["Parent cgroup path is invalid"], Diagnosis::RefusedArgument),
+    (&["is not a file"], Diagnosis::RefusedArgument),
+    (&["is not a directory"], Diagnosis::RefusedArgument),
+    (&["Failed to canonicalize path"], Diagnosis::RefusedArgument),
+    (&["Invalid filename"], Diagnosis::RefusedArgument),
+    (&["Text file busy"], Diagnosis::StillRunning),
+    (&["Detected hard link"], Diagnosis::LinkedExecCopy),
+    (&["Failed to open", "Too many levels of symbolic links"], Diagnosis::LinkedExecCopy),
+    (&["Failed to join network namespace"], Diagnosis::NetworkNamespace),
+    (&["Failed to set limit for resource"], Diagnosis::ResourceLimit),
+    (&["Hierarchy not found"], Diagnosis::CgroupMissing),
+    (&["Controller", "is unavailable"], Diagnosis::CgroupMissing),
+    (&["configurations not found in"], Diagnosis::CgroupMissing),
+    (&["Failed to move process to cgroup"], Diagnosis::CgroupRefused),
+    (&["Failed to inherit cgroups"], Diagnosis::CgroupRefused),
+    (&["Failed to write to", "/sys/fs/cgroup"], Diagnosis::CgroupRefused),
+    (&["Failed to write to cgroups file"], Diagnosis::CgroupRefused),
+    // Up to 1.10 it unwraps that one.
+    (&["value: Write(", "/sys/fs/cgroup"], Diagnosis::CgroupRefused),
+    (&["via mknod", "File exists"], Diagnosis::NodeExists),
+    (&["via mknod"], Diagnosis::NodeRefused),
+    (&["Failed to open file", ".pid", "File exists"], Diagnosis::PidFileExists),
+    // What else it opens by that name is the namespace's file.
+    (&["Failed to open file", "No such file or directory"], Diagnosis::NetworkNamespace),
+    (&["Failed to exec into Firecracker"], Diagnosis::Exec),
+    // Firecracker.
+    (&["Failed to open the API socket"], Diagnosis::SocketExists),
+    (&["Failed to bind and run the HTTP server"], Diagnosis::SocketExists),
+    (&["Unable to open or read from the configuration file"], Diagnosis::Config),
+    (&["Invalid JSON"], Diagnosis::Config),
+    (&["Error creating KVM object"], Diagnosis::Kvm),
+    (&["KVM", "Permission denied"], Diagnosis::Kvm),
+    (&["/dev/kvm"], Diagnosis::Kvm),
+    (&["The kernel file cannot be opened"], Diagnosis::Kernel),
+    (&["Cannot load kernel"], Diagnosis::Kernel),
+    (&["The initrd file cannot be opened"], Diagnosis::Kernel),
+    (&["lock device error"], Diagnosis::Drive),
+    (&["Error manipulating the backing file"], Diagnosis::Drive),
+    (&["Cannot open the block device backing file"], Diagnosis::Drive),
+    (&["Open tap device failed"], Diagnosis::Tap),
+    (&["TUN/TAP"], Diagnosis::Tap),
+    (&["/dev/net/tun"], Diagnosis::Tap),
+    (&["etwork device"], Diagnosis::Tap),
+    (&["bad syscall"], Diagnosis::Seccomp),
+    (&["eccomp error"], Diagnosis::Seccomp),
+    (&["Cannot allocate memory"], Diagnosis::Memory),
+    (&["from one single json failed"], Diagnosis::Config),
+    // Either, at any point.
+    (&["No space left on device"], Diagnosis::NoSpace),
+    (&["Disk quota exceeded"], Diagnosis::NoSpace),
+    (&["Operation not permitted"], Diagnosis::Privilege),
+];
+
+/// The sentence that tells why, without what its teller put before it, and what it means.
+///
+/// What is said on stderr comes first; the jailer's words, and Firecracker's log on stdout, come before the same in
+/// Rust's own terms (`Error: MknodDev(…)`). Of what is not known the last is taken that sounds like a failure.
+pub(super) fn find(stdout: &str, stderr: &str) -> (Option<Diagnosis>, Option<String>) {
+    let (terms, words): (Vec<_>, Vec<_>) = stderr
+        .lines()
+        .chain(stdout.lines())
+        .filter_map(sentence)
+        .partition(|sentence| sentence.starts_with("Error: "));
+    let fits = |sentence: &str, row: &[&str]| row.iter().all(|words| sentence.contains(words));
+    for sentences in [&words, &terms] {
+        for (row, diagnosis) in KNOWN {
+            if let Some(sentence) = sentences.iter().find(|sentence| fits(sentence, row)) {
+                return (Some(*diagnosis), Some(sentence.clone()));
+            }
+        }
+    }
+    let sounds = |sentence: &&String| {
+        let sentence = sentence.to_ascii_lowercase();
+        ["error", "fail", "panic", "cannot", "invalid"].iter().any(|word| sentence.contains(word))
+    };
+    let last = words.iter().rfind(sounds).or_else(|| terms.last()).cloned();
+    (None, last.or_else(|| stderr.lines().filter_map(sentence).next_back()))
+}
+
+/// A line without what its teller put before it; `None` of one that tells nothing.
+fn sentence(line: &str) -> Option<String> {
+    // Release 1.0.0 prints the NUL of a C string.
+    let line: String = line.chars().filter(|char| !char.is_control()).collect();
+    let line = line.trim();
+    // An old panic has its text in quotes, on the line that says where: `panicked at 'Jailer error: …', src/…`. A newer
+    // one has it on the next line.
+    let line = match line.split_once("panicked at ") {
+        Some((_, rest)) => rest.strip_prefix('\'')?.rsplit_once("', ")?.0,
+        None => logged(line),
+    };
+    let line = line.strip_prefix("Jailer error: ").unwrap_or(line);
+    let says_nothing = line.is_empty()
+        || [
+            "note: ",
+            "stack backtrace:",
+            "Running Firecracker",
+            "For more information",
+            "Error: ()",
+        ]
+        .iter()
+        .any(|begin| line.starts_with(begin))
+        || line.contains("exit_code=");
+    (!says_nothing).then(|| line.to_owned())
+}
+
+/// A line of Firecracker's log, `2026-01-02T03:04:05.678 [id:thread] …`, without its head.
+fn logged(line: &str) -> &str {
+    let Some((time, rest)) = line.split_once(" [") else { return line };
+    let is_time = time.len() > 19
+        && time.starts_with(|char: char| char.is_ascii_digit())
+        && !time.contains(' ');
+    match rest.split_once("] ") {
+        Some((_, said)) if is_time => said,
+        _ => line,
+    }
+}
