@@ -79,7 +79,8 @@ impl Fresh {
     }
 
     /// A directory or node cannot be created and opened in one call. Where someone else may write to `parent`, what was
-    /// opened counts only if it can be no one else's: of the caller, on the parent's filesystem, with one name.
+    /// opened counts only if it can be no one else's: the caller's, with one name, on the parent's own mount (which
+    /// RESOLVE_NO_XDEV saw to).
     fn adopt(
         fd: OwnedFd,
         parent: impl AsFd,
@@ -87,9 +88,7 @@ impl Fresh {
         right: impl Fn(&Facts) -> bool,
     ) -> Result<Self> {
         let facts = Facts::of(&fd)?;
-        let above = Facts::of(&parent)?;
-        let same_place = facts.id.dev() == above.id.dev() && facts.mount == above.mount;
-        if facts.uid == Owner::caller().uid() && same_place && right(&facts) {
+        if facts.uid == Owner::caller().uid() && right(&facts) {
             return Ok(Self { fd, facts });
         }
         Err(Error::new(ErrorKind::Replaced, "create", locate(&parent).join(name)).because(format!(

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -34,14 +35,13 @@ const RECORD: [u8; 700] = [b' '; 700];
 
 /// Measures every row.
 pub(crate) fn run(session: &mut Session) -> Result<()> {
+    if cfg!(debug_assertions) {
+        return optimised();
+    }
     // What is mounted here is seen by no one else, and goes with this process.
     unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace of its own")?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-    if cfg!(debug_assertions) {
-        session.note(
-            "ours and the bare calls are built without optimisation, the published crate with",
-        );
-    }
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?;
     let seed = build_seed()?;
     for kind in [FsKind::Ext4, FsKind::Xfs] {
         let Some(fs) = LoopFs::new(kind, 8 << 30)? else {
@@ -196,10 +196,12 @@ mod bare {
         Ok(openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?)
     }
 
-    /// Open, list, unlink, go down.
+    /// Aside, so that half a jail is never seen; then open, list, unlink, go down.
     pub(super) fn teardown(base: &OwnedFd, id: &str) -> Result<()> {
-        empty(openat(base, id, DIRECTORY, Mode::empty())?)?;
-        Ok(unlinkat(base, id, UnlinkatFlags::RemoveDir)?)
+        let aside = format!(".{id}");
+        renameat(base, id, base, aside.as_str())?;
+        empty(openat(base, aside.as_str(), DIRECTORY, Mode::empty())?)?;
+        Ok(unlinkat(base, aside.as_str(), UnlinkatFlags::RemoveDir)?)
     }
 
     fn empty(dir: OwnedFd) -> Result<()> {
@@ -466,21 +468,30 @@ fn threads(session: &mut Session, place: &Place) -> Result<()> {
     Ok(())
 }
 
-/// Builds the published crate's side, with optimisation, in a workspace of its own.
-fn build_seed() -> Result<PathBuf> {
-    let target = paths::target()?.join("bench-seed");
-    let manifest = paths::workspace().join("xtask/bench-seed/Cargo.toml");
+/// The same bench in this program built with optimisation, as the published crate is; in this one's place.
+fn optimised() -> Result<()> {
+    let target = paths::target()?;
+    cargo_build("xtask", &paths::workspace().join("Cargo.toml"), &target)?;
+    let error = Command::new(target.join("release/xtask")).args(std::env::args_os().skip(1)).exec();
+    Err(error).context("start the optimised bench")
+}
+
+fn cargo_build(package: &str, manifest: &Path, target: &Path) -> Result<()> {
     let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--release", "--locked", "--quiet", "--manifest-path"])
+        .args(["build", "--release", "--locked", "--quiet", "--package", package, "--manifest-path"])
         .arg(manifest)
         .arg("--target-dir")
-        .arg(&target)
+        .arg(target)
         .status()
-        .context("build the published crate")?;
-    ensure!(
-        built.success(),
-        "the published crate does not build here (it needs libclang): {built}"
-    );
+        .with_context(|| format!("build {package}"))?;
+    ensure!(built.success(), "{package} does not build here: {built}");
+    Ok(())
+}
+
+/// Builds the published crate's side, in a workspace of its own; it needs libclang.
+fn build_seed() -> Result<PathBuf> {
+    let target = paths::target()?.join("bench-seed");
+    cargo_build("bench-seed", &paths::workspace().join("xtask/bench-seed/Cargo.toml"), &target)?;
     Ok(target.join("release/bench-seed"))
 }
 

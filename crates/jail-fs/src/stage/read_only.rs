@@ -67,7 +67,7 @@ fn may_be_shared(source: &Artifact, reader: Owner) -> std::result::Result<(), Fa
         Err(Fallback::WritableByOthers)
     } else if !readable(facts, reader) {
         Err(Fallback::NotReadable)
-    } else if facts.mode & 0o6000 != 0 || has_xattr(source, "security.capability") != Ok(false) {
+    } else if is_privileged(source) {
         Err(Fallback::Privileged)
     } else {
         Ok(())
@@ -84,4 +84,11 @@ fn readable(facts: &Facts, reader: Owner) -> bool {
         0o004
     };
     facts.mode & class != 0
+}
+
+/// Set-id bits and capabilities count when a file is executed, which no one can do without an x bit.
+fn is_privileged(source: &Artifact) -> bool {
+    let mode = source.facts().mode;
+    mode & 0o6000 != 0
+        || (mode & 0o111 != 0 && has_xattr(source, "security.capability") != Ok(false))
 }
