@@ -1,1 +1,12 @@
-//! Rules of this repository, as tests.
+//! Rules of this repository, as tests: what the documents state of its structure, its sources hold.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "tidy/documents.rs"]
+mod documents;
+#[path = "tidy/layers.rs"]
+mod layers;
+#[path = "tidy/repository.rs"]
+mod repository;
+#[path = "tidy/sources.rs"]
+mod sources;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -67,8 +67,10 @@ pub(crate) fn environment(stand_ins: &Path) -> BTreeMap<String, OsString> {
 
 /// Has the job done as root, in this environment.
 pub(crate) fn ask(job: &Job, env: BTreeMap<String, OsString>) -> Result<Answer> {
-    let mut child =
-        start(this_program(env).arg(SUBCOMMAND).stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+    // This very file, also when cargo has put a newer one in its place.
+    let program = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+    let mut command = as_root(&program, env);
+    let mut child = start(command.arg(SUBCOMMAND).stdin(Stdio::piped()).stdout(Stdio::piped()))?;
     let mut stdin = child.stdin.take().context("no pipe to the root part")?;
     // A sudo that refuses reads nothing; its status tells.
     let _ = stdin.write_all(&serde_json::to_vec(job)?);
@@ -83,14 +85,14 @@ pub(crate) fn ask(job: &Job, env: BTreeMap<String, OsString>) -> Result<Answer> 
     serde_json::from_slice(&output.stdout).context("read the answer of the root part")
 }
 
-/// Does all of this command again as root, in this environment; whether that went well.
-pub(crate) fn again(env: BTreeMap<String, OsString>) -> Result<bool> {
-    let status = start(this_program(env).args(std::env::args_os().skip(1)))?.wait()?;
+/// Has another build of this program do all of this command as root, in this environment; whether that went well.
+pub(crate) fn again(program: &Path, env: BTreeMap<String, OsString>) -> Result<bool> {
+    let status = start(as_root(program, env).args(std::env::args_os().skip(1)))?.wait()?;
     Ok(status.success())
 }
 
-/// This program as root.
-fn this_program(env: BTreeMap<String, OsString>) -> Command {
+/// The program, as root.
+fn as_root(program: &Path, env: BTreeMap<String, OsString>) -> Command {
     let mut command = Command::new("env");
     if !is_root() {
         command = Command::new("sudo");
@@ -105,8 +107,7 @@ fn this_program(env: BTreeMap<String, OsString>) -> Command {
         setting.push(value);
         command.arg(setting);
     }
-    // This very file, also when cargo has put a newer one in its place.
-    command.arg(format!("/proc/{}/exe", std::process::id()));
+    command.arg(program);
     command
 }
 

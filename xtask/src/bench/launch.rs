@@ -1,8 +1,11 @@
 //! What launching through the facade costs, beside the same jailer and Firecracker started bare.
 //!
 //! Both sides stage one kernel and count until the API has answered `GET /`. The bare side copies, spawns and connects in
-//! a loop without a pause, checks nothing, and takes no jail down in the time that counts; neither does ours.
+//! a loop without a pause, checks nothing, and takes no jail down in the time that counts; neither does ours. It starts
+//! the jailer with the very arguments that ours does, and in the same control group: what joining one costs, mostly the
+//! kernel's wait for a grace period, is not the launcher's. Without any control group it is shown too, with no bound.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -34,7 +37,7 @@ pub(crate) fn run(session: &mut Session) -> Result<()> {
     session.note(format!("using the {}", binaries.kind()));
     let bench = Bench::new(&binaries)?;
     let rounds = session.rounds(50);
-    let (mut ours, mut bare) = (0, 0);
+    let (mut ours, mut bare, mut loose) = (0, 0, 0);
     session.compare(
         "stage one kernel, launch, API answers",
         rounds,
@@ -43,11 +46,15 @@ pub(crate) fn run(session: &mut Session) -> Result<()> {
             bench.launch(&bench.jailer, &format!("ours-{ours}"))
         }),
         vec![
-            Rival::new("cp, spawn, poll hard", || {
+            Rival::new("cp, same jailer, poll hard", || {
                 bare += 1;
-                bench.launch_bare(&format!("bare-{bare}"))
+                bench.launch_bare(&format!("bare-{bare}"), true)
             })
             .at_most(1.10),
+            Rival::new("the same, without control groups", || {
+                loose += 1;
+                bench.launch_bare(&format!("loose-{loose}"), false)
+            }),
         ],
     )?;
     let waiting = bench.cpu_of_waiting()?;
@@ -60,19 +67,22 @@ struct Bench<'a> {
     scratch: Scratch,
     kernel: PathBuf,
     jailer: Jailer,
+    /// For its arguments alone.
+    bare: Jailer,
 }
 
 impl<'a> Bench<'a> {
     fn new(binaries: &'a Binaries) -> Result<Self> {
         let scratch = Scratch::new("bench");
         let kernel = scratch.file("vmlinux", fs::read(binaries.guest()).context("read the guest")?);
-        let jailer = Jailer::new(config(&scratch, binaries.jailer().to_owned()));
-        Ok(Self { binaries, scratch, kernel, jailer })
+        let jailer = Jailer::new(config(&scratch, "ours", binaries.jailer().to_owned()));
+        let bare = Jailer::new(config(&scratch, "bare", binaries.jailer().to_owned()));
+        Ok(Self { binaries, scratch, kernel, jailer, bare })
     }
 
     /// One launch through the facade; its teardown does not count.
     fn launch(&self, jailer: &Jailer, vm_id: &str) -> Result<Duration> {
-        let spec = JailSpec::new(vm_id, self.binaries.firecracker()).kernel(&self.kernel);
+        let spec = self.spec(vm_id);
         let begun = Instant::now();
         let mut vm = jailer.launch(&spec)?;
         let took = begun.elapsed();
@@ -83,21 +93,24 @@ impl<'a> Bench<'a> {
         Ok(took)
     }
 
-    /// One launch without any of ours.
-    fn launch_bare(&self, id: &str) -> Result<Duration> {
-        let base = self.scratch.join("bare");
-        let name = self.binaries.firecracker().canonicalize()?;
-        let jail = base.join(name.file_name().context("a file's name")?).join(id);
-        let root = jail.join("root");
+    /// One launch without any of ours but the arguments, as ours gives them or without those on control groups.
+    fn launch_bare(&self, id: &str, control_groups: bool) -> Result<Duration> {
+        let plan = self.bare.plan(&self.spec(id))?;
+        let mut arguments = plan.argv();
+        if !control_groups {
+            without_control_groups(&mut arguments);
+        }
+        let root = plan.layout().root().to_owned();
+        let leaf = plan.cgroup().leaf.as_ref().filter(|_| control_groups);
         let begun = Instant::now();
+        // The jailer joins no group of v2 that is not there, and says nothing.
+        for group in leaf.into_iter().flat_map(|leaf| leaf.paths()) {
+            fs::create_dir_all(group)?;
+        }
         fs::create_dir_all(&root)?;
         fs::copy(&self.kernel, root.join("vmlinux"))?;
         let jailer = Command::new(self.binaries.jailer())
-            .args(["--id", id, "--uid", &UID.to_string(), "--gid", &GID.to_string(), "--exec-file"])
-            .arg(self.binaries.firecracker())
-            .arg("--chroot-base-dir")
-            .arg(&base)
-            .args(["--", "--api-sock", "/api.sock"])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -107,15 +120,22 @@ impl<'a> Bench<'a> {
         let answered = jailer.poll_hard(&root.join("api.sock"));
         let took = begun.elapsed();
         drop(jailer);
-        fs::remove_dir_all(&jail)?;
+        fs::remove_dir_all(root.parent().context("the jail's directory")?)?;
+        for group in testkit::cgroups_named(&self.bare.config().cgroup_parent, id) {
+            fs::remove_dir(group)?;
+        }
         answered.map(|()| took)
+    }
+
+    fn spec(&self, vm_id: &str) -> JailSpec {
+        JailSpec::new(vm_id, self.binaries.firecracker()).kernel(&self.kernel)
     }
 
     /// Milliseconds of CPU that this process uses while it waits for a jailer that is held up.
     fn cpu_of_waiting(&self) -> Result<f64> {
         let late = self.scratch.file("late-jailer", self.late_jailer());
         fs::set_permissions(&late, fs::Permissions::from_mode(0o755))?;
-        let late = Jailer::new(config(&self.scratch, late));
+        let late = Jailer::new(config(&self.scratch, "ours", late));
         let mut differences = Vec::new();
         for round in 0..5 {
             let at_once = self.cpu_of(|| self.launch(&self.jailer, &format!("at-once-{round}")))?;
@@ -159,18 +179,30 @@ impl Drop for Bench<'_> {
                 eprintln!("left behind: {}: {error}", listed.path.display());
             }
         }
-        testkit::remove_cgroup(&self.jailer.config().cgroup_parent);
+        for jailer in [&self.jailer, &self.bare] {
+            testkit::remove_cgroup(&jailer.config().cgroup_parent);
+        }
     }
 }
 
-fn config(scratch: &Scratch, jailer_bin: PathBuf) -> JailerConfig {
+fn config(scratch: &Scratch, name: &str, jailer_bin: PathBuf) -> JailerConfig {
     JailerConfig {
         jailer_bin,
         uid: UID,
         gid: GID,
-        chroot_base: scratch.join("base"),
-        cgroup_parent: testkit::unique("bench"),
+        chroot_base: scratch.join(name),
+        cgroup_parent: testkit::unique(name),
         ..JailerConfig::default()
+    }
+}
+
+/// Takes away what makes the jailer join control groups; without a parent it joins none.
+fn without_control_groups(arguments: &mut Vec<OsString>) {
+    while let Some(at) = arguments.iter().position(|argument| {
+        argument == "--cgroup" || argument == "--parent-cgroup" || argument == "--cgroup-version"
+    }) {
+        // The flag and its value.
+        arguments.drain(at..(at + 2).min(arguments.len()));
     }
 }
 

@@ -3,14 +3,16 @@
 mod fs;
 mod launch;
 
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use lexopt::prelude::*;
 use serde::Serialize;
 
 use crate::table::Table;
-use crate::{paths, root};
+use crate::{binaries, paths, root};
 
 /// What the command line asks for.
 #[derive(Debug, Clone, Default)]
@@ -293,9 +295,9 @@ pub(crate) fn command(args: &mut lexopt::Parser) -> Result<bool> {
         }
     }
     let what = what.context("bench what? launch or fs")?;
-    if !root::is_root() || std::env::var_os(testkit::STAND_INS_ENV).is_none() {
+    if cfg!(debug_assertions) {
         let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
-        return root::again(root::environment(&stand_ins));
+        return root::again(&optimised()?, root::environment(&stand_ins));
     }
     let mut session = Session::new(&what, options);
     match what.as_str() {
@@ -304,6 +306,19 @@ pub(crate) fn command(args: &mut lexopt::Parser) -> Result<bool> {
         other => bail!("no bench `{other}`: there are launch and fs"),
     }
     session.finish()
+}
+
+/// This program built with optimisation: what is measured is what would be used.
+fn optimised() -> Result<PathBuf> {
+    let target = paths::target()?;
+    let built = Command::new(binaries::cargo())
+        .args(["build", "--release", "--quiet", "--package", "xtask", "--target-dir"])
+        .arg(&target)
+        .current_dir(paths::workspace())
+        .status()
+        .context("build the optimised bench")?;
+    ensure!(built.success(), "the optimised bench does not build: {built}");
+    Ok(target.join("release/xtask"))
 }
 
 #[cfg(test)]

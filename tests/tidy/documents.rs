@@ -1,0 +1,142 @@
+//! What the documents claim: a test they name exists.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::repository::{assert_none, files, root, text};
+
+/// The functions marked as tests, by the file they are in.
+fn tests() -> BTreeMap<PathBuf, BTreeSet<String>> {
+    let mut found: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for path in files("", "rs") {
+        let text = text(&path);
+        let mut marked = false;
+        for line in text.lines().map(str::trim) {
+            let function = line.strip_prefix("fn ").and_then(|rest| rest.split(['(', '<']).next());
+            match function {
+                Some(name) if marked => {
+                    found.entry(path.clone()).or_default().insert(name.to_owned());
+                    marked = false;
+                }
+                Some(_) => {}
+                // Attributes, comments and a property's own head may stand between the mark and the function.
+                None => marked |= line.starts_with("#[test]"),
+            }
+        }
+    }
+    found
+}
+
+/// The code spans of a document.
+fn spans(document: &str) -> impl Iterator<Item = &str> {
+    document
+        .lines()
+        .filter(|line| line.matches('`').count() % 2 == 0)
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
+/// The test a span names, with its file or module: `dir/file.rs::name`, `module::name`, or a bare name of at least five
+/// words, which nothing but a test has.
+fn named(span: &str) -> Option<(Option<&str>, &str)> {
+    let lower = |text: &str| {
+        !text.is_empty()
+            && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    let (place, name) = match span.rsplit_once("::") {
+        Some((place, name)) => (Some(place), name),
+        None => (None, span),
+    };
+    let words = name.split('_').count();
+    let is_test = match place {
+        Some(place) if place.ends_with(".rs") => true,
+        Some(place) => lower(place) && words >= 4,
+        None => words >= 5,
+    };
+    (is_test && lower(name)).then_some((place, name))
+}
+
+/// Whether a file is where `place` says: the file itself, a module of that file, or a module by its name.
+fn is_at(file: &Path, place: &str) -> bool {
+    match place.strip_suffix(".rs") {
+        Some(stem) => file == Path::new(place) || file.starts_with(stem),
+        None => place.split("::").last().is_some_and(|module| {
+            file.file_stem().is_some_and(|stem| stem == module)
+                || file.parent().is_some_and(|dir| dir.ends_with(module))
+        }),
+    }
+}
+
+#[test]
+fn the_tests_that_documents_name_exist() {
+    let tests = tests();
+    let mut checked = 0;
+    let mut missing = Vec::new();
+    for document in files("docs", "md").into_iter().chain([PathBuf::from("README.md")]) {
+        for (place, name) in spans(&text(&document)).filter_map(named) {
+            checked += 1;
+            let exists = tests.iter().any(|(file, names)| {
+                place.is_none_or(|place| is_at(file, place)) && names.contains(name)
+            });
+            if !exists {
+                let place = place.map(|place| format!("{place}::")).unwrap_or_default();
+                missing.push(format!("{}: {place}{name}", document.display()));
+            }
+        }
+    }
+    assert_none("tests that are not there", &missing);
+    assert!(checked > 50, "only {checked} names were found: the rule looks at nothing");
+}
+
+#[test]
+fn files_that_documents_name_exist() {
+    let mut missing = Vec::new();
+    for document in files("docs", "md").into_iter().chain([PathBuf::from("README.md")]) {
+        for span in spans(&text(&document)) {
+            let file = span.split("::").next().unwrap_or(span);
+            let ours =
+                ["crates/", "tests/", "docs/", "xtask/"].iter().any(|top| file.starts_with(top));
+            let exact = !file.contains(['*', '<', ' ', '{']);
+            if ours && exact && !root().join(file).exists() {
+                missing.push(format!("{}: {file}", document.display()));
+            }
+        }
+    }
+    assert_none("files that are not there", &missing);
+}
+
+/// Rows of the threat model that tests hold by another name.
+const HELD_BY_ANOTHER_NAME: [(u32, &str); 2] = [
+    (34, "a_covered_mount_is_not_taken_for_one"),
+    (35, "a_reaped_stranger_has_its_status_or_an_unknown_one"),
+];
+
+#[test]
+fn every_attack_of_the_threat_model_is_a_test_by_its_number() {
+    let names: BTreeSet<_> = tests().into_values().flatten().collect();
+    let missing: Vec<_> = (1..=38)
+        .filter(|row| {
+            let numbered = names.iter().any(|name| name.starts_with(&format!("row_{row:02}_")));
+            let other = HELD_BY_ANOTHER_NAME.iter().find(|(number, _)| number == row);
+            !numbered && other.is_none_or(|(_, name)| !names.contains(*name))
+        })
+        .map(|row| format!("row {row}"))
+        .collect();
+    assert_none("attacks without a test", &missing);
+}
+
+#[test]
+fn names_are_told_from_other_code() {
+    assert_eq!(named("tests/launch/seed.rs::x"), Some((Some("tests/launch/seed.rs"), "x")));
+    assert_eq!(named("races::row_04_race_for_it"), Some((Some("races"), "row_04_race_for_it")));
+    assert_eq!(named("two_ids_never_share_a_jail"), Some((None, "two_ids_never_share_a_jail")));
+    for other in [
+        "io.max",
+        "cgroup.subtree_control",
+        "no_new_privs",
+        "JailId::for_vm",
+        "jail_cmd::Feature",
+        "a b_c_d_e_f",
+    ] {
+        assert_eq!(named(other), None, "{other}");
+    }
+}

@@ -1,0 +1,118 @@
+//! The layers: arrows point down, and each crate stays as small as it promises.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::repository::{assert_none, root};
+
+/// What each published crate may build on, ours first.
+const LAYERS: [(&str, &[&str]); 4] = [
+    ("jail-cmd", &["serde", "sha2", "thiserror"]),
+    ("jail-cgroup", &["rustix", "serde", "thiserror"]),
+    ("jail-fs", &["cap-std", "nix", "rustix", "serde", "thiserror"]),
+    (
+        "microvm-runtime",
+        &[
+            "jail-cgroup",
+            "jail-cmd",
+            "jail-fs",
+            "httparse",
+            "rustix",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "tracing",
+        ],
+    ),
+];
+
+/// What each may at most weigh, in crates of its tree with itself.
+const WEIGHTS: [(&str, usize); 3] =
+    [("jail-cmd", 18), ("jail-cgroup", 32), ("microvm-runtime", 50)];
+
+fn cargo(args: &[&str]) -> String {
+    let output = Command::new(env!("CARGO")).args(args).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The packages of the workspace as `cargo metadata` has them.
+fn packages() -> Vec<Value> {
+    let text = cargo(&["metadata", "--format-version", "1", "--no-deps", "--offline"]);
+    let metadata: Value = serde_json::from_str(&text).unwrap();
+    metadata["packages"].as_array().unwrap().clone()
+}
+
+/// The names a package depends on, in builds of itself or, beside that, of its tests.
+fn dependencies(package: &Value, dev: bool) -> BTreeSet<String> {
+    let dependencies = package["dependencies"].as_array().unwrap().iter();
+    dependencies
+        .filter(|dependency| (dependency["kind"] == "dev") == dev)
+        .map(|dependency| dependency["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn arrows_point_down() {
+    let packages = packages();
+    let mut wrong = Vec::new();
+    for (name, allowed) in LAYERS {
+        let package = packages.iter().find(|package| package["name"] == name).unwrap();
+        let stray =
+            dependencies(package, false).into_iter().filter(|it| !allowed.contains(&it.as_str()));
+        wrong.extend(stray.map(|stray| format!("{name} builds on {stray}")));
+    }
+    assert_none("arrows that point up or out", &wrong);
+}
+
+#[test]
+fn every_published_crate_is_in_the_table() {
+    let known: BTreeSet<_> = LAYERS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let published: BTreeSet<_> = packages()
+        .iter()
+        .filter(|package| package["manifest_path"].as_str().unwrap().contains("/crates/"))
+        .map(|package| package["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(published, known);
+}
+
+#[test]
+fn stand_ins_and_framework_are_never_linked_into_a_published_crate() {
+    let mut wrong = Vec::new();
+    for package in packages() {
+        let name = package["name"].as_str().unwrap();
+        if LAYERS.iter().any(|(published, _)| *published == name) {
+            let used =
+                dependencies(&package, false).into_iter().chain(dependencies(&package, true));
+            let ours =
+                used.filter(|it| it == "testkit" || it.starts_with("stand-in-") || it == "xtask");
+            wrong.extend(ours.map(|it| format!("{name} uses {it}")));
+        }
+    }
+    assert_none("tests in what is published", &wrong);
+}
+
+#[test]
+fn crates_weigh_no_more_than_they_promise() {
+    for (name, most) in WEIGHTS {
+        let tree = cargo(&[
+            "tree",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--package",
+            name,
+            "--offline",
+        ]);
+        let crates: BTreeSet<_> = tree.lines().filter(|line| !line.trim().is_empty()).collect();
+        assert!(
+            crates.len() <= most,
+            "{name} is {} crates, more than {most}: {crates:#?}",
+            crates.len()
+        );
+        assert!(crates.len() > 1, "{name}: the tree was not read");
+    }
+}
