@@ -25,12 +25,6 @@ fn passed_on(ground: &Ground) -> BTreeMap<String, String> {
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn two_hundred_leaves_from_eight_threads_twice_over() {
-    if std::env::var_os("MICROVM_TEST_LONG").is_none() {
-        return testkit::skip(
-            "two_hundred_leaves_from_eight_threads_twice_over",
-            "known to fail: a process may be found partly in its leaf under load; run it with --long",
-        );
-    }
     play();
     const TEST: &str = "crowd::two_hundred_leaves_from_eight_threads_twice_over";
     let state = HostState::snapshot();

@@ -33,6 +33,8 @@ struct Binary {
     output: String,
     /// What libtest counted: its last word, for a test may run a libtest of its own.
     counted: Option<(u64, u64)>,
+    /// What it skipped: among the passed, until that is taken back.
+    skips: Vec<String>,
 }
 
 /// Begins the guest's own lines.
@@ -53,10 +55,14 @@ impl Report {
             "ready" => return Some(format!("booted, {rest} s by its clock")),
             "run" => {
                 let name = rest.to_owned();
-                self.running = Some(Binary { name, output: String::new(), counted: None });
+                let output = String::new();
+                self.running = Some(Binary { name, output, counted: None, skips: Vec::new() });
                 return Some(rest.to_owned());
             }
-            "skipped" => self.verdict.summary.skip([rest.to_owned()]),
+            "skipped" => match &mut self.running {
+                Some(running) => running.skips.push(rest.to_owned()),
+                None => self.problem(own),
+            },
             "exit" => self.exit(rest),
             "done" => self.done = true,
             // `fault`, `left`, `gone`, and anything not understood.
@@ -86,7 +92,7 @@ impl Report {
 
     /// The running binary has ended with this status.
     fn exit(&mut self, status: &str) {
-        let Some(Binary { name, output, counted }) = self.running.take() else {
+        let Some(Binary { name, output, counted, skips }) = self.running.take() else {
             return self.problem(&format!("exit {status}, and nothing ran"));
         };
         let Some(expected) = self.expected.remove(&name) else {
@@ -98,10 +104,13 @@ impl Report {
             self.problem(&format!(
                 "{name}: exit status {status}, {missing} of {expected} tests did not run"
             ));
-        } else if failed == 0 && status != "0" {
+        } else if failed > 0 {
+            self.problem(&format!("{name}: {failed} of {expected} tests failed"));
+        } else if status != "0" {
             self.problem(&format!("{name}: exit status {status}, although no test failed"));
         }
         self.verdict.summary.counts += Counts { passed, failed: failed + missing, skipped: 0 };
+        self.verdict.summary.skip(skips);
         if failed + missing > 0 {
             self.verdict.failures.push(format!("{}: {name}\n{}", self.layout, failures(&output)));
         }
