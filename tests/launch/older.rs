@@ -127,9 +127,9 @@ fn their_failures_are_decoded_in_both_forms() {
 /// copied to as root.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_5_a_link_planted_at_the_exec_copys_place_is_never_reached() {
+fn row_05_a_link_planted_at_the_exec_copys_place_is_never_reached() {
     for (release, jailer_bin) in
-        releases("row_5_a_link_planted_at_the_exec_copys_place_is_never_reached")
+        releases("row_05_a_link_planted_at_the_exec_copys_place_is_never_reached")
     {
         let mut host = Host::new("planted");
         host.config.jailer_bin = jailer_bin;
