@@ -18,18 +18,18 @@ use crate::progress::Progress;
 
 /// Name, script, how many tests it claims to have, and what must be said of it. They run in this order.
 const TRIALS: [(&str, &str, u64, &str); 6] = [
-    ("1-passes", "echo 'test result: ok. 1 passed; 0 failed; '", 1, ""),
+    ("1-passes", "echo 'test result: ok. 1 passed; 0 failed; 0 ignored'", 1, ""),
     (
         "2-fails",
-        "echo 'test it ... FAILED'; echo 'test result: FAILED. 0 passed; 1 failed; '; exit 101",
+        "echo 'test it ... FAILED'; echo 'test result: FAILED. 0 passed; 1 failed; 0 ignored'; exit 101",
         1,
         "failed: it",
     ),
-    ("3-lacks", "echo 'test result: ok. 1 passed; 0 failed; '", 2, "1 of 2 tests did not run"),
+    ("3-lacks", "echo 'test result: ok. 1 passed; 0 failed; 0 ignored'", 2, "1 of 2 tests did not run"),
     ("4-dies", "kill -9 $$", 1, "exit status 137, 1 of 1 tests did not run"),
     (
         "5-leaves",
-        "mkdir /sys/fs/cgroup/left; echo 'test result: ok. 1 passed; 0 failed; '",
+        "mkdir /sys/fs/cgroup/left; echo 'test result: ok. 1 passed; 0 failed; 0 ignored'",
         1,
         "cgroup /sys/fs/cgroup/left",
     ),
