@@ -44,6 +44,7 @@ impl LeafPlan {
         let mut groups = Vec::new();
         for (place, mount) in id.places.iter().zip(mounts) {
             let dir = self.make_group(place, &mount, &mut made)?;
+            self.refuse_threaded(&dir)?;
             let path = place.path().as_str().into();
             groups.push(Group { place: place.clone(), mount, path, dir });
         }
@@ -98,6 +99,23 @@ impl LeafPlan {
             dir = child;
         }
         Ok(dir)
+    }
+
+    /// A v2 parent that has processes of its own passes threaded controllers on (pids, cpu), and its children can then
+    /// have no process: nothing says so before one joins.
+    fn refuse_threaded(&self, leaf: &Dir) -> Result<()> {
+        let Some(kind) = leaf.read_if_there("cgroup.type")? else { return Ok(()) };
+        if kind.trim() == "domain" {
+            return Ok(());
+        }
+        let error = Error::new(ErrorKind::Busy, "make the leaf")
+            .path(leaf.path())
+            .because(format!("it is {:?}, since its parent has processes of its own", kind.trim()))
+            .hinted("move its processes into a group below it, or choose another parent");
+        Err(match self.writes().first() {
+            Some(write) => error.limit_is(write.limit),
+            None => error,
+        })
     }
 
     /// Enables the leaf's controllers for the children of `dir`; those that only account are left out where they cannot be.

@@ -25,7 +25,12 @@ const TRIALS: [(&str, &str, u64, &str); 6] = [
         1,
         "failed: it",
     ),
-    ("3-lacks", "echo 'test result: ok. 1 passed; 0 failed; 0 ignored'", 2, "1 of 2 tests did not run"),
+    (
+        "3-lacks",
+        "echo 'test result: ok. 1 passed; 0 failed; 0 ignored'",
+        2,
+        "1 of 2 tests did not run",
+    ),
     ("4-dies", "kill -9 $$", 1, "exit status 137, 1 of 1 tests did not run"),
     (
         "5-leaves",
