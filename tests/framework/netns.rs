@@ -5,9 +5,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::Scratch;
+use crate::{Scratch, sys};
 
 /// A fresh, empty network namespace bound to a file, for `--netns`; gone on drop.
 #[derive(Debug)]
@@ -46,6 +46,29 @@ impl Netns {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Makes a tap device in it that belongs to this user, as `ip tuntap add` does; `false` where this machine has no tun
+    /// driver. It goes with the namespace.
+    ///
+    /// # Panics
+    /// When there is a driver and it cannot be made.
+    #[must_use]
+    pub fn add_tap(&self, name: &str, owner: u32) -> bool {
+        let Ok(tun) = File::options().read(true).write(true).open("/dev/net/tun") else {
+            return false;
+        };
+        drop(tun);
+        let make = || -> std::io::Result<()> {
+            setns(File::open(&self.path)?, CloneFlags::CLONE_NEWNET)?;
+            // Opened there: a tap device is made in the namespace its descriptor was opened in.
+            let tun = File::options().read(true).write(true).open("/dev/net/tun")?;
+            Ok(sys::make_tap(&tun, name, owner)?)
+        };
+        std::thread::scope(|scope| scope.spawn(make).join())
+            .expect("the thread ends")
+            .unwrap_or_else(|err| panic!("make the tap device {name}: {err}"));
+        true
     }
 
     /// Its inode on nsfs: what `/proc/<pid>/ns/net` shows in brackets.

@@ -1,4 +1,4 @@
-//! The calls that need `unsafe`: ioctls of the loop driver (loop(4)) and of KVM.
+//! The calls that need `unsafe`: ioctls of the loop driver (loop(4)), of KVM, and of the tun driver.
 
 #![expect(unsafe_code, reason = "ioctl(2) has no safe wrapper")]
 
@@ -11,6 +11,25 @@ nix::ioctl_none_bad!(loop_clr_fd, 0x4C01);
 // KVM refuses any argument but 0, so one must be passed.
 nix::ioctl_write_int_bad!(get_api_version, nix::request_code_none!(0xAE, 0x00));
 nix::ioctl_write_int_bad!(create_vm, nix::request_code_none!(0xAE, 0x01));
+nix::ioctl_write_ptr_bad!(
+    tun_set_iff,
+    nix::request_code_write!(b'T', 202, size_of::<u32>()),
+    TapRequest
+);
+nix::ioctl_write_int_bad!(tun_set_persist, nix::request_code_write!(b'T', 203, size_of::<u32>()));
+nix::ioctl_write_int_bad!(tun_set_owner, nix::request_code_write!(b'T', 204, size_of::<u32>()));
+
+/// `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`, as Firecracker attaches.
+const TAP: u16 = 0x0002 | 0x1000 | 0x4000;
+
+/// `struct ifreq` of `linux/if.h`, as `TUNSETIFF` reads it.
+#[repr(C)]
+#[derive(Debug)]
+struct TapRequest {
+    name: [u8; 16],
+    flags: u16,
+    rest: [u8; 22],
+}
 
 /// `LO_FLAGS_AUTOCLEAR`: the kernel detaches the device with its last user.
 const AUTOCLEAR: u32 = 4;
@@ -97,6 +116,23 @@ pub(crate) fn kvm_create_vm(kvm: &File) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Makes the tap device `name` in the calling thread's network namespace, to stay there for `owner` to attach to
+/// (`TUNSETIFF`, `TUNSETOWNER`, `TUNSETPERSIST`).
+pub(crate) fn make_tap(tun: &File, name: &str, owner: u32) -> nix::Result<()> {
+    let mut request = TapRequest { name: [0; 16], flags: TAP, rest: [0; 22] };
+    // The last byte stays 0.
+    for (to, from) in request.name[..15].iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    let owner = i32::try_from(owner).map_err(|_| nix::errno::Errno::EINVAL)?;
+    // SAFETY: `request` has the layout of `struct ifreq` and outlives the call, which only reads it.
+    unsafe { tun_set_iff(tun.as_raw_fd(), &raw const request) }?;
+    // SAFETY: the argument is a uid, a number; no memory of ours is touched.
+    unsafe { tun_set_owner(tun.as_raw_fd(), owner) }?;
+    // SAFETY: the argument is a number; no memory of ours is touched.
+    unsafe { tun_set_persist(tun.as_raw_fd(), 1) }.map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +141,6 @@ mod tests {
     fn layouts_are_the_kernels() {
         assert_eq!(size_of::<LoopInfo64>(), 232);
         assert_eq!(size_of::<LoopConfig>(), 304);
+        assert_eq!(size_of::<TapRequest>(), 40);
     }
 }

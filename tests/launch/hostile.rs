@@ -142,7 +142,7 @@ fn an_oom_kill_is_told_from_a_crash() {
     let mut vm = match host.jailer().launch(&spec) {
         Ok(vm) => vm,
         Err(error) if error.kind() == ErrorKind::Unsupported => {
-            return testkit::skip("an_oom_kill_is_told_from_a_crash", &error.to_string());
+            return testkit::skip("an_oom_kill_is_told_from_a_crash", error.failure());
         }
         Err(error) => panic!("{error}: {error:?}"),
     };

@@ -103,7 +103,7 @@ fn limits_hold_on_each_version_the_host_has() {
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 testkit::skip(
                     &format!("limits_hold_on_each_version_the_host_has ({version:?})"),
-                    &error.to_string(),
+                    error.failure(),
                 );
                 continue;
             }
@@ -141,7 +141,7 @@ fn without_limits_there_is_still_a_leaf_per_vm() {
         match vm.cgroup() {
             Ok(leaf) => assert_eq!(leaf.members().unwrap(), [vm.pid()]),
             Err(error) => {
-                testkit::skip("without_limits_there_is_still_a_leaf_per_vm", &error.to_string())
+                testkit::skip("without_limits_there_is_still_a_leaf_per_vm", error.failure())
             }
         }
         vm.kill().unwrap();

@@ -74,7 +74,7 @@ fn our_argv_is_accepted_in_every_mode() {
                 if error.kind() == ErrorKind::Unsupported {
                     testkit::skip(
                         &format!("our_argv_is_accepted_in_every_mode ({release}, {version:?})"),
-                        &error.to_string(),
+                        error.failure(),
                     );
                     continue;
                 }

@@ -75,6 +75,7 @@ fn handle(
             Ok((Some(json!({ "firecracker_version": crate::VERSION })), Then::Nothing))
         }
         ("GET", "machine-config") => Ok((Some(machine.machine_config()), Then::Nothing)),
+        ("GET", "vm") if path == "vm/config" => Ok((Some(machine.config()), Then::Nothing)),
         ("PUT", "actions") => match (string(&body()?, "action_type")?, started) {
             ("InstanceStart", false) => {
                 machine.start(console).map_err(|err| format!("Start microvm error: {err}"))?;

@@ -62,6 +62,21 @@ impl Machine {
         config
     }
 
+    /// What `GET /vm/config` answers: the configuration, one section a kind of resource.
+    pub(crate) fn config(&self) -> Value {
+        let mut config = json!({
+            "boot-source": self.resources.get("boot-source"),
+            "machine-config": self.machine_config(),
+            "vsock": self.resources.get("vsock"),
+        });
+        for section in ["drives", "network-interfaces"] {
+            let of_section = |(name, _): &(&String, &Value)| name.starts_with(section);
+            let items = self.resources.iter().filter(of_section).map(|(_, item)| item.clone());
+            config[section] = items.collect();
+        }
+        config
+    }
+
     pub(crate) fn is_started(&self) -> bool {
         self.state != State::NotStarted
     }
