@@ -1,5 +1,6 @@
 //! The main job: a jailed VM in each pid-namespace mode, with and without netns, on each version of control groups.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use microvm_runtime::{
@@ -10,6 +11,16 @@ use crate::host::{GID, Host, UID, assert_says_hello};
 
 const MODES: [PidNamespace; 3] =
     [PidNamespace::ByLauncher, PidNamespace::ByJailer, PidNamespace::Host];
+
+/// A host whose chroot base has 80 bytes.
+fn long_base(label: &str) -> Host {
+    let host = Host::with_base(label, |scratch| {
+        let stem = scratch.path().as_os_str().len() + 1;
+        scratch.join("b".repeat(80 - stem))
+    });
+    assert_eq!(host.config.chroot_base.as_os_str().len(), 80);
+    host
+}
 
 /// What the kernel says of a running VM is what was asked for.
 fn assert_confined(vm: &Vm, mode: PidNamespace) {
@@ -22,6 +33,60 @@ fn assert_confined(vm: &Vm, mode: PidNamespace) {
         PidNamespace::Host => assert_eq!(seen.ns_pids.len(), 1),
         _ => assert_eq!(seen.ns_pids.last(), Some(&1), "it is PID 1 of a namespace of its own"),
     }
+}
+
+/// Every mode, version of control groups and network at once, at the longest id under a long base.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn every_combination_boots_is_confined_and_ends_with_its_true_status() {
+    const NAME: &str = "every_combination_boots_is_confined_and_ends_with_its_true_status";
+    let mut host = long_base("matrix");
+    let netns = testkit::Netns::new(&host.scratch);
+    let ours = std::fs::metadata("/proc/self/ns/net").unwrap().ino();
+    let limits = Limits::new().memory_max(ByteSize::mib(256)).cpus(0.5).pids_max(64);
+    let mut done = 0;
+    for version in [CgroupVersion::V1, CgroupVersion::V2] {
+        for mode in MODES {
+            for joins in [false, true] {
+                let id = format!("{done:0>64}");
+                let mut spec = host.idle(&id).pid_namespace(mode).cgroup_version(version);
+                if joins {
+                    spec = spec.netns(netns.path());
+                }
+                let limited = spec.clone().limits(limits.clone());
+                let vm = match host.jailer().launch(&limited) {
+                    // A hierarchy without these controllers still has a leaf for each VM.
+                    Err(error) if error.kind() == ErrorKind::Unsupported => {
+                        host.jailer().launch(&spec)
+                    }
+                    launched => launched,
+                };
+                let mut vm = match vm {
+                    Ok(vm) => vm,
+                    Err(error) if error.kind() == ErrorKind::Unsupported => {
+                        testkit::skip(&format!("{NAME} ({version:?})"), error.failure());
+                        continue;
+                    }
+                    Err(error) => panic!("{version:?}, {mode:?}, netns {joins}: {error:?}"),
+                };
+                done += 1;
+                assert_says_hello(&vm);
+                assert_confined(&vm, mode);
+                assert!(vm.cgroup().unwrap().contains(vm.pid()).unwrap());
+                let network = vm.inspect().unwrap().network_namespace;
+                assert_eq!(network, if joins { netns.inode() } else { ours });
+                assert_eq!(vm.api().unwrap().instance_info().unwrap().id, id);
+                let exit = vm.shutdown(Duration::from_secs(60)).unwrap();
+                let unknown = mode == PidNamespace::ByJailer
+                    && !testkit::kernel_tells_exit_of_strangers()
+                    && exit.status == ExitStatus::Unknown;
+                assert!(exit.success() || unknown, "{version:?}, {mode:?}: {exit:?}");
+            }
+        }
+    }
+    assert!(done > 0, "no version of control groups is here");
+    drop(netns);
+    host.assert_clean();
 }
 
 #[test]
@@ -168,11 +233,7 @@ fn a_vm_joins_the_network_namespace_it_is_given() {
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn a_64_byte_id_under_a_base_of_80_bytes_works() {
-    let mut host = Host::with_base("long", |scratch| {
-        let stem = scratch.path().as_os_str().len() + 1;
-        scratch.join("b".repeat(80 - stem))
-    });
-    assert_eq!(host.config.chroot_base.as_os_str().len(), 80);
+    let mut host = long_base("long");
     let id = "i".repeat(64);
     let spec = host.idle(&id);
     let mut vm = host.jailer().launch(&spec).unwrap();

@@ -1,14 +1,18 @@
 //! The API this crate replaces, row by row, used as the crates downstream use it.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use microvm_runtime::{
     DeviceNodes, ErrorKind, Jailer, JailerConfig, VmJail, VmRuntimeError, VmRuntimeResult,
     safe_vm_id,
 };
-use testkit::{Canary, Scratch, unique};
+use testkit::{Binaries, Canary, GUEST_LINE, Scratch, unique};
 
 const UID: u32 = 51_001;
 const GID: u32 = 51_002;
@@ -285,6 +289,67 @@ fn prepare_stages_every_file_under_its_name_and_twice_is_fine() {
     assert_eq!(inodes(), before, "the same sources were staged anew");
     host.jailer.teardown("vm-1").unwrap();
     canary.assert_same();
+}
+
+/// One request, as a caller without an HTTP library sends it; the answer's status line.
+fn ask(socket: &Path, request: &str, body: &str) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    write!(
+        stream,
+        "{request} HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(line)
+}
+
+/// What every launch of the seed's ended short of: its three calls, in the jailer and the Firecracker that are there.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn the_seeds_calls_start_a_vm_that_boots() {
+    let binaries = Binaries::find();
+    let mut host = Host::new();
+    let mut config = host.jailer.config().clone();
+    config.jailer_bin = binaries.jailer().to_owned();
+    host.jailer = Jailer::new(config);
+    // Under the one name that the seed's layout knows.
+    let firecracker = host.scratch.dir("bin").join("firecracker");
+    fs::copy(binaries.firecracker(), &firecracker).unwrap();
+    let jail =
+        host.jailer.prepare("vm-1", &binaries.guest(), &host.image("golden.ext4"), &[]).unwrap();
+    let mut command = host.jailer.build_command("vm-1", &jail, &firecracker).unwrap();
+    let mut jailer =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let console = jailer.stdout.take().unwrap();
+    assert!(jailer.wait().unwrap().success(), "with --new-pid-ns it leaves the VMM behind");
+
+    let socket = &jail.api_socket_on_host;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let answer = loop {
+        match ask(socket, "GET /", "") {
+            Ok(answer) => break answer,
+            Err(error) => assert!(Instant::now() < deadline, "no API: {error}"),
+        }
+        std::thread::yield_now();
+    };
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    for (request, body) in [
+        ("PUT /boot-source", r#"{"kernel_image_path": "/vmlinux", "boot_args": "reboot=k"}"#),
+        (
+            "PUT /drives/rootfs",
+            r#"{"drive_id": "rootfs", "path_on_host": "/rootfs.ext4", "is_root_device": true, "is_read_only": false}"#,
+        ),
+        ("PUT /actions", r#"{"action_type": "InstanceStart"}"#),
+    ] {
+        let answer = ask(socket, request, body).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 204"), "{request}: {answer}");
+    }
+    let said = BufReader::new(console).lines().map_while(Result::ok).collect::<Vec<_>>();
+    assert!(said.iter().any(|line| line.contains(GUEST_LINE)), "{said:?}");
+    host.jailer.teardown("vm-1").unwrap();
+    assert!(!jail.chroot_path.exists());
+    assert!(testkit::cgroups_named(&host.jailer.config().cgroup_parent, "vm-1").is_empty());
 }
 
 #[test]
