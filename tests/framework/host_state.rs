@@ -31,30 +31,29 @@ impl HostState {
     }
 }
 
+/// All that carries one of this test's names (or begins with it): mounts, loop devices by their backing file, control
+/// groups, processes by command line, group or root. One look at the host, however many the names.
 fn left_by_this_test() -> BTreeSet<String> {
-    scratch::names_of_this_thread().iter().flat_map(|name| leftovers(name)).collect()
-}
-
-/// All that carries `name` (or begins with it): mounts, loop devices by their backing file, control groups, processes by
-/// command line, group or root. With [`PREFIX`](crate::PREFIX), and [`scratch_dirs`], that is what any test ever left.
-#[must_use]
-pub fn leftovers(name: &str) -> Vec<String> {
-    let named = |path: &Path| path.to_string_lossy().contains(name);
+    let names = scratch::names_of_this_thread();
+    let is_named = |text: &str| names.iter().any(|name| text.contains(name));
+    let named = |path: &Path| is_named(&path.to_string_lossy());
     let mounts = mounts::all()
         .into_iter()
         .filter(|mount| named(&mount.point))
         .map(|mount| format!("mount of {} at {}", mount.fstype, mount.point.display()));
     let loops = loops()
         .into_iter()
-        .filter(|(_, file)| file.contains(name))
+        .filter(|(_, file)| is_named(file))
         .map(|(device, file)| format!("loop device {device} on {}", file.trim_end()));
     let cgroups = cgroups::hierarchies()
         .into_iter()
         .flat_map(|top| cgroups::tree(&top))
         .filter(|dir| named(dir))
         .map(|dir| format!("control group {}", dir.display()));
-    let processes =
-        processes().into_iter().filter(|pid| is_named(*pid, name) && !is_inits(*pid)).map(describe);
+    let processes = processes()
+        .into_iter()
+        .filter(|pid| carries(*pid, is_named) && !is_inits(*pid))
+        .map(describe);
     mounts.chain(loops).chain(cgroups).chain(processes).collect()
 }
 
@@ -93,7 +92,8 @@ fn processes() -> Vec<u32> {
         .collect()
 }
 
-fn is_named(pid: u32, name: &str) -> bool {
+/// Whether the process has a name in its command line, its control groups or its root.
+fn carries(pid: u32, is_named: impl Fn(&str) -> bool) -> bool {
     let text = |file: &str| {
         let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -101,12 +101,10 @@ fn is_named(pid: u32, name: &str) -> bool {
     // A jailed process shows where its root was taken from; whoever shares our mounts shows all of them.
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
     let elsewhere = namespace(&pid.to_string()) != namespace("self");
-    text("cmdline").contains(name)
-        || text("cgroup").contains(name)
+    is_named(&text("cmdline"))
+        || is_named(&text("cgroup"))
         || elsewhere
-            && text("mountinfo")
-                .lines()
-                .any(|line| line.split(' ').nth(3).is_some_and(|root| root.contains(name)))
+            && text("mountinfo").lines().any(|line| line.split(' ').nth(3).is_some_and(&is_named))
 }
 
 /// Whether it has ended and waits for another parent than this process to reap it: init does so when it gets to it.

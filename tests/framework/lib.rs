@@ -28,7 +28,7 @@ pub use binaries::{
 };
 pub use canary::Canary;
 pub use cgroups::{cgroups_named, hierarchies, remove_cgroup};
-pub use host_state::{HostState, leftovers, scratch_dirs};
+pub use host_state::{HostState, scratch_dirs};
 pub use loop_device::LoopDevice;
 pub use loop_fs::{FsKind, LoopFs};
 pub use machine::{kernel_at_least, kernel_tells_exit_of_strangers, kvm_works};

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use microvm_runtime::{
     CgroupVersion, CopyOptions, Diagnosis, ErrorKind, ExitStatus, JailSpec, Jailer, JailerVersion,
@@ -45,6 +46,31 @@ fn spec(host: &mut Host, vm_id: &str) -> JailSpec {
     let mut stubbed = JailSpec::new(spec.vm_id(), stub).kernel(kernel).no_api();
     stubbed = stubbed.boot(microvm_runtime::Boot::new().vcpus(1).memory_mib(128));
     stubbed
+}
+
+/// A VMM that ends between two looks at it: nothing tells of that any more, so the launcher must not wait for it.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn an_end_at_any_moment_is_noticed() {
+    // Hanging is all that this tells: a launch takes milliseconds.
+    const HANG: Duration = Duration::from_secs(300);
+    for mode in [PidNamespace::ByLauncher, PidNamespace::ByJailer, PidNamespace::Host] {
+        let mut host = Host::new("end");
+        let spec = spec(&mut host, "stub").pid_namespace(mode).ready_within(2 * HANG);
+        for _ in 0..30 {
+            let begun = Instant::now();
+            let status = match host.jailer().launch(&spec) {
+                Ok(mut vm) => vm.wait().unwrap().status,
+                Err(error) => {
+                    error.failure().early_death().unwrap_or_else(|| panic!("{error:?}")).status()
+                }
+            };
+            let missed = mode == PidNamespace::ByJailer && status == ExitStatus::Unknown;
+            assert!(status == ExitStatus::Exited(7) || missed, "{mode:?}: {status}");
+            assert!(begun.elapsed() < HANG, "{mode:?}: its end was slept through");
+        }
+        host.assert_clean();
+    }
 }
 
 #[test]

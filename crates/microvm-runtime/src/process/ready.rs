@@ -133,6 +133,10 @@ impl Launch<'_> {
                 Some(index) => watched.push(self.held[index].pidfd.as_fd()),
                 None => watched.extend(alive(&mut self.held)?),
             }
+            if watched.is_empty() {
+                // The last of them ended while it was looked at: nothing would tell of that any more.
+                continue;
+            }
             events.wait(&watched, until)?;
         }
     }
