@@ -63,6 +63,19 @@ impl Events {
     }
 }
 
+impl Drop for Events {
+    /// Closing an inotify descriptor waits until no one in the kernel can be using its watches any more, for some
+    /// milliseconds (`synchronize_srcu`): a thread of its own does that, so that no launch waits for it.
+    fn drop(&mut self) {
+        if let Some(inotify) = self.inotify.take() {
+            // Without a thread the descriptor goes with the closure, here.
+            let _ = std::thread::Builder::new()
+                .name("inotify-close".to_owned())
+                .spawn(move || drop(inotify));
+        }
+    }
+}
+
 fn failed(errno: Errno) -> Failure {
     Failure::new(ErrorKind::Filesystem, "watch the jail").source_of(errno)
 }
