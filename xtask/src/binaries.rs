@@ -34,6 +34,8 @@ pub(crate) fn build(
     cargo.current_dir(paths::workspace()).args([
         "test",
         "--no-run",
+        // As the tests without root are built, or all would be built twice.
+        "--all-features",
         "--message-format=json-render-diagnostics",
     ]);
     if selection.packages.is_empty() {

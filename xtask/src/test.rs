@@ -57,16 +57,38 @@ struct Check {
     rustdocflags: Option<&'static str>,
 }
 
-const CHECKS: [Check; 3] = [
+const CHECKS: [Check; 4] = [
     Check { name: "format", cargo: &["fmt", "--all", "--check"], rustdocflags: None },
     Check {
         name: "lints",
-        cargo: &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"],
+        cargo: &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "--deny",
+            "warnings",
+        ],
+        rustdocflags: None,
+    },
+    // In a workspace each crate gets the features that another asks for; who depends on one alone does not.
+    Check {
+        name: "crates alone",
+        cargo: &[
+            "clippy",
+            "-p=jail-cmd",
+            "-p=jail-fs",
+            "-p=jail-cgroup",
+            "--",
+            "--deny",
+            "warnings",
+        ],
         rustdocflags: None,
     },
     Check {
         name: "docs",
-        cargo: &["doc", "--no-deps", "--workspace"],
+        cargo: &["doc", "--no-deps", "--workspace", "--all-features"],
         rustdocflags: Some("--deny warnings"),
     },
 ];
@@ -89,7 +111,7 @@ fn check(Check { name, cargo: arguments, rustdocflags }: Check) -> Result<(Summa
 fn unprivileged(selection: &Selection) -> Result<(Summary, Duration)> {
     let mut progress = Progress::begin("tests");
     let skips = tempfile::NamedTempFile::new()?;
-    let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);
+    let mut test = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]);
     test.env(testkit::SKIPS_ENV, skips.path());
     if selection.long {
         test.env("MICROVM_TEST_LONG", "1");

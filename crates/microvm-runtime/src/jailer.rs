@@ -11,6 +11,7 @@ use crate::plan::Plan;
 use crate::release;
 use crate::spec::JailSpec;
 use crate::teardown::{self, Teardown};
+use crate::trace;
 use crate::vm::Vm;
 
 /// Who makes `/dev/kvm` and `/dev/net/tun` in a jail that [`Jailer::prepare`] stages.
@@ -119,7 +120,7 @@ impl Jailer {
         let id = JailId::for_vm(vm_id).map_err(Failure::from)?;
         match self.open_base()? {
             None => Ok(Teardown::default()),
-            Some(base) => Ok(teardown::teardown(&base, &id)?),
+            Some(base) => Ok(trace::verb("teardown", vm_id, || teardown::teardown(&base, &id))?),
         }
     }
 

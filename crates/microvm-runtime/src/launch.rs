@@ -9,8 +9,8 @@ use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
 use crate::prepare::Prepared;
 use crate::process::{self, Process, Running, Spawn};
 use crate::record::Progress;
-use crate::teardown;
 use crate::vm::{Vm, expected};
+use crate::{teardown, trace};
 use jail_cmd::in_jail;
 
 impl Prepared {
@@ -28,7 +28,8 @@ impl Prepared {
     /// # Privileges
     /// Root.
     pub fn launch(self) -> VmRuntimeResult<Vm> {
-        Ok(launch(self)?)
+        let vm_id = self.record.vm_id.clone();
+        Ok(trace::verb("launch", &vm_id, || launch(self))?)
     }
 }
 

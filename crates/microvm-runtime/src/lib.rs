@@ -46,7 +46,8 @@
 //!
 //! # Features
 //!
-//! `tracing`: spans of prepare, launch, shutdown and teardown.
+//! `tracing`: each prepare, launch, shutdown, kill and teardown is a span `vm` with the fields `verb` and `vm_id`, and
+//! tells at its end how it went.
 
 mod adopt;
 mod api;
@@ -71,14 +72,17 @@ mod shutdown;
 mod spec;
 mod sys;
 mod teardown;
+mod trace;
 mod uid;
 mod vm;
 
-pub use jail_cgroup::{ByteSize, Limits, Stats};
+// What stands in a signature here can be named from here.
+pub use jail_cgroup::{ByteSize, CpuSet, IoLimit, Leaf, LeafPlan, Limits, Stats};
 pub use jail_cmd::{
-    CgroupSetting, CgroupVersion, Feature, JailId, JailerVersion, LogLevel, ResourceLimit,
+    ArtifactName, CgroupSetting, CgroupVersion, Feature, JailId, JailerVersion, Layout, LogLevel,
+    ParentCgroup, ResourceLimit,
 };
-pub use jail_fs::{CopyOptions, Receipt, Strategy};
+pub use jail_fs::{CopyOptions, InodeId, Progress, Receipt, Strategy};
 
 pub use crate::api::{Action, Api, InstanceInfo, InstanceState, Response};
 pub use crate::boot::{Boot, CacheType, IoEngine, NetworkInterface, RateLimiter, TokenBucket};

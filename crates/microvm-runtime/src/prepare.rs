@@ -13,7 +13,7 @@ use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
 use crate::jail::{self, Alive, Jail, ROOT};
 use crate::plan::{Plan, PlannedArtifact};
 use crate::record::{Progress, Record};
-use crate::{teardown, uid};
+use crate::{teardown, trace, uid};
 
 /// Mode of `root/` until the jailer takes it over.
 const ROOT_MODE: u32 = 0o700;
@@ -97,7 +97,7 @@ impl Plan {
     /// # Privileges
     /// Root, or `CAP_CHOWN`, `CAP_FOWNER`, `CAP_DAC_READ_SEARCH`, `CAP_MKNOD` and write access to the control groups.
     pub fn prepare(&self, options: &CopyOptions) -> VmRuntimeResult<Prepared> {
-        Ok(prepare(self, options, HandOver::ToJailer)?)
+        Ok(trace::verb("prepare", self.vm_id(), || prepare(self, options, HandOver::ToJailer))?)
     }
 }
 

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::api::Action;
-use crate::error::{Failure, Result, VmRuntimeResult};
+use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
 use crate::exit::Exit;
+use crate::trace;
 use crate::vm::Vm;
 
 /// How long a killed VMM may take to be gone.
@@ -19,20 +20,8 @@ impl Vm {
     /// # Errors
     /// As [`kill`](Self::kill). An API that does not answer is no error: the VM is killed.
     pub fn shutdown(&mut self, grace: Duration) -> VmRuntimeResult<Exit> {
-        let deadline = Instant::now() + grace;
-        if let Some(exit) = self.wait_timeout(Duration::ZERO)? {
-            return Ok(exit);
-        }
-        // A guest without a keyboard driver, a paused one and a hostile one all do not answer; the kill is for them.
-        let asked =
-            self.api().and_then(|api| api.deadline(deadline).action(Action::SendCtrlAltDel));
-        if asked.is_ok()
-            && let Some(exit) =
-                self.wait_timeout(deadline.saturating_duration_since(Instant::now()))?
-        {
-            return Ok(exit);
-        }
-        self.kill()
+        let vm_id = self.record.vm_id.clone();
+        Ok(trace::verb("shutdown", &vm_id, || self.ask_then_kill(grace))?)
     }
 
     /// Kills the VMM by its pidfd, and whatever else is in its control group (`cgroup.kill`), and waits for its end.
@@ -40,13 +29,31 @@ impl Vm {
     /// # Errors
     /// [`Timeout`](crate::ErrorKind::Timeout) where the kernel does not let go of it within 10 s.
     pub fn kill(&mut self) -> VmRuntimeResult<Exit> {
-        self.kill_all()?;
-        match self.wait_timeout(DEATH)? {
-            Some(exit) => Ok(exit),
-            None => Err(Failure::new(crate::ErrorKind::Timeout, "kill the VM")
-                .because(format!("process {} is still there after {DEATH:?}", self.pid()))
-                .into()),
+        let vm_id = self.record.vm_id.clone();
+        Ok(trace::verb("kill", &vm_id, || self.kill_and_wait())?)
+    }
+
+    fn ask_then_kill(&mut self, grace: Duration) -> Result<Exit> {
+        let deadline = Instant::now() + grace;
+        if let Some(exit) = self.ended_by(Instant::now())? {
+            return Ok(exit);
         }
+        // A guest without a keyboard driver, a paused one and a hostile one all do not answer; the kill is for them.
+        let asked = self.connect().map(|api| api.deadline(deadline).action(Action::SendCtrlAltDel));
+        if matches!(asked, Ok(Ok(())))
+            && let Some(exit) = self.ended_by(deadline)?
+        {
+            return Ok(exit);
+        }
+        self.kill_and_wait()
+    }
+
+    fn kill_and_wait(&mut self) -> Result<Exit> {
+        self.kill_all()?;
+        self.ended_by(Instant::now() + DEATH)?.ok_or_else(|| {
+            Failure::new(ErrorKind::Timeout, "kill the VM")
+                .because(format!("process {} is still there after {DEATH:?}", self.pid()))
+        })
     }
 
     fn kill_all(&self) -> Result<()> {

@@ -117,7 +117,7 @@ impl Vm {
         Ok(self.connect()?)
     }
 
-    fn connect(&self) -> Result<Api> {
+    pub(crate) fn connect(&self) -> Result<Api> {
         if !self.record.spec.api {
             return Err(Failure::new(ErrorKind::Unsupported, "connect to the API")
                 .because("the VM was started without one")
@@ -173,10 +173,11 @@ impl Vm {
     /// # Errors
     /// As [`wait`](Self::wait).
     pub fn wait_timeout(&mut self, timeout: Duration) -> VmRuntimeResult<Option<Exit>> {
-        match self.process.wait(Some(Instant::now() + timeout))? {
-            Some(status) => Ok(Some(self.exit(status)?)),
-            None => Ok(None),
-        }
+        Ok(self.ended_by(Instant::now() + timeout)?)
+    }
+
+    pub(crate) fn ended_by(&mut self, deadline: Instant) -> Result<Option<Exit>> {
+        self.process.wait(Some(deadline))?.map(|status| self.exit(status)).transpose()
     }
 
     fn exit(&self, status: ExitStatus) -> Result<Exit> {
