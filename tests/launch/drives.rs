@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
 
 use microvm_runtime::{CopyOptions, Drive, ErrorKind, JailSpec, Strategy};
 use testkit::{Canary, LoopDevice};
 
-use crate::host::{Host, UID};
+use crate::host::{GID, Host, UID};
 
 fn prepare(
     host: &Host,
@@ -65,6 +67,39 @@ fn a_block_device_is_a_node_of_its_numbers() {
     assert_eq!(node.rdev(), fs::metadata(device.path()).unwrap().rdev());
     assert_eq!(node.uid(), UID);
     drop((prepared, device));
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_vm_boots_with_block_devices_and_writes_only_its_own() {
+    let mut host = Host::new("devices");
+    let images = ["own", "shared"].map(|name| host.scratch.file(name, vec![0; 1 << 20]));
+    let [Some(own), Some(shared)] = images.map(|image| LoopDevice::attach(&image).unwrap()) else {
+        return testkit::skip(
+            "a_vm_boots_with_block_devices_and_writes_only_its_own",
+            "this host has no loop devices",
+        );
+    };
+    let spec = host
+        .idle("vm")
+        .drive(Drive::block_device("own", own.path()))
+        .drive(Drive::shared_block_device("shared", shared.path()));
+    let root = host.jailer().plan(&spec).unwrap().layout().root();
+    // Firecracker opens both as the jail's uid before its API answers for a machine that runs.
+    let mut vm = host.jailer().launch(&spec).unwrap();
+    // As whoever has taken the VMM over would: opened for reading, for both.
+    let may = |name: &str, redirection: &str| {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!(": {redirection} \"$1\""), "sh"]).arg(root.join(name));
+        shell.uid(UID).gid(GID).stderr(Stdio::null()).status().unwrap().success()
+    };
+    assert!(may("own", "<") && may("own", "<>") && may("shared", "<"));
+    assert!(!may("shared", "<>"));
+    let shared_node = fs::symlink_metadata(root.join("shared")).unwrap();
+    assert_eq!((shared_node.uid(), shared_node.mode() & 0o7777), (0, 0o440));
+    vm.kill().unwrap();
+    drop((vm, own, shared));
     host.assert_clean();
 }
 

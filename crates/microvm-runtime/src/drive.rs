@@ -36,8 +36,10 @@ pub enum DriveKind {
     Private,
     /// The very file, written through, under an exclusive lease.
     Persistent,
-    /// A block device of the host.
+    /// A block device of the host, read and written.
     BlockDevice,
+    /// A block device of the host that no guest can write, for many VMs at once.
+    SharedBlockDevice,
 }
 
 impl Drive {
@@ -59,9 +61,16 @@ impl Drive {
         Self::new(name, source, DriveKind::Persistent)
     }
 
-    /// A block device: a node in the jail with the device's own major and minor (`mknod(2)`).
+    /// A block device: a node in the jail with the device's own major and minor (`mknod(2)`), which its uid may read and
+    /// write. Nothing keeps it from two VMs at once: that is the caller's to see to.
     pub fn block_device(name: impl Into<String>, source: impl Into<PathBuf>) -> Self {
         Self::new(name, source, DriveKind::BlockDevice)
+    }
+
+    /// The same for reading only: the node belongs to root, 0440 for the VM's group, so that neither the guest nor the VMM can
+    /// write through it.
+    pub fn shared_block_device(name: impl Into<String>, source: impl Into<PathBuf>) -> Self {
+        Self::new(name, source, DriveKind::SharedBlockDevice)
     }
 
     fn new(name: impl Into<String>, source: impl Into<PathBuf>, kind: DriveKind) -> Self {
@@ -154,7 +163,7 @@ impl Drive {
     pub(crate) fn config(&self, root_device: bool) -> Result<DriveConfig> {
         let mut config = DriveConfig::new(&self.name, &format!("/{}", self.name_in_jail()))?
             .root_device(root_device)
-            .read_only(self.kind == DriveKind::ReadOnly);
+            .read_only(matches!(self.kind, DriveKind::ReadOnly | DriveKind::SharedBlockDevice));
         if let Some(limiter) = &self.rate_limiter {
             config = config.rate_limiter(limiter.clone());
         }

@@ -62,6 +62,7 @@ mod jail;
 mod jailer;
 mod launch;
 mod list;
+mod log_tail;
 mod plan;
 mod prepare;
 mod process;

@@ -267,7 +267,7 @@ impl fmt::Display for Plan {
                 DriveKind::ReadOnly => "share",
                 DriveKind::Private => "copy",
                 DriveKind::Persistent => "lend",
-                DriveKind::BlockDevice => "mknod",
+                DriveKind::BlockDevice | DriveKind::SharedBlockDevice => "mknod",
             };
             writeln!(f, "{how:<7} {} as /{}", artifact.source.display(), artifact.name)?;
         }

@@ -395,6 +395,10 @@ fn stage(
             jail_fs::block_device(source, root, &name, owner, Access::ReadWrite)
                 .map(|receipt| (receipt, None))
         }
+        DriveKind::SharedBlockDevice => {
+            jail_fs::block_device(source, root, &name, owner, Access::ReadOnly)
+                .map(|receipt| (receipt, None))
+        }
     };
     staged.map_err(|error| Failure::files(format!("stage {}", artifact.name), error))
 }
