@@ -104,3 +104,8 @@ pub use crate::seed::{VmJail, safe_vm_id};
 pub use crate::spec::{JailSpec, User};
 pub use crate::teardown::Teardown;
 pub use crate::vm::Vm;
+
+/// The README's example is compiled with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
