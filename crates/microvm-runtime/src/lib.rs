@@ -66,6 +66,8 @@ mod log_tail;
 mod plan;
 mod prepare;
 mod process;
+#[cfg(doctest)]
+mod readme;
 mod record;
 mod release;
 mod seed;
@@ -104,8 +106,3 @@ pub use crate::seed::{VmJail, safe_vm_id};
 pub use crate::spec::{JailSpec, User};
 pub use crate::teardown::Teardown;
 pub use crate::vm::Vm;
-
-/// The README's example is compiled with the others.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
