@@ -2,8 +2,8 @@
 //!
 //! A race fails if the verb loses once, and also if the twin never loses: then nothing was contested.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::AsFd;
@@ -11,15 +11,15 @@ use std::os::unix::fs::{MetadataExt as _, chown, lchown, symlink};
 use std::path::Path;
 
 use jail_fs::{
-    ErrorKind, ensure_char_device, open_file, private, read_small, remove_tree, sweep, write,
+    ErrorKind, Removed, ensure_char_device, open_file, private, read_small, remove_tree, sweep,
+    write,
 };
 use nix::dir::{Dir as Listing, Type};
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, open, openat, renameat2};
 use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknod};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
-use testkit::FsKind;
 
-use crate::support::{Scene, jail_user, long, name, on, plain};
+use crate::support::{Scene, jail_user, long, name, on_each_fs, plain};
 use crate::sys::Child;
 
 /// How one round ended.
@@ -35,7 +35,8 @@ fn rounds() -> u32 {
 
 /// Plays `verb` for all rounds, then `twin` until it has lost, while `attackers` run.
 fn race(
-    label: &str,
+    scene: &Scene,
+    row: u32,
     attackers: Vec<Child>,
     mut verb: impl FnMut() -> Round,
     mut twin: impl FnMut() -> Round,
@@ -53,21 +54,19 @@ fn race(
         }
     }
     drop(attackers);
-    println!("{label}\n  verb: {}\n  twin: {}", histogram(&strong), histogram(&weak));
+    // The runner repeats what begins like this.
+    let (strong_told, weak_told) = (histogram(&strong), histogram(&weak));
+    println!("race: row {row} on {}: verb {strong_told}; twin {weak_told}", scene.kind());
     assert_eq!(strong.get(&Round::Lost), None, "the verb lost");
     assert!(weak.contains_key(&Round::Lost), "the weak twin never lost: nothing was contested");
 }
 
 fn histogram(outcomes: &BTreeMap<Round, u32>) -> String {
-    let mut text = String::new();
-    for (outcome, count) in outcomes {
-        let outcome = match outcome {
-            Round::Lost => "LOST",
-            Round::Won(how) => how,
-        };
-        write!(text, "{outcome} {count}  ").unwrap();
-    }
-    text
+    let told = outcomes.iter().map(|(outcome, count)| match outcome {
+        Round::Lost => format!("LOST {count}"),
+        Round::Won(how) => format!("{how} {count}"),
+    });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 fn won(kind: ErrorKind) -> Round {
@@ -112,7 +111,7 @@ fn intact(path: &Path, size: u64, uid: u32) -> bool {
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_04_race_for_the_change_of_owner() {
-    on("row_04_race_for_the_change_of_owner", FsKind::Ext4, |scene| {
+    on_each_fs("row_04_race_for_the_change_of_owner", |scene| {
         let jail = scene.jail("one");
         let secret = scene.dir("victims").join("secret");
         fs::write(&secret, "secret").unwrap();
@@ -139,7 +138,8 @@ fn row_04_race_for_the_change_of_owner() {
             Round::Lost
         };
         race(
-            "row 4",
+            scene,
+            4,
             attackers,
             || {
                 ready();
@@ -163,7 +163,7 @@ fn row_04_race_for_the_change_of_owner() {
 }
 
 /// What is planted at the destination comes and goes while root looks and then writes.
-fn race_for_the_destination(test: &str, scene: &Scene, plant: impl Fn(&Path, &Path)) {
+fn race_for_the_destination(row: u32, scene: &Scene, plant: impl Fn(&Path, &Path)) {
     let jail = scene.jail("one");
     let secret = scene.dir("victims").join("secret");
     fs::write(&secret, "secret").unwrap();
@@ -178,32 +178,26 @@ fn race_for_the_destination(test: &str, scene: &Scene, plant: impl Fn(&Path, &Pa
         }
     })];
     let source = scene.source("source", "not six");
+    // What is planted is never taken away, so it is always at one of the two names: whoever took a name for free while it
+    // was between them would leave both taken, and the attacker with nothing to do.
     let judge = |won| {
-        // What was written goes, if it was; what was planted may be at either name.
-        for path in [&file, &jail.path.join("planted")] {
-            let ours = fs::symlink_metadata(path)
-                .is_ok_and(|meta| meta.is_file() && meta.uid() == jail_user().uid());
-            if ours {
-                unlink(AT_FDCWD, path.to_str().unwrap());
-            }
+        let lost = !intact(&secret, 6, 0);
+        if lost {
+            fs::write(&secret, "secret").unwrap();
+            chown(&secret, Some(0), Some(0)).unwrap();
         }
-        let there = [&file, &jail.path.join("planted")]
-            .iter()
-            .any(|path| fs::symlink_metadata(path).is_ok());
-        if !there && fs::symlink_metadata(&file).is_err() {
-            let _ = fs::symlink_metadata(jail.path.join("planted"))
-                .map_err(|_| plant(&secret, &jail.path.join("planted")));
+        // What was written is the jail's user's, which what is planted is not.
+        let written = fs::symlink_metadata(&file)
+            .is_ok_and(|meta| meta.is_file() && meta.uid() == jail_user().uid());
+        if written {
+            unlink(AT_FDCWD, file.to_str().unwrap());
         }
-        if intact(&secret, 6, 0) {
-            return won;
-        }
-        fs::write(&secret, "secret").unwrap();
-        chown(&secret, Some(0), Some(0)).unwrap();
-        Round::Lost
+        if lost { Round::Lost } else { won }
     };
     let mut round = 0_u32;
     race(
-        test,
+        scene,
+        row,
         attackers,
         || {
             round += 1;
@@ -231,10 +225,8 @@ fn race_for_the_destination(test: &str, scene: &Scene, plant: impl Fn(&Path, &Pa
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_05_race_with_a_link_at_the_destination() {
     let test = "row_05_race_with_a_link_at_the_destination";
-    on(test, FsKind::Ext4, |scene| {
-        race_for_the_destination("row 5", scene, |secret, planted| {
-            symlink(secret, planted).unwrap()
-        });
+    on_each_fs(test, |scene| {
+        race_for_the_destination(5, scene, |secret, planted| symlink(secret, planted).unwrap());
     });
 }
 
@@ -242,8 +234,8 @@ fn row_05_race_with_a_link_at_the_destination() {
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_06_race_with_a_hard_link_at_the_destination() {
     let test = "row_06_race_with_a_hard_link_at_the_destination";
-    on(test, FsKind::Ext4, |scene| {
-        race_for_the_destination("row 6", scene, |secret, planted| {
+    on_each_fs(test, |scene| {
+        race_for_the_destination(6, scene, |secret, planted| {
             fs::hard_link(secret, planted).unwrap()
         });
     });
@@ -253,7 +245,7 @@ fn row_06_race_with_a_hard_link_at_the_destination() {
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_09_race_with_a_swapped_parent() {
-    on("row_09_race_with_a_swapped_parent", FsKind::Ext4, |scene| {
+    on_each_fs("row_09_race_with_a_swapped_parent", |scene| {
         let jail = scene.jail("one");
         let host = scene.dir("victims/dir");
         fs::write(host.join("file"), "the host's").unwrap();
@@ -275,7 +267,8 @@ fn row_09_race_with_a_swapped_parent() {
         };
         let canonical = fs::canonicalize(&root).unwrap();
         race(
-            "row 9",
+            scene,
+            9,
             attackers,
             || match open_file(&jail.dir, "dir/file") {
                 Ok(file) => read(file),
@@ -298,7 +291,7 @@ fn row_09_race_with_a_swapped_parent() {
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_25_race_for_a_log_that_root_reads() {
-    on("row_25_race_for_a_log_that_root_reads", FsKind::Ext4, |scene| {
+    on_each_fs("row_25_race_for_a_log_that_root_reads", |scene| {
         let jail = scene.jail("one");
         let victims = scene.dir("victims");
         fs::write(victims.join("secret"), "the host's").unwrap();
@@ -319,7 +312,8 @@ fn row_25_race_for_a_log_that_root_reads() {
         })];
         let judge = |bytes: &[u8]| if bytes == b"line" { Round::Won("read") } else { Round::Lost };
         race(
-            "row 25",
+            scene,
+            25,
             attackers,
             || match read_small(&jail.dir, "log", 1 << 10) {
                 Ok(bytes) => judge(&bytes),
@@ -368,6 +362,18 @@ fn plant_tree(scene: &Scene, dirs: &[&str], files: &[&str]) -> jail_fs::InodeId 
     top.id()
 }
 
+/// How a removal ended, and whether anybody meddled with the tree of so many entries.
+fn outcome_of(removal: jail_fs::Result<Removed>, planted: u64) -> Round {
+    match removal {
+        Err(error) => won(error.kind()),
+        Ok(removed) => Round::Won(match removed.entries.cmp(&planted) {
+            Ordering::Less => "removed less than was planted",
+            Ordering::Equal => "removed",
+            Ordering::Greater => "removed more than was planted",
+        }),
+    }
+}
+
 /// The host's file that a removal must not reach; whether it was.
 fn lost(file: &Path) -> bool {
     let lost = fs::symlink_metadata(file).is_err();
@@ -394,7 +400,7 @@ fn clear(scene: &Scene) {
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_28_race_with_a_tree_that_is_being_filled() {
-    on("row_28_race_with_a_tree_that_is_being_filled", FsKind::Ext4, |scene| {
+    on_each_fs("row_28_race_with_a_tree_that_is_being_filled", |scene| {
         let kept = scene.dir("victims/dir").join("file");
         fs::write(&kept, "kept").unwrap();
         let work = scene.base.path().join("tree/root/work");
@@ -411,7 +417,8 @@ fn row_28_race_with_a_tree_that_is_being_filled() {
         let attackers = vec![attacker(fill)];
         let name_is_free = || fs::symlink_metadata(scene.base.path().join("tree")).is_err();
         race(
-            "row 28",
+            scene,
+            28,
             attackers,
             || {
                 let id = plant_tree(scene, &["work", "work/one"], &["file"]);
@@ -419,8 +426,7 @@ fn row_28_race_with_a_tree_that_is_being_filled() {
                 if lost(&kept) || !name_is_free() {
                     return Round::Lost;
                 }
-                let outcome =
-                    removed.map_or_else(|error| won(error.kind()), |_| Round::Won("removed"));
+                let outcome = outcome_of(removed, 5);
                 clear(scene);
                 outcome
             },
@@ -444,7 +450,7 @@ fn row_28_race_with_a_tree_that_is_being_filled() {
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_29_race_with_a_directory_that_is_moved_out() {
-    on("row_29_race_with_a_directory_that_is_moved_out", FsKind::Ext4, |scene| {
+    on_each_fs("row_29_race_with_a_directory_that_is_moved_out", |scene| {
         let out = scene.dir("out");
         chown(&out, Some(jail_user().uid()), None).unwrap();
         let kept = out.join("kept");
@@ -466,17 +472,13 @@ fn row_29_race_with_a_directory_that_is_moved_out() {
             outcome
         };
         race(
-            "row 29",
+            scene,
+            29,
             attackers,
             || {
                 let id = plant();
                 let removed = remove_tree(&scene.base, &name("tree"), Some(id));
-                match end() {
-                    true => Round::Lost,
-                    false => {
-                        removed.map_or_else(|error| won(error.kind()), |_| Round::Won("removed"))
-                    }
-                }
+                if end() { Round::Lost } else { outcome_of(removed, 9) }
             },
             || {
                 plant();
@@ -544,7 +546,7 @@ fn entries(dir: impl AsFd) -> Vec<(std::ffi::CString, Option<Type>)> {
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_30_race_with_a_directory_that_becomes_a_link() {
-    on("row_30_race_with_a_directory_that_becomes_a_link", FsKind::Ext4, |scene| {
+    on_each_fs("row_30_race_with_a_directory_that_becomes_a_link", |scene| {
         let host = scene.dir("victims/dir");
         let kept = host.join("file");
         fs::write(&kept, "kept").unwrap();
@@ -558,7 +560,8 @@ fn row_30_race_with_a_directory_that_becomes_a_link() {
         })];
         let plant = || plant_tree(scene, &["dir", "dir/below"], &["dir/file"]);
         race(
-            "row 30",
+            scene,
+            30,
             attackers,
             || {
                 let id = plant();
@@ -566,8 +569,7 @@ fn row_30_race_with_a_directory_that_becomes_a_link() {
                 if lost(&kept) {
                     return Round::Lost;
                 }
-                let outcome =
-                    removed.map_or_else(|error| won(error.kind()), |_| Round::Won("removed"));
+                let outcome = outcome_of(removed, 5);
                 clear(scene);
                 outcome
             },
@@ -599,7 +601,7 @@ fn remove_by_kind(dir: &Path) {
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_31_race_with_another_jail_of_that_name() {
-    on("row_31_race_with_another_jail_of_that_name", FsKind::Ext4, |scene| {
+    on_each_fs("row_31_race_with_another_jail_of_that_name", |scene| {
         let base = scene.base.path().to_owned();
         // Another launcher: root, restarting jails as fast as it can.
         let attackers = vec![Child::spawn(jail_fs::Owner::ROOT, || {
@@ -648,7 +650,8 @@ fn row_31_race_with_another_jail_of_that_name() {
             Round::Lost
         };
         race(
-            "row 31",
+            scene,
+            31,
             attackers,
             || {
                 let id = plant("file");

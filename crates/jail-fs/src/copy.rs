@@ -53,14 +53,38 @@ pub(crate) fn fill(source: &Artifact, to: &File, options: &CopyOptions<'_>) -> R
             let copied = Copy::new(source, to, options).run()?;
             Filled { strategy: Strategy::SparseCopy, fallback: Some(fallback), copied }
         }
-        Err(errno) => return Err(source.failed("share blocks of", errno)),
+        Err(errno) => {
+            return Err(source.failed("share blocks of", errno).because(so_far(source, 0)));
+        }
     };
     source.expect_unchanged(OPERATION)?;
     if options.wants_fsync() {
-        to.sync_all()
-            .map_err(|error| source.failed("write to the disk the copy of", number(&error)))?;
+        to.sync_all().map_err(|error| {
+            source
+                .failed("write to the disk the copy of", number(&error))
+                .because(so_far(source, filled.copied))
+        })?;
     }
     Ok(filled)
+}
+
+/// How far a copy got, and how much it needs.
+pub(crate) fn so_far(source: &Artifact, copied: u64) -> String {
+    let size = source.stamp().size;
+    let needed = source.facts().allocated.min(size);
+    format!("{copied} bytes were copied, of about {needed} in a file of {size}")
+}
+
+/// Again, where only a signal came in between.
+fn uninterrupted<T>(
+    mut call: impl FnMut() -> rustix::io::Result<T>,
+) -> std::result::Result<T, Errno> {
+    loop {
+        match call() {
+            Err(rustix::io::Errno::INTR) => {}
+            answer => return answer.map_err(errno),
+        }
+    }
 }
 
 struct Copy<'a> {
@@ -127,8 +151,8 @@ impl<'a> Copy<'a> {
     fn some(&mut self, position: u64, length: u64) -> Result<u64> {
         if self.by_hand.is_none() {
             match self.in_kernel(position, length) {
-                Err(Errno::EXDEV | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => {}
-                Ok(0) => return Err(self.shrunk()),
+                // 0: the end, or a filesystem that has no other way to say no. Reading tells which.
+                Ok(0) | Err(Errno::EXDEV | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => {}
                 Ok(done) => {
                     self.copied += done;
                     return Ok(done);
@@ -147,10 +171,11 @@ impl<'a> Copy<'a> {
 
     /// `copy_file_range(2)`: works on one filesystem, and shares blocks where it can.
     fn in_kernel(&self, position: u64, length: u64) -> std::result::Result<u64, Errno> {
-        let (mut from, mut to) = (position, position);
         let length = usize::try_from(length).unwrap_or(BLOCK);
-        let done = copy_file_range(self.from, Some(&mut from), self.to, Some(&mut to), length)
-            .map_err(errno)?;
+        let done = uninterrupted(|| {
+            let (mut from, mut to) = (position, position);
+            copy_file_range(self.from, Some(&mut from), self.to, Some(&mut to), length)
+        })?;
         Ok(u64::try_from(done).unwrap_or(0))
     }
 
@@ -187,21 +212,17 @@ impl<'a> Copy<'a> {
         if self.options.tell(progress).is_continue() {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Cancelled, OPERATION, self.source.path()).because(self.so_far()))
+        Err(Error::new(ErrorKind::Cancelled, OPERATION, self.source.path())
+            .because(so_far(self.source, self.copied)))
     }
 
     fn failed(&self, errno: Errno) -> Error {
-        self.source.failed(OPERATION, errno).because(self.so_far())
+        self.source.failed(OPERATION, errno).because(so_far(self.source, self.copied))
     }
 
     fn shrunk(&self) -> Error {
         Error::new(ErrorKind::SourceChanged, OPERATION, self.source.path())
             .because("it became shorter meanwhile")
-    }
-
-    fn so_far(&self) -> String {
-        let needed = self.source.facts().allocated.min(self.size);
-        format!("{} bytes were copied, of about {needed} in a file of {}", self.copied, self.size)
     }
 }
 
@@ -214,7 +235,7 @@ impl ByHand {
     fn write(&self, to: &File, bytes: &[u8], at: u64) -> std::result::Result<(), Errno> {
         if self.preallocate {
             let length = u64::try_from(bytes.len()).unwrap_or(0);
-            match fallocate(to, FallocateFlags::KEEP_SIZE, at, length).map_err(errno) {
+            match uninterrupted(|| fallocate(to, FallocateFlags::KEEP_SIZE, at, length)) {
                 // ext3, and ext4 files without extents.
                 Ok(()) | Err(Errno::EOPNOTSUPP) => {}
                 Err(errno) => return Err(errno),

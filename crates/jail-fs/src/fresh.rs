@@ -31,8 +31,9 @@ pub(crate) struct Device {
 }
 
 impl Fresh {
-    /// A file without a name, on `dir`'s filesystem (`O_TMPFILE`): gone with its descriptor until it is linked.
-    pub(crate) fn file(dir: impl AsFd, mode: u32) -> Result<Self> {
+    /// A file without a name, on `dir`'s filesystem (`O_TMPFILE`): gone with its descriptor until it is linked there, as
+    /// `name` if all goes well.
+    pub(crate) fn file(dir: impl AsFd, name: &Name, mode: u32) -> Result<Self> {
         let fd = open::beneath(
             &dir,
             ".".as_ref(),
@@ -40,7 +41,7 @@ impl Fresh {
             Mode::from_bits_truncate(mode),
         )
         .map_err(|errno| {
-            let error = Error::os("create a file in", locate(&dir), errno);
+            let error = Error::at("create file", &dir, name, errno);
             match errno {
                 Errno::EOPNOTSUPP | Errno::EISDIR => error
                     .of_kind(ErrorKind::Unsupported)
@@ -52,12 +53,32 @@ impl Fresh {
         Ok(Self { fd, facts })
     }
 
+    /// A file under its name, where nobody else can be (`O_EXCL`).
+    pub(crate) fn named_file(dir: impl AsFd, name: &Name, mode: u32) -> Result<Self> {
+        let fd = open::beneath(
+            &dir,
+            name.as_ref(),
+            OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR,
+            Mode::from_bits_truncate(mode),
+        )
+        .map_err(|errno| Error::at("create file", &dir, name, errno))?;
+        let facts = Facts::of(&fd).inspect_err(|_| take_back(&dir, name))?;
+        Ok(Self { fd, facts })
+    }
+
     /// An empty directory, 0700 at most.
     pub(crate) fn dir(parent: impl AsFd, name: &Name) -> Result<Self> {
         let failed = |errno| Error::at("create directory", &parent, name, errno);
         mkdirat(&parent, name.as_os_str(), Mode::S_IRWXU).map_err(failed)?;
-        let fd = open::directory(&parent, name.as_ref()).map_err(failed)?;
-        Self::adopt(fd, &parent, name, |facts| facts.kind == FileType::Directory)
+        let adopt = || {
+            let fd = open::directory(&parent, name.as_ref()).map_err(failed)?;
+            Self::adopt(fd, &parent, name, |facts| facts.kind == FileType::Directory)
+        };
+        adopt().inspect_err(|error| {
+            if error.kind() != ErrorKind::Replaced {
+                take_back_dir(&parent, name);
+            }
+        })
     }
 
     /// A device node (`mknod(2)`), not opened: no driver hears of it.
@@ -70,11 +91,19 @@ impl Fresh {
         let number = makedev(device.major.into(), device.minor.into());
         mknodat(&parent, name.as_os_str(), kind, Mode::from_bits_truncate(mode), number)
             .map_err(failed)?;
-        let fd = open::handle(&parent, name.as_ref()).map_err(failed)?;
-        Self::adopt(fd, &parent, name, |facts| {
-            facts.kind == device.kind
-                && facts.rdev == (device.major, device.minor)
-                && facts.nlink == 1
+        let adopt = || {
+            let fd = open::handle(&parent, name.as_ref()).map_err(failed)?;
+            Self::adopt(fd, &parent, name, |facts| {
+                facts.kind == device.kind
+                    && facts.rdev == (device.major, device.minor)
+                    && facts.nlink == 1
+            })
+        };
+        adopt().inspect_err(|error| {
+            // What took its place is not ours to remove.
+            if error.kind() != ErrorKind::Replaced {
+                take_back(&parent, name);
+            }
         })
     }
 
@@ -99,7 +128,13 @@ impl Fresh {
     }
 
     /// Sets owner and mode, in this order, where umask, set-group-id or ACL of the directory made something else of them.
-    pub(crate) fn give(&self, owner: Owner, mode: u32) -> Result<()> {
+    /// A failure is told of `name` in `dir`, which it has or is to have.
+    pub(crate) fn give(
+        &self,
+        (dir, name): (impl AsFd, &Name),
+        owner: Owner,
+        mode: u32,
+    ) -> Result<()> {
         // fchown(2) and fchmod(2) refuse a handle, which is all that a node is held by.
         let handle = !matches!(self.facts.kind, FileType::RegularFile | FileType::Directory);
         if !self.facts.owner_is(owner) {
@@ -108,7 +143,7 @@ impl Fresh {
                 true => fchownat(&self.fd, "", uid, gid, AtFlags::AT_EMPTY_PATH),
                 false => fchown(&self.fd, uid, gid),
             };
-            changed.map_err(|errno| Error::os("change owner of", locate(self), errno))?;
+            changed.map_err(|errno| Error::at("change owner of", &dir, name, errno))?;
         }
         if self.facts.mode != mode {
             let mode = Mode::from_bits_truncate(mode);
@@ -122,7 +157,7 @@ impl Fresh {
                 ),
                 false => fchmod(&self.fd, mode),
             };
-            changed.map_err(|errno| Error::os("change mode of", locate(self), errno))?;
+            changed.map_err(|errno| Error::at("change mode of", &dir, name, errno))?;
         }
         Ok(())
     }
@@ -168,6 +203,11 @@ pub(crate) fn link(file: impl AsFd, dir: impl AsFd, name: &Name) -> std::result:
 /// Takes back what a failing call had made; on the way out of it, so it cannot fail itself.
 pub(crate) fn take_back(dir: impl AsFd, name: &Name) {
     let _ = unlinkat(dir, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
+}
+
+/// The same for a directory, which has nothing in it yet.
+pub(crate) fn take_back_dir(parent: impl AsFd, name: &Name) {
+    let _ = unlinkat(parent, name.as_os_str(), UnlinkatFlags::RemoveDir);
 }
 
 fn procfs(fd: impl AsFd) -> String {

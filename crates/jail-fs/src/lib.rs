@@ -58,7 +58,8 @@
 //!   `NO_MAGICLINKS` and `NO_XDEV`, never by anything weaker.
 //! - An owner or a mode is changed only by the descriptor of an inode that the same call created; the one exception is
 //!   [`persistent`] with an explicit owner. There is no recursive chown.
-//! - An existing file is never opened for writing. A file that is staged has no name until it is whole.
+//! - An existing file is never opened for writing. A file that is staged has no name until it is whole, or is in a tree
+//!   that has none.
 //! - A removal follows no link, crosses no mount, and takes five descriptors and constant memory for any tree.
 //! - What fails leaves nothing behind, and says operation, path, cause and remedy: [`Error`].
 //! - What is killed leaves nothing under a name that is looked for, and the rest to a [`sweep`].
@@ -82,10 +83,12 @@ mod inode;
 mod lease;
 mod mounts;
 mod name;
+mod new_file;
 mod node;
 mod open;
 mod options;
 mod owner;
+mod place;
 mod receipt;
 mod remove;
 mod scrub;
@@ -108,6 +111,7 @@ pub use crate::node::{Ensured, ensure_char_device};
 pub use crate::open::{open_dir, open_file, read_small};
 pub use crate::options::{CopyOptions, Progress, Watch};
 pub use crate::owner::Owner;
+pub use crate::place::{Place, StagedDir};
 pub use crate::receipt::{Fallback, Receipt, Strategy};
 pub use crate::remove::{Removed, remove_tree};
 pub use crate::scrub::scrub;

@@ -46,7 +46,7 @@ pub fn ensure_char_device(
     let device = Device { kind: FileType::CharacterDevice, major, minor };
     match Fresh::node(dir, name, device, mode) {
         Ok(node) => {
-            node.give(owner, mode).inspect_err(|_| take_back(dir, name))?;
+            node.give((dir, name), owner, mode).inspect_err(|_| take_back(dir, name))?;
             Ok(Ensured::Made)
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use cap_std::fs::Dir;
 use nix::errno::Errno;
@@ -76,10 +76,12 @@ pub(crate) fn refused(operation: &'static str, dir: impl AsFd, path: &Path, errn
 /// `NO_XDEV`, and `O_NOFOLLOW`): no component may be a link, lead out or be a mount point.
 ///
 /// # Errors
+/// [`InvalidInput`](ErrorKind::InvalidInput) for an absolute path or one with `..`;
 /// [`NotFound`](ErrorKind::NotFound); [`Untrusted`](ErrorKind::Untrusted) for a link or what is no directory;
 /// [`Mounted`](ErrorKind::Mounted) where a mount is in the way.
 pub fn open_dir(dir: &Dir, path: impl AsRef<Path>) -> Result<Dir> {
     let path = path.as_ref();
+    expect_below("open directory", path)?;
     directory(dir, path.as_os_str())
         .map(Dir::from)
         .map_err(|errno| refused("open directory", dir, path, errno))
@@ -119,8 +121,20 @@ pub fn read_small(dir: &Dir, path: impl AsRef<Path>, cap: u64) -> Result<Vec<u8>
     if length > cap { Err(too_long(length)) } else { Ok(bytes) }
 }
 
+/// The kernel refuses these too, but as it refuses a mount.
+fn expect_below(operation: &'static str, path: &Path) -> Result<()> {
+    let below =
+        path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    match below {
+        true => Ok(()),
+        false => Err(Error::new(ErrorKind::InvalidInput, operation, path)
+            .because("it does not lead down from the directory it is opened in")),
+    }
+}
+
 fn regular(dir: &Dir, path: &Path) -> Result<(File, Facts)> {
     let operation = "open file";
+    expect_below(operation, path)?;
     let fd = beneath(dir, path, OFlag::O_RDONLY, Mode::empty())
         .map_err(|errno| refused(operation, dir, path, errno))?;
     let facts = Facts::of(&fd)?;
@@ -149,15 +163,13 @@ mod tests {
         symlink("a/b/file", tmp.path().join("file")).unwrap();
         assert_eq!(read_small(&dir, "a/b/file", 1).unwrap(), b"x");
         open_dir(&dir, "a/b").unwrap();
-        for bad in ["link", "link/b", "..", "a/../..", "/", "/etc"] {
-            let error = open_dir(&dir, bad).unwrap_err();
-            assert!(
-                matches!(
-                    error.kind(),
-                    ErrorKind::Untrusted | ErrorKind::CrossDevice | ErrorKind::Mounted
-                ),
-                "{bad}: {error:?}"
-            );
+        for bad in ["link", "link/b"] {
+            assert_eq!(open_dir(&dir, bad).unwrap_err().kind(), ErrorKind::Untrusted, "{bad}");
+        }
+        for bad in ["..", "a/../..", "a/../a", "/", "/etc"] {
+            assert_eq!(open_dir(&dir, bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
+            // And not for this check alone.
+            assert!(bad == "a/../a" || directory(&dir, bad.as_ref()).is_err(), "{bad}");
         }
         assert_eq!(open_dir(&dir, "a/b/file").unwrap_err().kind(), ErrorKind::Untrusted);
         assert_eq!(open_file(&dir, "file").unwrap_err().kind(), ErrorKind::Untrusted);

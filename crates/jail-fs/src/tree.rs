@@ -8,12 +8,13 @@ use nix::fcntl::{RenameFlags, renameat2};
 use nix::sys::stat::{Mode, fchmod};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::fresh::Fresh;
+use crate::fresh::{Fresh, take_back_dir};
 use crate::inode::{Facts, InodeId};
 use crate::lease::Lease;
 use crate::name::Name;
 use crate::open;
 use crate::owner::Owner;
+use crate::place::{Place, StagedDir};
 use crate::remove::{self, Removed};
 use crate::trusted::TrustedDir;
 use crate::unique::unique;
@@ -65,43 +66,53 @@ impl StagedTree {
     /// # Errors
     /// What mkdirat answers. That `name` is taken is found out by [`publish`](Self::publish).
     pub fn create(parent: &TrustedDir, name: &Name) -> Result<Self> {
+        let mut gone = None;
         for _ in 0..ATTEMPTS {
             let aside = unique(STAGING, name)?;
-            let path = parent.path().join(&aside);
-            let fresh = match Fresh::dir(parent.dir(), &aside) {
-                Ok(fresh) => fresh,
+            match Self::begin(parent, name, aside) {
                 // A sweep was faster.
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            fresh.give(Owner::caller(), 0o700)?;
-            let facts = *fresh.facts();
-            let dir = TrustedDir::from_parts(fresh.into_fd(), path, &facts);
-            let lease = match Lease::try_acquire_opened(dir.dir()) {
-                Ok(lease) => lease,
-                Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound) => {
-                    continue;
+                Ok(None) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Busy) => {
+                    gone = Some(error);
                 }
-                Err(error) => return Err(error),
-            };
-            match Facts::at(parent.dir(), aside.as_ref()) {
-                Ok(now) if now.id == facts.id => {
-                    let aside = Aside { parent: parent.clone(), name: aside, made: Some(facts.id) };
-                    return Ok(Self { name: name.clone(), dir, aside, lease });
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Ok(Some(tree)) => return Ok(tree),
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::new(ErrorKind::Busy, "stage tree", parent.path().join(name))
-            .because("a sweep took it away"))
+        Err(gone.unwrap_or_else(|| {
+            Error::new(ErrorKind::Busy, "stage tree", parent.path().join(name))
+                .because("a sweep took it away")
+        }))
+    }
+
+    /// One try; None if the directory is not there any more once it is leased.
+    fn begin(parent: &TrustedDir, name: &Name, aside: Name) -> Result<Option<Self>> {
+        let fresh = Fresh::dir(parent.dir(), &aside)?;
+        let id = fresh.id();
+        // From here on, whatever fails removes it again.
+        let aside = Aside { parent: parent.clone(), name: aside, made: Some(id) };
+        fresh.give((parent.dir(), &aside.name), Owner::caller(), 0o700)?;
+        let facts = *fresh.facts();
+        let path = parent.path().join(&aside.name);
+        let dir = TrustedDir::from_parts(fresh.into_fd(), path, &facts);
+        let lease = Lease::try_acquire_opened(dir.dir())?;
+        match Facts::at(parent.dir(), aside.name.as_ref()) {
+            Ok(now) if now.id == id => Ok(Some(Self { name: name.clone(), dir, aside, lease })),
+            Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Its own directory.
     #[must_use]
     pub fn dir(&self) -> &Dir {
         self.dir.dir()
+    }
+
+    /// Its own directory, as one to stage into.
+    #[must_use]
+    pub fn top(&self) -> Place<'_> {
+        Place::ours_alone(self.dir())
     }
 
     /// Where it is while it is made.
@@ -122,7 +133,12 @@ impl StagedTree {
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a path without a last component;
     /// [`AlreadyExists`](ErrorKind::AlreadyExists); what mkdirat, fchown and fchmod answer.
-    pub fn make_dir(&self, path: impl AsRef<Path>, owner: Owner, mode: u32) -> Result<Dir> {
+    pub fn make_dir(
+        &self,
+        path: impl AsRef<Path>,
+        owner: Owner,
+        mode: u32,
+    ) -> Result<StagedDir<'_>> {
         let path = path.as_ref();
         let Some(name) = path.file_name() else {
             return Err(Error::new(ErrorKind::InvalidInput, "create directory", path)
@@ -133,9 +149,10 @@ impl StagedTree {
             Some(above) if above != Path::new("") => Some(open::open_dir(self.dir(), above)?),
             _ => None,
         };
-        let fresh = Fresh::dir(above.as_ref().unwrap_or(self.dir()), &name)?;
-        fresh.give(owner, mode)?;
-        Ok(fresh.into_fd().into())
+        let above = above.as_ref().unwrap_or(self.dir());
+        let fresh = Fresh::dir(above, &name)?;
+        fresh.give((above, &name), owner, mode).inspect_err(|_| take_back_dir(above, &name))?;
+        Ok(StagedDir::new(fresh.into_fd().into()))
     }
 
     /// Gives the tree its name, by one rename (`renameat2(2)` with `RENAME_NOREPLACE`); its own directory becomes 0755.

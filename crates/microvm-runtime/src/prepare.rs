@@ -3,8 +3,8 @@
 use jail_cgroup::Leaf;
 use jail_cmd::{Gid, JailId, Uid};
 use jail_fs::{
-    Access, Artifact, CopyOptions, Dir, InodeId, Lease, Name, Owner, Receipt, StagedTree, Strategy,
-    TrustedDir,
+    Access, Artifact, CopyOptions, Dir, InodeId, Lease, Name, Owner, Receipt, StagedDir,
+    StagedTree, Strategy, TrustedDir,
 };
 use serde::Serialize;
 
@@ -377,7 +377,7 @@ fn open_artifact(artifact: &PlannedArtifact) -> Result<Artifact> {
 fn stage(
     artifact: &PlannedArtifact,
     source: &Artifact,
-    root: &Dir,
+    root: &StagedDir<'_>,
     owner: Owner,
     options: &CopyOptions,
 ) -> Result<(Receipt, Option<Lease>)> {

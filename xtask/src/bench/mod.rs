@@ -44,6 +44,16 @@ impl<'a> Contender<'a> {
 pub(crate) struct Rival<'a> {
     contender: Contender<'a>,
     at_most: Option<f64>,
+    floor: Option<Floor>,
+}
+
+/// What no way of doing the work can be faster than.
+#[derive(Debug, Clone, Copy)]
+struct Floor {
+    /// Which of the rivals, counted from 0.
+    rival: usize,
+    /// How many times its time ours may take.
+    at_most: f64,
 }
 
 impl<'a> Rival<'a> {
@@ -52,12 +62,18 @@ impl<'a> Rival<'a> {
         name: impl Into<String>,
         round: impl FnMut() -> Result<Duration> + 'a,
     ) -> Self {
-        Self { contender: Contender::new(name, round), at_most: None }
+        Self { contender: Contender::new(name, round), at_most: None, floor: None }
     }
 
     /// Ours may take this many times its time.
     pub(crate) fn at_most(self, ratio: f64) -> Self {
         Self { at_most: Some(ratio), ..self }
+    }
+
+    /// Where the bound asks for less time than the bare calls of the same work leave, `at_most` times what these take is
+    /// all that can be asked: `rival` is their number among the rivals. The row then says so.
+    pub(crate) fn over_floor(self, rival: usize, at_most: f64) -> Self {
+        Self { floor: Some(Floor { rival, at_most }), ..self }
     }
 }
 
@@ -82,7 +98,12 @@ struct Row {
     rival_ns: u128,
     /// The median of the rounds' ratios: what slows the machine down slows both sides of each.
     ratio: f64,
+    /// What was asked for.
     at_most: Option<f64>,
+    /// The ratio that the bare calls of the same work have.
+    floor: Option<f64>,
+    /// What is asked for in the place of `at_most`, where the floor puts that out of reach.
+    within_reach: Option<f64>,
     ok: bool,
 }
 
@@ -120,7 +141,7 @@ impl Session {
         ours: Contender<'_>,
         rivals: Vec<Rival<'_>>,
     ) -> Result<()> {
-        let bounds: Vec<Option<f64>> = rivals.iter().map(|rival| rival.at_most).collect();
+        let bounds: Vec<_> = rivals.iter().map(|rival| (rival.at_most, rival.floor)).collect();
         let mut contenders = vec![ours];
         contenders.extend(rivals.into_iter().map(|rival| rival.contender));
         let mut times = vec![Vec::with_capacity(rounds); contenders.len()];
@@ -142,22 +163,30 @@ impl Session {
         self.say("");
         let mut sides = contenders.into_iter().map(|contender| contender.name).zip(times);
         let (ours, our_times) = sides.next().context("nobody to measure")?;
-        for ((rival, rival_times), at_most) in sides.zip(bounds) {
-            let ratios = our_times
-                .iter()
-                .zip(&rival_times)
-                .map(|(ours, rival)| ours.as_secs_f64() / rival.as_secs_f64());
-            let ratio = median(ratios.collect(), f64::total_cmp).context("no round")?;
+        let sides: Vec<_> = sides.collect();
+        for ((rival, rival_times), (at_most, floor)) in sides.iter().zip(bounds) {
+            let ratio = median_ratio(&our_times, rival_times)?;
+            let (floor, within_reach) = match floor {
+                None => (None, None),
+                Some(Floor { rival, at_most: times }) => {
+                    let (_, floor_times) = sides.get(rival).context("no such rival")?;
+                    let floor = median_ratio(floor_times, rival_times)?;
+                    let reach = floor * times;
+                    (Some(floor), at_most.is_some_and(|bound| reach > bound).then_some(reach))
+                }
+            };
             self.rows.push(Row {
                 work: work.to_owned(),
                 rounds,
                 ours: ours.clone(),
                 ours_ns: median_time(&our_times)?.as_nanos(),
-                rival,
-                rival_ns: median_time(&rival_times)?.as_nanos(),
+                rival: rival.clone(),
+                rival_ns: median_time(rival_times)?.as_nanos(),
                 ratio,
                 at_most,
-                ok: at_most.is_none_or(|bound| ratio <= bound),
+                floor,
+                within_reach,
+                ok: within_reach.or(at_most).is_none_or(|bound| ratio <= bound),
             });
         }
         Ok(())
@@ -219,6 +248,12 @@ impl Session {
             (Some(_), true) => "ok".to_owned(),
             (Some(_), false) => "EXCEEDED".to_owned(),
         };
+        let reach = |row: &Row| match (row.floor, row.within_reach) {
+            (Some(floor), Some(reach)) if row.at_most.is_some_and(|bound| row.ratio > bound) => {
+                format!(", the bare calls take {floor:.2}: {reach:.2}")
+            }
+            _ => String::new(),
+        };
         if !self.rows.is_empty() {
             let mut table = Table::new([
                 "work", "ours", "against", "its time", "ratio", "at most", "", "rounds",
@@ -230,7 +265,7 @@ impl Session {
                     row.rival.clone(),
                     time(row.rival_ns),
                     format!("{:.3}", row.ratio),
-                    bound(row.at_most),
+                    bound(row.at_most) + &reach(row),
                     verdict(row.at_most, row.ok),
                     row.rounds.to_string(),
                 ]);
@@ -258,6 +293,13 @@ impl Session {
             eprint!("\r\x1b[2K{line}");
         }
     }
+}
+
+/// The median of the rounds' ratios.
+fn median_ratio(ours: &[Duration], theirs: &[Duration]) -> Result<f64> {
+    let ratios =
+        ours.iter().zip(theirs).map(|(ours, theirs)| ours.as_secs_f64() / theirs.as_secs_f64());
+    median(ratios.collect(), f64::total_cmp).context("no round")
 }
 
 fn median_time(times: &[Duration]) -> Result<Duration> {
@@ -342,6 +384,29 @@ mod tests {
         assert!(session.rows[0].ok);
         session.compare("work", 3, ours(), vec![rival(0.9)]).unwrap();
         assert!(!session.finish().unwrap());
+    }
+
+    #[test]
+    fn what_the_bare_calls_leave_no_room_for_is_not_asked() {
+        let mut session = Session::new("t", Options { check: true, ..Options::default() });
+        let rivals = |ratio| {
+            let rival = Rival::new("rival", times(&[10])).at_most(ratio).over_floor(1, 1.3);
+            vec![rival, Rival::new("bare", times(&[8])).at_most(1.3)]
+        };
+        // 0.8 of the rival's time is what the bare calls take, and ours may take 1.3 times that.
+        let compare = |session: &mut Session, ms, ratio| {
+            session
+                .compare("work", 3, Contender::new("ours", times(&[ms])), rivals(ratio))
+                .unwrap();
+        };
+        compare(&mut session, 10, 0.7);
+        let row = &session.rows[0];
+        assert!((row.within_reach.unwrap() - 1.04).abs() < 1e-9 && row.ok, "{row:?}");
+        // A bound that leaves room for them stays what it is.
+        compare(&mut session, 10, 1.2);
+        assert!(session.rows[2].within_reach.is_none() && session.rows[2].ok);
+        compare(&mut session, 11, 0.7);
+        assert!(!session.rows[4].ok && !session.finish().unwrap());
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub fn block_device(
     };
     let device = Device { kind: source.facts().kind, major, minor };
     let node = Fresh::node(dir, name, device, mode)?;
-    node.give(owner, mode).inspect_err(|_| take_back(dir, name))?;
+    node.give((dir, name), owner, mode).inspect_err(|_| take_back(dir, name))?;
     Ok(Receipt {
         name: name.clone(),
         strategy: Strategy::DeviceNode,

@@ -8,7 +8,6 @@ mod write;
 
 use std::os::fd::AsFd;
 
-use cap_std::fs::Dir;
 use nix::unistd::fsync;
 
 pub use self::block_device::{Access, block_device};
@@ -17,29 +16,31 @@ pub use self::private::private;
 pub use self::read_only::read_only;
 pub use self::write::{replace, write};
 use crate::artifact::Artifact;
-use crate::copy::{Filled, fill};
-use crate::error::{Error, Result};
-use crate::fresh::{Fresh, link, take_back};
+use crate::copy::{Filled, fill, so_far};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fresh::take_back;
 use crate::name::Name;
+use crate::new_file::NewFile;
 use crate::options::CopyOptions;
 use crate::owner::Owner;
+use crate::place::Place;
 use crate::receipt::{Fallback, Receipt};
 
-/// A whole copy under `name`, or nothing: built without a name, linked when it is done.
+/// A whole copy under `name`, or nothing.
 fn copy(
     source: &Artifact,
-    (dir, name): (&Dir, &Name),
+    (place, name): (Place<'_>, &Name),
     (owner, mode): (Owner, u32),
     options: &CopyOptions<'_>,
     instead_of_link: Option<Fallback>,
 ) -> Result<Receipt> {
-    let fresh = Fresh::file(dir, mode)?;
-    fresh.give(owner, mode)?;
-    let inode = fresh.id();
-    let file = fresh.into_file();
-    let Filled { strategy, fallback, copied } = fill(source, &file, options)?;
-    link(&file, dir, name).map_err(|errno| Error::at("create file", dir, name, errno))?;
-    settle(dir, name, options)?;
+    let file =
+        NewFile::create(place, name, owner, mode).map_err(|error| how_far(error, source, 0))?;
+    let inode = file.inode();
+    let Filled { strategy, fallback, copied } = fill(source, file.file(), options)?;
+    file.finish()
+        .and_then(|()| settle(place.dir(), name, options))
+        .map_err(|error| how_far(error, source, copied))?;
     Ok(Receipt {
         name: name.clone(),
         strategy,
@@ -48,6 +49,14 @@ fn copy(
         inode,
         source: source.stamp(),
     })
+}
+
+/// Adds how far the copy got, where it is the disk that failed.
+fn how_far(error: Error, source: &Artifact, copied: u64) -> Error {
+    match error.kind() {
+        ErrorKind::NoSpace | ErrorKind::Io => error.because(so_far(source, copied)),
+        _ => error,
+    }
 }
 
 /// The new name on the disk too, where that was asked for; if that fails, it goes again.

@@ -1,21 +1,21 @@
 //! A writable artifact of the tree's own.
 
-use cap_std::fs::Dir;
-
 use super::copy;
 use crate::artifact::Artifact;
 use crate::error::Result;
 use crate::name::Name;
 use crate::options::CopyOptions;
 use crate::owner::Owner;
+use crate::place::Place;
 use crate::receipt::Receipt;
 
 /// Stages a private, writable copy of `source` as `name` in `dir`: a fresh inode, `owner`'s, 0600, without the source's
 /// mode, extended attributes or ACL.
 ///
 /// The ladder is [`Reflink`](crate::Strategy::Reflink) → [`SparseCopy`](crate::Strategy::SparseCopy); the receipt
-/// says which it was. The file is built without a name (`O_TMPFILE`) and linked when it is whole: whatever fails,
-/// nothing is left.
+/// says which it was. In a directory where others may be the file is built without a name (`O_TMPFILE`) and linked when
+/// it is whole; in a [`StagedDir`](crate::StagedDir) it has its name from the start (`O_EXCL`). Whatever fails, nothing
+/// is left.
 ///
 /// # Errors
 /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) where `name` is taken, which is never opened;
@@ -24,13 +24,13 @@ use crate::receipt::Receipt;
 ///
 /// # Privileges
 /// `CAP_CHOWN` where `owner` is not the caller.
-pub fn private(
+pub fn private<'a>(
     source: &Artifact,
-    dir: &Dir,
+    dir: impl Into<Place<'a>>,
     name: &Name,
     owner: Owner,
     options: &CopyOptions<'_>,
 ) -> Result<Receipt> {
     source.expect_file("stage privately")?;
-    copy(source, (dir, name), (owner, 0o600), options, None)
+    copy(source, (dir.into(), name), (owner, 0o600), options, None)
 }

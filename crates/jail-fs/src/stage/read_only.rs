@@ -1,6 +1,5 @@
 //! An artifact that many trees share.
 
-use cap_std::fs::Dir;
 use nix::errno::Errno;
 
 use super::{copy, settle};
@@ -11,6 +10,7 @@ use crate::inode::{Facts, has_xattr};
 use crate::name::Name;
 use crate::options::CopyOptions;
 use crate::owner::Owner;
+use crate::place::Place;
 use crate::receipt::{Fallback, Receipt, Strategy};
 
 /// Stages `source` as `name` in `dir`, to be read by `reader` and written by no one; the source is never changed.
@@ -24,14 +24,16 @@ use crate::receipt::{Fallback, Receipt, Strategy};
 ///
 /// # Privileges
 /// `CAP_CHOWN` for the copy where `reader`'s group is not one of the caller's.
-pub fn read_only(
+pub fn read_only<'a>(
     source: &Artifact,
-    dir: &Dir,
+    dir: impl Into<Place<'a>>,
     name: &Name,
     reader: Owner,
     options: &CopyOptions<'_>,
 ) -> Result<Receipt> {
     let operation = "stage read-only";
+    let place = dir.into();
+    let dir = place.dir();
     source.expect_file(operation)?;
     let fallback = match may_be_shared(source, reader) {
         Err(fallback) => fallback,
@@ -55,7 +57,7 @@ pub fn read_only(
         },
     };
     let owner = Owner::new(Owner::caller().uid(), reader.gid())?;
-    copy(source, (dir, name), (owner, 0o440), options, Some(fallback))
+    copy(source, (place, name), (owner, 0o440), options, Some(fallback))
 }
 
 /// Rule 2 of the threat model.

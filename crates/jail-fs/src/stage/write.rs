@@ -1,6 +1,5 @@
 //! Small files of our own making.
 
-use std::fs::File;
 use std::io::Write as _;
 
 use cap_std::fs::Dir;
@@ -8,11 +7,13 @@ use nix::fcntl::{RenameFlags, renameat2};
 use nix::unistd::fsync;
 
 use crate::error::{Error, Result, number};
-use crate::fresh::{Fresh, link, take_back};
+use crate::fresh::take_back;
 use crate::inode::InodeId;
 use crate::name::Name;
+use crate::new_file::NewFile;
 use crate::options::CopyOptions;
 use crate::owner::Owner;
+use crate::place::Place;
 use crate::unique::unique;
 
 /// Writes `bytes` to the fresh file `name` in `dir`, with this owner and mode: whole or not at all.
@@ -22,9 +23,17 @@ use crate::unique::unique;
 ///
 /// # Privileges
 /// `CAP_CHOWN` where `owner` is not the caller.
-pub fn write(dir: &Dir, name: &Name, bytes: &[u8], owner: Owner, mode: u32) -> Result<InodeId> {
-    let (file, inode) = nameless((dir, name), bytes, owner, mode)?;
-    link(&file, dir, name).map_err(|errno| Error::at("create file", dir, name, errno))?;
+pub fn write<'a>(
+    dir: impl Into<Place<'a>>,
+    name: &Name,
+    bytes: &[u8],
+    owner: Owner,
+    mode: u32,
+) -> Result<InodeId> {
+    let file = NewFile::create(dir.into(), name, owner, mode)?;
+    fill(&file, bytes)?;
+    let inode = file.inode();
+    file.finish()?;
     Ok(inode)
 }
 
@@ -44,13 +53,15 @@ pub fn replace(
     mode: u32,
     options: &CopyOptions<'_>,
 ) -> Result<InodeId> {
-    let (file, inode) = nameless((dir, name), bytes, owner, mode)?;
     let failed = |errno| Error::at("replace", dir, name, errno);
-    if options.wants_fsync() {
-        fsync(&file).map_err(failed)?;
-    }
     let aside = unique(".new-", name)?;
-    link(&file, dir, &aside).map_err(failed)?;
+    let file = NewFile::create(dir.into(), &aside, owner, mode)?;
+    fill(&file, bytes)?;
+    if options.wants_fsync() {
+        fsync(file.file()).map_err(failed)?;
+    }
+    let inode = file.inode();
+    file.finish()?;
     renameat2(dir, aside.as_os_str(), dir, name.as_os_str(), RenameFlags::empty())
         .inspect_err(|_| take_back(dir, &aside))
         .map_err(failed)?;
@@ -60,16 +71,8 @@ pub fn replace(
     Ok(inode)
 }
 
-fn nameless(
-    (dir, name): (&Dir, &Name),
-    bytes: &[u8],
-    owner: Owner,
-    mode: u32,
-) -> Result<(File, InodeId)> {
-    let fresh = Fresh::file(dir, mode)?;
-    fresh.give(owner, mode)?;
-    let inode = fresh.id();
-    let mut file = fresh.into_file();
-    file.write_all(bytes).map_err(|error| Error::at("write", dir, name, number(&error)))?;
-    Ok((file, inode))
+fn fill(file: &NewFile<'_>, bytes: &[u8]) -> Result<()> {
+    file.file().write_all(bytes).map_err(|error| {
+        file.failed("write", number(&error)).because(format!("it is {} bytes long", bytes.len()))
+    })
 }
