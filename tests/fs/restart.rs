@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Barrier;
-use std::time::Duration;
 
 use jail_fs::{
     ErrorKind, Lease, Owner, Published, StagedTree, TrustedDir, private, read_only, remove_tree,
@@ -12,7 +12,7 @@ use jail_fs::{
 };
 
 use crate::support::{Scene, jail_user, list, name, on_each_fs, plain};
-use crate::sys::Child;
+use crate::sys::{Child, End, killed_before};
 
 /// What a launcher does: a root with a kernel, a disk and a file, then the record.
 fn stage(scene: &Scene, base: &TrustedDir, id: &str) -> jail_fs::Result<StagedTree> {
@@ -24,7 +24,7 @@ fn stage(scene: &Scene, base: &TrustedDir, id: &str) -> jail_fs::Result<StagedTr
     read_only(&kernel, &root, &name("kernel"), jail_user(), &plain())?;
     private(&disk, &root, &name("disk"), jail_user(), &plain())?;
     write(&root, &name("vm.json"), b"{}", jail_user(), 0o440)?;
-    write(tree.dir(), &name("jail.json"), b"{\"whole\":true}", Owner::ROOT, 0o600)?;
+    write(tree.top(), &name("jail.json"), b"{\"whole\":true}", Owner::ROOT, 0o600)?;
     Ok(tree)
 }
 
@@ -60,50 +60,44 @@ fn row_22_a_restart_gets_fresh_inodes() {
     });
 }
 
-/// Killed at any moment, it leaves a whole jail or none, and what a sweep finds.
+/// Killed before any of its calls, it leaves a whole jail or none, and what a sweep finds; and then a retry succeeds.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_37_a_killed_launcher_leaves_no_half_jail() {
     on_each_fs("row_37_a_killed_launcher_leaves_no_half_jail", |scene| {
         images(scene);
-        let (mut whole, mut swept) = (0, 0);
-        for round in 0..150_u32 {
-            let child = Child::spawn(Owner::ROOT, || {
-                for id in 0.. {
-                    let id = format!("vm-{}", id % 4);
-                    match stage(scene, &scene.base, &id).unwrap().publish() {
-                        Ok(_) => {}
-                        Err(error) => {
-                            assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-                            remove_tree(&scene.base, &name(&id), None).unwrap();
-                        }
-                    }
-                }
-                true
-            });
-            // Where in its work this falls is up to the scheduler; every moment is as good.
-            std::thread::sleep(Duration::from_micros(u64::from(round * 97 % 4_000)));
-            child.kill();
-            for jail in scene.entries().iter().filter(|name| !name.starts_with('.')) {
-                let at = scene.base.path().join(jail);
-                assert_eq!(list(&at), ["jail.json", "root"]);
-                assert_eq!(list(&at.join("root")), ["disk", "kernel", "vm.json"]);
-                assert_eq!(fs::metadata(at.join("root/disk")).unwrap().len(), 300 << 10);
+        let (mut whole, mut swept, mut calls) = (0, 0, 0);
+        let launch = || stage(scene, &scene.base, "vm").unwrap().publish().is_ok();
+        while killed_before(calls, launch) == End::Killed {
+            calls += 1;
+            if scene.entries().contains(&"vm".to_owned()) {
+                is_whole(&scene.base.path().join("vm"));
                 whole += 1;
             }
             let report = sweep(&scene.base).unwrap();
             assert!(report.kept.is_empty() && report.failed.is_empty(), "{report:?}");
             swept += report.removed.len();
             assert!(scene.entries().iter().all(|name| !name.starts_with('.')));
+            // The removal too, as far as it gets.
+            let _ = killed_before(calls, || remove_tree(&scene.base, &name("vm"), None).is_ok());
+            sweep(&scene.base).unwrap();
+            remove_tree(&scene.base, &name("vm"), None).unwrap();
+            assert_eq!(scene.entries(), [""; 0]);
         }
-        println!("{}: {whole} whole jails seen, {swept} trees swept", scene.kind());
-        assert!(swept > 0, "nothing was ever half done: the kills came too early or too late");
-        // And a retry succeeds.
-        for id in scene.entries() {
-            remove_tree(&scene.base, &name(&id), None).unwrap();
-        }
-        stage(scene, &scene.base, "vm-0").unwrap().publish().unwrap();
+        println!(
+            "{}: {calls} calls, {whole} times a whole jail, {swept} trees swept",
+            scene.kind()
+        );
+        is_whole(&scene.base.path().join("vm"));
+        assert!(whole > 0 && swept > 20, "{whole} whole, {swept} swept");
     });
+}
+
+fn is_whole(jail: &Path) {
+    assert_eq!(list(jail), ["jail.json", "root"]);
+    assert_eq!(list(&jail.join("root")), ["disk", "kernel", "vm.json"]);
+    assert_eq!(fs::metadata(jail.join("root/disk")).unwrap().len(), 300 << 10);
+    assert_eq!(fs::read(jail.join("jail.json")).unwrap(), b"{\"whole\":true}");
 }
 
 /// A sweep leaves alone what someone is at work on, in whichever process.

@@ -4,9 +4,46 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jail_fs::Owner;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, getppid, setgroups, setresgid, setresuid};
+
+/// How a process ended that was to be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Before it was done.
+    Killed,
+    /// It was done, and well, before it had made so many calls.
+    Done,
+}
+
+/// Runs `body` as root in a process of its own, which SIGKILL ends on the way into its system call number `call`, counted
+/// from 0 (`ptrace(2)`): that call is not made.
+pub(crate) fn killed_before(call: u32, body: impl FnOnce() -> bool) -> End {
+    let mut child = Child::spawn(Owner::ROOT, || {
+        ptrace::traceme().unwrap();
+        raise(Signal::SIGSTOP).unwrap();
+        body()
+    });
+    let pid = child.0.unwrap();
+    let goes_on = |until: &WaitStatus| match until {
+        WaitStatus::Stopped(..) => true,
+        WaitStatus::Exited(_, 0) => false,
+        other => panic!("the traced process: {other:?}"),
+    };
+    assert!(goes_on(&waitpid(pid, None).unwrap()));
+    // It stops on the way into a call and on the way out; the first way out is that of its own SIGSTOP.
+    for _ in 0..=2 * call + 1 {
+        ptrace::syscall(pid, None).unwrap();
+        if !goes_on(&waitpid(pid, None).unwrap()) {
+            child.0 = None;
+            return End::Done;
+        }
+    }
+    child.end();
+    End::Killed
+}
 
 /// A forked process, killed and reaped on drop.
 #[derive(Debug)]
