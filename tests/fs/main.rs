@@ -11,6 +11,7 @@
 mod bases;
 mod destinations;
 mod devices;
+mod faults;
 mod ladders;
 mod model;
 mod ownership;

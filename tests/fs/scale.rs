@@ -17,8 +17,8 @@ use crate::sys::Child;
 /// Descriptors that a removal may open.
 const DESCRIPTORS: u64 = 8;
 
-/// Memory that a removal may take, in bytes.
-const MEMORY: u64 = 16 << 20;
+/// Memory that a removal may take besides what it began with, in bytes: much less than the names of these trees.
+const MEMORY: u64 = 512 << 10;
 
 /// Room for as many inodes as these trees have.
 const SIZE: u64 = 4 << 30;
@@ -41,16 +41,18 @@ fn remove_confined(scene: &Scene, entries: u64) {
             .filter(|fd| !open.contains(fd))
             .nth(usize::try_from(DESCRIPTORS).unwrap() - 1)
             .unwrap();
+        let data: u64 = {
+            let status = fs::read_to_string("/proc/self/status").unwrap();
+            let kib = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
+            kib.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+        };
+        confine(Resource::Data, data + MEMORY);
         confine(Resource::Nofile, limit);
-        assert!(File::open("/dev/null").is_ok());
-        let pages: u64 = fs::read_to_string("/proc/self/statm")
-            .unwrap()
-            .split(' ')
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap();
-        confine(Resource::As, pages * 4096 + MEMORY);
+        // The limits bite: so many files are open and no more, and no such allocation finds room in what is there already.
+        let opened: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        assert_eq!(opened.len(), usize::try_from(DESCRIPTORS).unwrap());
+        drop(opened);
+        assert!(Vec::<u8>::new().try_reserve_exact(usize::try_from(MEMORY).unwrap() * 2).is_err());
         let removed = remove_tree(&scene.base, &name("one"), None).unwrap().entries;
         assert_eq!(removed, entries);
         true

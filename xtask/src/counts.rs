@@ -54,7 +54,7 @@ pub(crate) struct Summary {
     pub(crate) counts: Counts,
     /// What did not run here and why, one `<test>: <why>` each.
     pub(crate) skips: BTreeSet<String>,
-    /// What the tests ran against, as they said it themselves (`using: …`).
+    /// What the tests ran against, and how races went, as they said it themselves (`using: …`, `race: …`).
     pub(crate) using: BTreeSet<String>,
     /// What is wrong besides failed tests, such as something left on the host.
     pub(crate) problems: Vec<String>,
@@ -117,7 +117,7 @@ pub(crate) enum Line<'a> {
         passed: u64,
         failed: u64,
     },
-    /// `using: …`, which launch tests print.
+    /// `using: …`, which launch tests print, and `race: …`, how a race went.
     Using(&'a str),
 }
 
@@ -130,7 +130,7 @@ impl<'a> Line<'a> {
             };
             return Some(Self::Result { passed: count(" passed")?, failed: count(" failed")? });
         }
-        if line.starts_with("using: ") {
+        if line.starts_with("using: ") || line.starts_with("race: ") {
             return Some(Self::Using(line));
         }
         let (name, end) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;

@@ -49,7 +49,7 @@ impl Fresh {
                 _ => error,
             }
         })?;
-        let facts = Facts::of(&fd)?;
+        let facts = Facts::of_open(&fd).map_err(|errno| Error::at("examine", &dir, name, errno))?;
         Ok(Self { fd, facts })
     }
 
@@ -62,7 +62,9 @@ impl Fresh {
             Mode::from_bits_truncate(mode),
         )
         .map_err(|errno| Error::at("create file", &dir, name, errno))?;
-        let facts = Facts::of(&fd).inspect_err(|_| take_back(&dir, name))?;
+        let facts = Facts::of_open(&fd)
+            .inspect_err(|_| take_back(&dir, name))
+            .map_err(|errno| Error::at("examine", &dir, name, errno))?;
         Ok(Self { fd, facts })
     }
 
@@ -116,7 +118,8 @@ impl Fresh {
         name: &Name,
         right: impl Fn(&Facts) -> bool,
     ) -> Result<Self> {
-        let facts = Facts::of(&fd)?;
+        let facts =
+            Facts::of_open(&fd).map_err(|errno| Error::at("examine", &parent, name, errno))?;
         if facts.uid == Owner::caller().uid() && right(&facts) {
             return Ok(Self { fd, facts });
         }

@@ -123,8 +123,12 @@ pub(crate) struct Facts {
 impl Facts {
     /// Of an open descriptor.
     pub(crate) fn of(fd: impl AsFd) -> Result<Self> {
-        Self::ask(&fd, "", AtFlags::EMPTY_PATH)
-            .map_err(|errno| Error::os("examine", locate(fd), errno))
+        Self::of_open(&fd).map_err(|errno| Error::os("examine", locate(fd), errno))
+    }
+
+    /// The same, for who has a better name for it than the kernel.
+    pub(crate) fn of_open(fd: impl AsFd) -> std::result::Result<Self, Errno> {
+        Self::ask(fd, "", AtFlags::EMPTY_PATH)
     }
 
     /// Of `name` in `dir`, a link itself and not what it leads to.

@@ -74,8 +74,9 @@ pub fn remove_tree(parent: &TrustedDir, name: &Name, expected: Option<InodeId>) 
         return Err(replaced(found.facts.id));
     }
     refuse_mounts(OPERATION, &path, parent)?;
-    let aside = unique(TRASH, name)?;
-    rename(parent, name, &aside).map_err(|errno| Error::os(OPERATION, &path, errno))?;
+    let failed = |errno| Error::os(OPERATION, &path, errno);
+    let aside = unique(TRASH, name).map_err(failed)?;
+    rename(parent, name, &aside).map_err(failed)?;
     // Another root process may have put another tree in the name's place since it was looked at.
     match Facts::at(parent.dir(), aside.as_ref()) {
         Ok(moved) if moved.id != found.facts.id => {

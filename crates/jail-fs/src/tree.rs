@@ -68,7 +68,8 @@ impl StagedTree {
     pub fn create(parent: &TrustedDir, name: &Name) -> Result<Self> {
         let mut gone = None;
         for _ in 0..ATTEMPTS {
-            let aside = unique(STAGING, name)?;
+            let aside = unique(STAGING, name)
+                .map_err(|errno| Error::os("stage tree", parent.path().join(name), errno))?;
             match Self::begin(parent, name, aside) {
                 // A sweep was faster.
                 Ok(None) => {}

@@ -54,7 +54,7 @@ pub fn replace(
     options: &CopyOptions<'_>,
 ) -> Result<InodeId> {
     let failed = |errno| Error::at("replace", dir, name, errno);
-    let aside = unique(".new-", name)?;
+    let aside = unique(".new-", name).map_err(failed)?;
     let file = NewFile::create(dir.into(), &aside, owner, mode)?;
     fill(&file, bytes)?;
     if options.wants_fsync() {
