@@ -3,7 +3,6 @@
 //! A race fails if the verb loses once, and also if the twin never loses: then nothing was contested.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::AsFd;
@@ -18,55 +17,20 @@ use nix::dir::{Dir as Listing, Type};
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, open, openat, renameat2};
 use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknod};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
+use testkit::Round;
 
-use crate::support::{Scene, jail_user, long, name, on_each_fs, plain};
+use crate::support::{Scene, jail_user, name, on_each_fs, plain};
 use crate::sys::Child;
 
-/// How one round ended.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Round {
-    Lost,
-    Won(&'static str),
-}
-
-fn rounds() -> u32 {
-    if long() { 1_000_000 } else { 20_000 }
-}
-
-/// Plays `verb` for all rounds, then `twin` until it has lost, while `attackers` run.
+/// The framework's race, on this filesystem.
 fn race(
     scene: &Scene,
     row: u32,
     attackers: Vec<Child>,
-    mut verb: impl FnMut() -> Round,
-    mut twin: impl FnMut() -> Round,
+    verb: impl FnMut() -> Round,
+    twin: impl FnMut() -> Round,
 ) {
-    let mut strong = BTreeMap::new();
-    for _ in 0..rounds() {
-        *strong.entry(verb()).or_insert(0_u32) += 1;
-    }
-    let mut weak = BTreeMap::new();
-    // The twin may lose as often as it likes; it has to lose once.
-    for round in 0..rounds().max(200_000) {
-        *weak.entry(twin()).or_insert(0_u32) += 1;
-        if round >= 1_000 && weak.contains_key(&Round::Lost) {
-            break;
-        }
-    }
-    drop(attackers);
-    // The runner repeats what begins like this.
-    let (strong_told, weak_told) = (histogram(&strong), histogram(&weak));
-    println!("race: row {row} on {}: verb {strong_told}; twin {weak_told}", scene.kind());
-    assert_eq!(strong.get(&Round::Lost), None, "the verb lost");
-    assert!(weak.contains_key(&Round::Lost), "the weak twin never lost: nothing was contested");
-}
-
-fn histogram(outcomes: &BTreeMap<Round, u32>) -> String {
-    let told = outcomes.iter().map(|(outcome, count)| match outcome {
-        Round::Lost => format!("LOST {count}"),
-        Round::Won(how) => format!("{how} {count}"),
-    });
-    told.collect::<Vec<_>>().join(", ")
+    testkit::race(&format!("row {row} on {}", scene.kind()), attackers, verb, twin);
 }
 
 fn won(kind: ErrorKind) -> Round {

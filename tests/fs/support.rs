@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use jail_fs::{Artifact, CopyOptions, Dir, Name, Owner, TrustedDir};
+pub(crate) use testkit::long;
 use testkit::{Canary, FsKind, LoopDevice, LoopFs};
 
 use crate::sys::Child;
@@ -173,11 +174,6 @@ pub(crate) fn sparse(path: &Path, size: u64, bytes: &[u8], offsets: &[u64]) {
     for offset in offsets {
         file.write_all_at(bytes, *offset).unwrap();
     }
-}
-
-/// Whether this is the long run.
-pub(crate) fn long() -> bool {
-    std::env::var_os("MICROVM_TEST_LONG").is_some_and(|value| value == "1")
 }
 
 /// strace(1) on this very thread, which makes some of its calls fail until it is dropped.
