@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use rustix::fs::{FileType, RawDir};
 
 use crate::error::{Error, ErrorKind, Result, errno};
@@ -148,9 +149,13 @@ impl TrustedDir {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             answer => return answer,
         }
-        make(self.dir().as_fd(), name.as_ref())
+        let made = make(self.dir().as_fd(), name.as_ref())
             .map_err(|errno| Error::os("create directory", self.path.join(name), errno))?;
-        self.child(name)
+        let child = self.child(name);
+        if made && child.is_err() {
+            unmake(self.dir(), name.as_ref());
+        }
+        child
     }
 
     /// The names in it, in no order (`getdents64(2)`).
@@ -184,13 +189,23 @@ impl TrustedDir {
     }
 }
 
-/// Makes a directory in one that has been checked. Someone else may make it first: then it is checked like any other.
-fn make(parent: impl AsFd, name: &OsStr) -> std::result::Result<(), Errno> {
+/// Makes a directory in one that has been checked, whole or not at all: whether it was this call. Someone else may make
+/// it first: then it is checked like any other.
+fn make(parent: impl AsFd, name: &OsStr) -> std::result::Result<bool, Errno> {
     match mkdirat(&parent, name, Mode::S_IRWXU) {
-        Ok(()) => fchmod(open::directory(&parent, name)?, Mode::from_bits_truncate(0o755)),
-        Err(Errno::EEXIST) => Ok(()),
-        Err(errno) => Err(errno),
+        Ok(()) => {}
+        Err(Errno::EEXIST) => return Ok(false),
+        Err(errno) => return Err(errno),
     }
+    open::directory(&parent, name)
+        .and_then(|made| fchmod(made, Mode::from_bits_truncate(0o755)))
+        .inspect_err(|_| unmake(&parent, name))?;
+    Ok(true)
+}
+
+/// Takes back a directory that was just made. Best effort, and one that is in use by now stays.
+fn unmake(parent: impl AsFd, name: &OsStr) {
+    let _ = unlinkat(parent, name, UnlinkatFlags::RemoveDir);
 }
 
 /// What to do about a component that is not there.
@@ -241,7 +256,7 @@ impl<'a> Walk<'a> {
             self.allow_only_sticky(&path, &facts)?;
             let fd = match step(&dir, name, last) {
                 Err(Errno::ENOENT) if missing == Missing::Make => {
-                    make(&dir, name).and_then(|()| step(&dir, name, last))
+                    make(&dir, name).and_then(|_| step(&dir, name, last))
                 }
                 answer => answer,
             }

@@ -118,6 +118,7 @@ impl Jailer {
                     None => drop(ids.insert(id.as_str().to_owned())),
                 }
             }
+            teardown::remove_if_empty(&base, &exec_dir);
         }
         for (leased, jail) in leases {
             if !staging
@@ -128,6 +129,7 @@ impl Jailer {
                 swept.uids.push(leased);
             }
         }
+        uid::remove_if_none(&base)?;
         Ok(swept)
     }
 }

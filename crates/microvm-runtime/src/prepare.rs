@@ -123,7 +123,12 @@ pub(crate) fn prepare(plan: &Plan, options: &CopyOptions, hand_over: HandOver) -
             Err(failure)
                 if failure.kind() == ErrorKind::NotFound
                     && !is_there(&base, &exec_name, &exec_dir) => {}
-            prepared => return prepared,
+            Err(failure) => {
+                // Made for this jail, perhaps.
+                teardown::remove_if_empty(&base, &exec_dir);
+                return Err(failure);
+            }
+            Ok(prepared) => return Ok(prepared),
         }
     }
 }
@@ -217,14 +222,13 @@ fn again(work: Work<'_>, base: TrustedDir, old: Jail) -> Result<Prepared> {
     let Staged { tree, record, drives } = staged;
     // The leaf first: once the old jail is gone there is no way back.
     let leaf = make_leaf(plan)?;
+    // Nothing knows of the old one without its record.
+    if let Some(before) = before.as_ref().filter(|before| before.leaf != record.leaf) {
+        teardown::remove_leaf(before)?;
+    }
     let published = tree.exchange(old.dir.id()).map_err(publish_failure)?;
-    if let Some(before) = before {
-        if before.leaf != record.leaf {
-            teardown::remove_leaf(&before)?;
-        }
-        if before.uid_leased && before.uid != record.uid {
-            uid::give_back(&base, &before.jail_id, before.uid)?;
-        }
+    if let Some(before) = before.filter(|before| before.uid_leased && before.uid != record.uid) {
+        uid::give_back(&base, &before.jail_id, before.uid)?;
     }
     let jail = Jail { exec_dir: old.exec_dir.clone(), dir: published.dir, _lock: published.lease };
     Ok(Prepared { plan: plan.clone(), jail, base, record, leaf, drives })

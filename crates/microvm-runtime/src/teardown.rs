@@ -1,4 +1,4 @@
-//! Removing a jail: kill the whole control group, wait until it is empty, remove the tree, the leaf and the lease.
+//! Removing a jail: kill the whole control group, wait until it is empty, remove the leaf, the tree and the lease.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -53,7 +53,7 @@ pub(crate) fn teardown(base: &TrustedDir, id: &JailId) -> Result<Teardown> {
     Ok(report)
 }
 
-/// Kills what runs in the jail, then removes it, its leaf and its lease of a uid.
+/// Kills what runs in the jail, then removes its leaf, the jail itself and its lease of a uid.
 pub(crate) fn remove(base: &TrustedDir, found: Jail) -> Result<Teardown> {
     // A record that cannot be read tells nothing, and must not keep the jail from going.
     let record = match found.record() {
@@ -65,6 +65,11 @@ pub(crate) fn remove(base: &TrustedDir, found: Jail) -> Result<Teardown> {
     if let Some(record) = &record {
         report.killed = kill(record)?;
     }
+    // Before the record goes with the tree: nothing else knows of the leaf, and a removal that is cut short is taken up
+    // again by the record.
+    if let Some(record) = &record {
+        report.cgroups = remove_leaf(record)?;
+    }
     let id = found.id()?;
     let name = Name::try_from(id.as_str())?;
     let removed = jail_fs::remove_tree(&found.exec_dir, &name, Some(found.dir.id()))
@@ -72,12 +77,10 @@ pub(crate) fn remove(base: &TrustedDir, found: Jail) -> Result<Teardown> {
     report.entries = removed.entries;
     report.jails.push(found.path().to_owned());
     remove_if_empty(base, &found.exec_dir);
-    if let Some(record) = &record {
-        report.cgroups = remove_leaf(record)?;
-        if record.uid_leased {
-            uid::give_back(base, &record.jail_id, record.uid)?;
-            report.uid = Some(record.uid);
-        }
+    // After the last file that belongs to it.
+    if let Some(record) = record.filter(|record| record.uid_leased) {
+        uid::give_back(base, &record.jail_id, record.uid)?;
+        report.uid = Some(record.uid);
     }
     Ok(report)
 }

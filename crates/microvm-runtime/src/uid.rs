@@ -57,7 +57,10 @@ fn lease(base: &TrustedDir, jail: &JailId, first: u32, last: u32) -> Result<u32>
                 dir = base.create_child(&dir_name).map_err(failed)?;
                 continue;
             }
-            Err(error) => return Err(failed(error)),
+            Err(error) => {
+                teardown::remove_if_empty(base, &dir);
+                return Err(failed(error));
+            }
         }
         step += 1;
     }
@@ -74,6 +77,14 @@ pub(crate) fn give_back(base: &TrustedDir, jail: &JailId, uid: u32) -> Result<()
     if holder(&dir, &name)?.as_deref() == Some(jail.as_str()) {
         jail_fs::scrub(dir.dir(), &[name])
             .map_err(|error| Failure::files("give back a uid", error))?;
+        teardown::remove_if_empty(base, &dir);
+    }
+    Ok(())
+}
+
+/// Removes the directory of leases, if there are none.
+pub(crate) fn remove_if_none(base: &TrustedDir) -> Result<()> {
+    if let Some(dir) = leases(base)? {
         teardown::remove_if_empty(base, &dir);
     }
     Ok(())

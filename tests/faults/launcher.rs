@@ -1,0 +1,116 @@
+//! The launcher that is put through it: takes a VM through its whole life, and clears away what another one left.
+
+use std::cell::RefCell;
+use std::io::{BufRead as _, Write as _};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use microvm_runtime::{CopyOptions, ErrorKind, Jailer, State, VmRuntimeResult};
+
+use crate::told::{Line, Order, Role, Told};
+use crate::tracer::MARK;
+
+/// How long the guest may take to hear Ctrl+Alt+Del.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Reads an order from stdin and carries it out: whether it came to its end.
+#[must_use]
+pub fn serve() -> bool {
+    let order = match order() {
+        Ok(order) => order,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return false;
+        }
+    };
+    let jailer = Jailer::new(order.config());
+    let through = match order.role {
+        Role::Life => life(&jailer, &order),
+        Role::Recovery => recover(&jailer, &order).and_then(|()| life(&jailer, &order)),
+    };
+    if through.is_some() {
+        say(&Line::Over);
+    }
+    through.is_some()
+}
+
+fn order() -> Result<Order> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).context("read the order")?;
+    serde_json::from_str(&line).context("read the order")
+}
+
+/// One write(2), and a signal at which it is stopped and looked at.
+fn say(line: &Line) {
+    let said = serde_json::to_vec(line).map_err(Into::into).and_then(|mut text| {
+        text.push(b'\n');
+        std::io::stdout().lock().write_all(&text)
+    });
+    if let Err(error) = said.and_then(|()| Ok(nix::sys::signal::raise(MARK)?)) {
+        eprintln!("error: say {line:?}: {error}");
+    }
+}
+
+/// Tries, says why it failed, tries once more.
+fn phase<T>(name: &str, mut attempt: impl FnMut() -> VmRuntimeResult<T>) -> Option<T> {
+    say(&Line::Begin(name.to_owned()));
+    match attempt() {
+        Ok(done) => return Some(done),
+        Err(error) => say(&Line::Failed(Told::new(name, &error))),
+    }
+    match attempt() {
+        Ok(done) => Some(done),
+        Err(error) => {
+            say(&Line::Gave(Told::new(name, &error)));
+            None
+        }
+    }
+}
+
+fn life(jailer: &Jailer, order: &Order) -> Option<()> {
+    let spec = &order.spec;
+    let options = CopyOptions::new();
+    let plan = phase("plan", || jailer.plan(spec))?;
+    let prepared = RefCell::new(Some(phase("prepare", || plan.prepare(&options))?));
+    let vm = phase("launch", || match prepared.take() {
+        Some(prepared) => prepared.launch(),
+        // What a failed launch had prepared is gone.
+        None => plan.prepare(&options)?.launch(),
+    })?;
+    phase("look", || {
+        vm.inspect()?;
+        vm.api()?.instance_info()?;
+        match vm.stats() {
+            Err(error) if error.kind() == ErrorKind::Unsupported => {}
+            stats => drop(stats?),
+        }
+        jailer.list()?;
+        jailer.sweep()
+    })?;
+    let mut held = Some(vm);
+    let mut vm = phase("adopt", || {
+        drop(held.take());
+        jailer.adopt(spec.vm_id())
+    })?;
+    phase("stop", || vm.shutdown(GRACE))?;
+    let mut held = Some(vm);
+    phase("teardown", || {
+        drop(held.take());
+        jailer.teardown(spec.vm_id())
+    })
+}
+
+/// As the documents say it is done after a crash: sweep, list, take up or tear down.
+fn recover(jailer: &Jailer, order: &Order) -> Option<()> {
+    phase("sweep what is left", || jailer.sweep())?;
+    let listed = phase("list what is left", || jailer.list())?;
+    for jail in listed {
+        let vm_id = jail.vm_id.as_deref().unwrap_or_else(|| order.spec.vm_id());
+        if matches!(jail.state, State::Running { .. }) {
+            let mut vm = phase("adopt what is left", || jailer.adopt(vm_id))?;
+            phase("stop what is left", || vm.shutdown(GRACE))?;
+        }
+        phase("tear down what is left", || jailer.teardown(vm_id))?;
+    }
+    Some(())
+}

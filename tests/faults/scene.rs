@@ -1,0 +1,170 @@
+//! Where launchers are put through it: a base, images that nothing may touch, and a look at what is left.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use microvm_runtime::{
+    Boot, Drive, ErrorKind, FirecrackerOptions, JailSpec, Jailer, Limits, LogLevel, PidNamespace,
+    User,
+};
+use testkit::{Binaries, Canary, Scratch, unique};
+
+use crate::told::{Order, Role};
+
+/// Uids for the VM, which nothing else on the host has.
+const UIDS: User = User::Leased { first: 53_100, last: 53_103 };
+
+/// Which launch is put through it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// The default: the launcher makes the pid namespace, the jailer becomes the VMM.
+    ByLauncher,
+    /// The jailer makes it, and leaves the VMM behind.
+    ByJailer,
+}
+
+/// A host for launchers to fail on.
+#[derive(Debug)]
+pub struct Scene {
+    scratch: Scratch,
+    cgroup_parent: String,
+    canary: Canary,
+    binaries: Binaries,
+    spec: JailSpec,
+    launcher: fn() -> Command,
+}
+
+impl Scene {
+    /// `launcher` starts a process that does [`launcher::serve`](crate::launcher::serve).
+    ///
+    /// # Panics
+    /// Where the host does not even plan the launch.
+    #[must_use]
+    pub fn new(binaries: Binaries, shape: Shape, launcher: fn() -> Command) -> Self {
+        let scratch = Scratch::new("faults");
+        let name = file_name(scratch.path());
+        let _ = scratch.dir("base");
+        let host = scratch.dir("host");
+        let file = |name: &str, bytes: Vec<u8>| scratch.file(Path::new("host").join(name), bytes);
+        let guest = fs::read(binaries.idle_guest())
+            .unwrap_or_else(|error| panic!("read the guest's kernel: {error}"));
+        let kernel = file("vmlinux", guest);
+        let rootfs = file("rootfs", b"golden".repeat(3_000));
+        let shared = file("shared", b"shared".repeat(100));
+        let secret = file("secret", b"root's own".to_vec());
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))
+            .and_then(|()| symlink("secret", host.join("link")))
+            .and_then(|()| fs::hard_link(&secret, host.join("second name")))
+            .unwrap_or_else(|error| panic!("set the scene: {error}"));
+        let spec = JailSpec::new(format!("{name}/vm"), binaries.firecracker())
+            .kernel(kernel)
+            .drive(Drive::private("rootfs", rootfs))
+            .drive(Drive::read_only("shared", shared))
+            .user(UIDS)
+            .boot(
+                Boot::new().vcpus(1).memory_mib(128).kernel_args("console=ttyS0 reboot=k panic=1"),
+            )
+            .firecracker(FirecrackerOptions::new().log(LogLevel::Error))
+            .pid_namespace(match shape {
+                Shape::ByLauncher => PidNamespace::ByLauncher,
+                Shape::ByJailer => PidNamespace::ByJailer,
+            })
+            .ready_within(Duration::from_secs(20));
+        let canary = Canary::take(&host);
+        let mut scene =
+            Self { scratch, cgroup_parent: unique("faults"), canary, binaries, spec, launcher };
+        let limited = scene.spec.clone().limits(Limits::new().pids_max(64));
+        match Jailer::new(scene.order(Role::Life).config()).plan(&limited) {
+            Ok(_) => scene.spec = limited,
+            // This host keeps no such limit; the launch has the same calls but for it.
+            Err(error) if error.kind() == ErrorKind::Unsupported => {}
+            Err(error) => panic!("{error}: {error:?}"),
+        }
+        scene
+    }
+
+    /// What it runs.
+    #[must_use]
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
+    pub(crate) fn order(&self, role: Role) -> Order {
+        Order {
+            role,
+            jailer_bin: self.binaries.jailer().to_owned(),
+            base: self.base(),
+            cgroup_parent: self.cgroup_parent.clone(),
+            spec: self.spec.clone(),
+        }
+    }
+
+    pub(crate) fn launcher(&self) -> Command {
+        (self.launcher)()
+    }
+
+    fn base(&self) -> PathBuf {
+        self.scratch.join("base")
+    }
+
+    /// What is there that a finished launcher should not have left, and what is not as it was.
+    pub(crate) fn left(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        let path = |what: &str, path: &Path| format!("{what} {}", path.display());
+        left.extend(below(&self.base()).iter().map(|found| path("file", found)));
+        left.extend(testkit::mounts::below(self.scratch.path()).iter().map(|at| path("mount", at)));
+        // The parent is the operator's: it may stay.
+        for parent in testkit::cgroups_named(&self.cgroup_parent, "") {
+            let dirs = below(&parent).into_iter().filter(|found| found.is_dir());
+            left.extend(dirs.map(|dir| path("control group", &dir)));
+        }
+        left.extend(processes(&file_name(self.scratch.path())));
+        left.extend(self.canary.differences());
+        left
+    }
+
+    /// Clears away what even a recovery left, so that the next life begins with nothing.
+    pub(crate) fn clear(&self) {
+        testkit::remove_cgroup(&self.cgroup_parent);
+        for entry in fs::read_dir(self.base()).into_iter().flatten().flatten() {
+            if let Err(error) = fs::remove_dir_all(entry.path()) {
+                eprintln!("left behind: {}: {error}", entry.path().display());
+            }
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        testkit::remove_cgroup(&self.cgroup_parent);
+    }
+}
+
+/// Every path below `dir`.
+fn below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        found.push(entry.path());
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(below(&entry.path()));
+        }
+    }
+    found
+}
+
+/// The processes that were started for a jail of this scene: its name is in the base's, and in the VM's id.
+fn processes(name: &str) -> Vec<String> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    let command = |dir: &Path| {
+        let line = String::from_utf8_lossy(&fs::read(dir.join("cmdline")).ok()?).into_owned();
+        line.contains(name).then(|| format!("process {} {:?}", file_name(dir), line))
+    };
+    pids.filter_map(|dir| command(&dir)).collect()
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}

@@ -1,0 +1,354 @@
+//! A launcher under ptrace(2): its calls counted, one of them failed, or the launcher killed before it.
+//!
+//! Its threads are followed, its children are not (see the crate's documentation). x86-64 alone, as the guests are.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, PipeReader, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use serde::Serialize;
+
+/// A life takes far less; one that takes so long hangs.
+const HANGS: Duration = Duration::from_secs(120);
+
+/// One call of a launcher's life, told from all others of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Call {
+    /// The phase it is made in.
+    pub phase: String,
+    /// The thread that makes it: 0 is the first.
+    pub thread: usize,
+    /// The system call's number.
+    pub number: i64,
+    /// How many of that number the thread made in the phase before it.
+    pub nth: u32,
+}
+
+/// How a launcher is followed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Watch<'a> {
+    /// Every call is noted down.
+    Record,
+    /// This call is dealt this blow.
+    Strike(&'a Call, Blow),
+    /// Only its lines are read.
+    Lines,
+}
+
+/// What is done to a launcher at a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blow {
+    /// The call is not made and fails with this.
+    Fail(Errno),
+    /// The launcher is killed before it makes the call.
+    Kill,
+}
+
+/// How a traced life ended.
+#[derive(Debug)]
+pub(crate) struct Traced {
+    /// All calls of the phases and their arguments, in the order they were made.
+    pub(crate) calls: Vec<(Call, [u64; 4])>,
+    /// Whether the blow found its call.
+    pub(crate) struck: bool,
+    pub(crate) status: WaitStatus,
+    pub(crate) stderr: String,
+}
+
+/// The phase a line begins, if it does.
+pub(crate) type OnLine<'a> = &'a mut dyn FnMut(&str) -> Option<String>;
+
+/// Runs `launcher`, which waits for a line on its stdin before it begins, with `order` as that line. `on_line` sees each
+/// line of its stdout while the thread that wrote it stands still, and says which phase it begins: after each line the
+/// launcher sends itself [`MARK`], at which a traced thread stops whether or not its calls are followed.
+pub(crate) fn trace(
+    mut launcher: Command,
+    order: &str,
+    watch: Watch<'_>,
+    on_line: OnLine<'_>,
+) -> Result<Traced> {
+    let (stdout, theirs) = std::io::pipe()?;
+    fcntl(&stdout, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    let mut stderr = tempfile::tempfile()?;
+    launcher.process_group(0).stdin(Stdio::piped()).stdout(theirs).stderr(stderr.try_clone()?);
+    let mut child = launcher.spawn().with_context(|| format!("start {launcher:?}"))?;
+    drop(launcher);
+    let pid = Pid::from_raw(i32::try_from(child.id())?);
+    let mut stdin = child.stdin.take().context("no pipe to the launcher")?;
+
+    let watchdog = Watchdog::over(pid);
+    let mut tracer = Tracer {
+        pid,
+        threads: BTreeMap::new(),
+        phase: None,
+        counts: BTreeMap::new(),
+        calls: Vec::new(),
+        watch,
+        marker: None,
+        struck: false,
+        lines: Lines { pipe: stdout, held: Vec::new() },
+    };
+    let told =
+        |stdin: &mut std::process::ChildStdin| stdin.write_all(format!("{order}\n").as_bytes());
+    let status = tracer
+        .seize()
+        .and_then(|()| Ok(told(&mut stdin)?))
+        .and_then(|()| tracer.follow(on_line))
+        .inspect_err(|_| {
+            let _ = child.kill();
+        })?;
+    ensure!(!watchdog.bit(), "the launcher hung for {HANGS:?} and was killed");
+    // What it wrote last, also where it was killed.
+    tracer.lines.read(on_line)?;
+    Ok(Traced { calls: tracer.calls, struck: tracer.struck, status, stderr: text(&mut stderr)? })
+}
+
+fn text(file: &mut File) -> Result<String> {
+    use std::io::Seek as _;
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+struct Tracer<'a> {
+    pid: Pid,
+    threads: BTreeMap<Pid, Thread>,
+    /// None before the first.
+    phase: Option<String>,
+    counts: BTreeMap<(usize, i64), u32>,
+    calls: Vec<(Call, [u64; 4])>,
+    watch: Watch<'a>,
+    /// The thread that leads the VM through its life.
+    marker: Option<Pid>,
+    struck: bool,
+    lines: Lines,
+}
+
+/// A thread, by the order they appeared in.
+#[derive(Debug, Clone, Copy)]
+struct Thread {
+    index: usize,
+    /// The call it is in, if any.
+    within: Option<Within>,
+    /// It is saying a line, which is no part of its life.
+    speaks: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Within {
+    /// What the call fails with instead of being made.
+    fails: Option<Errno>,
+}
+
+/// Sent by a launcher to itself after each line. Nobody else sends it to a process without a terminal.
+pub(crate) const MARK: Signal = Signal::SIGWINCH;
+
+impl Tracer<'_> {
+    /// Takes hold of every thread there is, each of which waits for something.
+    fn seize(&mut self) -> Result<()> {
+        let options = Options::PTRACE_O_TRACESYSGOOD
+            | Options::PTRACE_O_TRACECLONE
+            | Options::PTRACE_O_EXITKILL;
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid))?;
+        let mut tids = tasks
+            .map(|task| Ok(task?.file_name().to_string_lossy().parse::<i32>()?))
+            .collect::<Result<Vec<_>>>()?;
+        tids.sort_unstable();
+        for tid in tids.into_iter().map(Pid::from_raw) {
+            ptrace::seize(tid, options).context("trace the launcher")?;
+            ptrace::interrupt(tid).context("trace the launcher")?;
+            let index = self.threads.len();
+            self.threads.insert(tid, Thread { index, within: None, speaks: false });
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, on_line: OnLine<'_>) -> Result<WaitStatus> {
+        let group = Pid::from_raw(-self.pid.as_raw());
+        loop {
+            let status = waitpid(group, Some(WaitPidFlag::__WALL)).context("trace the launcher")?;
+            let (tid, signal) = match status {
+                WaitStatus::Exited(tid, _) | WaitStatus::Signaled(tid, ..) => {
+                    if tid == self.pid {
+                        return Ok(status);
+                    }
+                    self.threads.remove(&tid);
+                    continue;
+                }
+                WaitStatus::PtraceSyscall(tid) => {
+                    self.stop(tid)?;
+                    (tid, None)
+                }
+                WaitStatus::PtraceEvent(tid, ..) => {
+                    self.thread(tid);
+                    (tid, None)
+                }
+                WaitStatus::Stopped(tid, MARK) => {
+                    self.marker = Some(tid);
+                    self.thread(tid).speaks = false;
+                    if let Some(phase) = self.lines.read(on_line)? {
+                        self.phase = Some(phase);
+                        self.counts.clear();
+                    }
+                    (tid, None)
+                }
+                WaitStatus::Stopped(tid, signal) => (tid, Some(signal)),
+                other => bail!("a launcher in a state that is not traced: {other:?}"),
+            };
+            let resumed = match self.follows(tid) {
+                true => ptrace::syscall(tid, signal),
+                false => ptrace::cont(tid, signal),
+            };
+            match resumed {
+                // It was killed where it stood.
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => return Err(errno).context("let the launcher go on"),
+            }
+        }
+    }
+
+    /// Whether the thread's next call is of interest: each stop takes time.
+    fn follows(&mut self, tid: Pid) -> bool {
+        let begun = self.phase.is_some();
+        match self.watch {
+            Watch::Lines => false,
+            Watch::Record => begun,
+            // The call that fails has to come to its end.
+            Watch::Strike(..) if self.struck => self.thread(tid).within.is_some(),
+            // Where another thread is when the phase begins is not known: it is followed all along.
+            Watch::Strike(call, _) if self.marker == Some(tid) => {
+                self.phase.as_ref() == Some(&call.phase)
+            }
+            Watch::Strike(..) => begun,
+        }
+    }
+
+    fn thread(&mut self, tid: Pid) -> &mut Thread {
+        let index = self.threads.values().map(|thread| thread.index + 1).max().unwrap_or(0);
+        self.threads.entry(tid).or_insert(Thread { index, within: None, speaks: false })
+    }
+
+    /// A thread stands at the beginning or at the end of a call.
+    fn stop(&mut self, tid: Pid) -> Result<()> {
+        let Some(mut registers) = alive(ptrace::getregs(tid))? else { return Ok(()) };
+        if let Some(Within { fails }) = self.thread(tid).within.take() {
+            if let Some(errno) = fails {
+                registers.rax = i64::from(-(errno as i32)).cast_unsigned();
+                alive(ptrace::setregs(tid, registers))?;
+            }
+            return Ok(());
+        }
+        let number = registers.orig_rax.cast_signed();
+        let thread = self.thread(tid);
+        thread.speaks |= number == libc::SYS_write && registers.rdi == STDOUT;
+        thread.within = Some(Within { fails: None });
+        let (index, speaks) = (thread.index, thread.speaks);
+        let Some(phase) = self.phase.clone().filter(|_| !speaks) else { return Ok(()) };
+        let nth = self.counts.entry((index, number)).or_default();
+        let call = Call { phase, thread: index, number, nth: *nth };
+        *nth += 1;
+        if let Watch::Strike(target, blow) = self.watch
+            && !self.struck
+            && *target == call
+        {
+            self.struck = true;
+            match blow {
+                Blow::Kill => kill(self.pid, Signal::SIGKILL)?,
+                Blow::Fail(errno) => {
+                    // A call that does not exist is not made.
+                    registers.orig_rax = u64::MAX;
+                    alive(ptrace::setregs(tid, registers))?;
+                    self.thread(tid).within = Some(Within { fails: Some(errno) });
+                }
+            }
+        }
+        let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10];
+        self.calls.push((call, arguments));
+        Ok(())
+    }
+}
+
+const STDOUT: u64 = 1;
+
+/// `None` where the thread was killed where it stood.
+fn alive<T>(answer: nix::Result<T>) -> Result<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Errno::ESRCH) => Ok(None),
+        Err(errno) => Err(errno).context("look at the launcher"),
+    }
+}
+
+/// What comes through the launcher's stdout, line by line.
+struct Lines {
+    pipe: PipeReader,
+    held: Vec<u8>,
+}
+
+impl Lines {
+    /// Reads what is there; the phase that it begins.
+    fn read(&mut self, on_line: OnLine<'_>) -> Result<Option<String>> {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.pipe.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => self.held.extend(&buffer[..length]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error).context("read what the launcher says"),
+            }
+        }
+        let mut phase = None;
+        while let Some(end) = self.held.iter().position(|byte| *byte == b'\n') {
+            let line = self.held.drain(..=end).collect::<Vec<_>>();
+            phase = on_line(String::from_utf8_lossy(&line).trim_end()).or(phase);
+        }
+        Ok(phase)
+    }
+}
+
+/// Kills a launcher that hangs.
+struct Watchdog {
+    done: Option<mpsc::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<bool>>,
+}
+
+impl Watchdog {
+    fn over(pid: Pid) -> Self {
+        let (done, wait) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let late = wait.recv_timeout(HANGS) == Err(mpsc::RecvTimeoutError::Timeout);
+            // Its parent waits for it and has not reaped it: the number is its own.
+            late && kill(pid, Signal::SIGKILL).is_ok()
+        });
+        Self { done: Some(done), thread: Some(thread) }
+    }
+
+    /// Calls it off: whether it had to kill.
+    fn bit(mut self) -> bool {
+        self.call_off()
+    }
+
+    fn call_off(&mut self) -> bool {
+        drop(self.done.take());
+        self.thread.take().is_some_and(|thread| thread.join().unwrap_or(true))
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.call_off();
+    }
+}

@@ -1,0 +1,245 @@
+//! One blow to one launcher, and the judgement of what came of it.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::wait::WaitStatus;
+
+use crate::calls::{self, Known};
+use crate::report::Report;
+use crate::scene::Scene;
+use crate::told::{Line, Role, Told};
+use crate::tracer::{Blow, Call, Traced, Watch, trace};
+
+/// How often a life is recorded: a loop that waits does not always turn as often.
+const RECORDINGS: usize = 3;
+
+/// Which blows are dealt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// Every call fails with each errno, and the launcher is killed before every call.
+    Whole,
+    /// Of each kind of call in each phase one fails with one errno, and the launcher is killed before another.
+    Sample,
+}
+
+/// Puts launchers through it. `progress` is told how many blows have been dealt, of how many, and the next.
+///
+/// # Errors
+/// Where a launcher that nothing was done to does not come through, or cannot be traced.
+pub fn run(
+    scene: &Scene,
+    choice: Choice,
+    progress: &mut dyn FnMut(usize, usize, &str),
+) -> Result<Report> {
+    let mut report = Report::default();
+    let mut seen = BTreeSet::new();
+    let mut lives = Vec::new();
+    for recording in 0..RECORDINGS {
+        progress(recording, RECORDINGS, "record a life");
+        let life = record(scene)?;
+        lives.extend(life.into_iter().filter(|(call, _)| seen.insert(call.clone())));
+    }
+    let mut blows = Vec::new();
+    for (call, arguments) in &lives {
+        report.phase(&call.phase).calls += 1;
+        match calls::known(call.number, *arguments) {
+            None => report.violated(call, "unknown", "what may it fail with? say so in calls.rs"),
+            Some(known) => {
+                blows.extend(known.errnos.iter().map(|errno| (call, known, Blow::Fail(*errno))));
+                blows.push((call, known, Blow::Kill));
+            }
+        }
+    }
+    if choice == Choice::Sample {
+        blows = sample(blows);
+    }
+    let count = blows.len();
+    for (done, (call, known, blow)) in blows.into_iter().enumerate() {
+        let name = match blow {
+            Blow::Fail(errno) => format!("{} fails with {errno:?}", known.name),
+            Blow::Kill => format!("killed before {}", known.name),
+        };
+        progress(done, count, &format!("{}: {name}", call.phase));
+        let verdict = strike(scene, call, known, blow)
+            .with_context(|| format!("{}, call {}: {name}", call.phase, call.nth))?;
+        let phase = report.phase(&call.phase);
+        match (blow, &verdict) {
+            (_, Verdict::Missed) => phase.missed += 1,
+            (Blow::Fail(_), verdict) => {
+                phase.faults += 1;
+                phase.told += u64::from(*verdict == Verdict::Told);
+                phase.succeeded += u64::from(*verdict == Verdict::Succeeded);
+            }
+            (Blow::Kill, verdict) => {
+                phase.kills += 1;
+                phase.recovered += u64::from(*verdict == Verdict::Recovered);
+            }
+        }
+        if let Verdict::Violated(what) = verdict {
+            report.violated(call, &name, &what);
+        }
+    }
+    Ok(report)
+}
+
+/// Of each kind of call in each phase the fault in the middle, and one kill.
+fn sample(blows: Vec<(&Call, Known, Blow)>) -> Vec<(&Call, Known, Blow)> {
+    let kind = |(call, known, blow): &(&Call, Known, Blow)| {
+        (call.phase.clone(), known.name, *blow == Blow::Kill)
+    };
+    let kinds = blows.iter().map(kind).collect::<BTreeSet<_>>();
+    let mut chosen = Vec::new();
+    for wanted in &kinds {
+        let alike = blows.iter().filter(|blow| kind(blow) == *wanted).collect::<Vec<_>>();
+        chosen.extend(alike.get(alike.len() / 2).map(|blow| **blow));
+    }
+    chosen
+}
+
+/// The calls of a life that nothing is done to.
+fn record(scene: &Scene) -> Result<Vec<(Call, [u64; 4])>> {
+    let mut life = Life::default();
+    let traced = trace(scene.launcher(), &order(scene, Role::Life)?, Watch::Record, &mut |line| {
+        life.hear(scene, line)
+    })?;
+    ensure!(
+        life.over && life.failed.is_none() && traced.status == exited(&traced),
+        "a launcher that nothing was done to does not come through: {life:?}, {:?}\n{}",
+        traced.status,
+        traced.stderr
+    );
+    let left = scene.left();
+    ensure!(left.is_empty(), "and leaves:\n  {}", left.join("\n  "));
+    Ok(traced.calls)
+}
+
+/// What came of a blow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Verdict {
+    Missed,
+    Succeeded,
+    Told,
+    Recovered,
+    Violated(String),
+}
+
+/// What a launcher said of its life.
+#[derive(Debug, Default)]
+struct Life {
+    failed: Option<Told>,
+    /// What was left when a phase that is to leave nothing had failed.
+    left: Vec<String>,
+    gave: Option<Told>,
+    over: bool,
+}
+
+impl Life {
+    /// The phase that the line begins.
+    fn hear(&mut self, scene: &Scene, line: &str) -> Option<String> {
+        // A test binary has words of its own on stdout.
+        match serde_json::from_str(line).ok()? {
+            Line::Begin(phase) => return Some(phase),
+            Line::Failed(told) => {
+                if ["plan", "prepare", "launch"].contains(&told.phase.as_str()) {
+                    self.left = scene.left();
+                }
+                self.failed = Some(told);
+            }
+            Line::Gave(told) => self.gave = Some(told),
+            Line::Over => self.over = true,
+        }
+        None
+    }
+}
+
+fn strike(scene: &Scene, call: &Call, known: Known, blow: Blow) -> Result<Verdict> {
+    let mut life = Life::default();
+    let traced = trace(
+        scene.launcher(),
+        &order(scene, Role::Life)?,
+        Watch::Strike(call, blow),
+        &mut |line| life.hear(scene, line),
+    )?;
+    if !traced.struck {
+        ensure!(life.over, "a launcher that nothing was done to does not come through: {life:?}");
+        return Ok(Verdict::Missed);
+    }
+    let wrong = match blow {
+        Blow::Fail(_) => judge(&life, &traced, known),
+        Blow::Kill => recover(scene)?,
+    };
+    let mut wrong = wrong.into_iter().collect::<Vec<_>>();
+    // A removal that failed half way leaves the rest to a sweep.
+    if wrong.is_empty() && life.failed.as_ref().is_some_and(|told| told.phase == "teardown") {
+        wrong.extend(recover(scene)?);
+    }
+    let left = scene.left();
+    if !left.is_empty() {
+        wrong.push(format!("left in the end:\n  {}", left.join("\n  ")));
+    }
+    if !wrong.is_empty() {
+        // The next one is not to suffer from it.
+        let _ = recover(scene)?;
+        scene.clear();
+        return Ok(Verdict::Violated(wrong.join("; ")));
+    }
+    Ok(match blow {
+        Blow::Kill => Verdict::Recovered,
+        Blow::Fail(_) if life.failed.is_some() => Verdict::Told,
+        Blow::Fail(_) => Verdict::Succeeded,
+    })
+}
+
+/// What is wrong with the life of a launcher one of whose calls failed.
+fn judge(life: &Life, traced: &Traced, known: Known) -> Option<String> {
+    let said = || format!("{:?}\n{}", life, traced.stderr);
+    if traced.stderr.contains("panicked") {
+        return Some(format!("it panicked: {}", said()));
+    }
+    if let Some(told) = &life.gave {
+        return Some(format!("it failed again with no fault: {}: {}", told.phase, told.whole));
+    }
+    if !life.over || traced.status != exited(traced) {
+        return Some(format!("it ended with {:?}: {}", traced.status, said()));
+    }
+    let told = life.failed.as_ref()?;
+    if let Some(lack) = told.lacks(known.about_a_file) {
+        return Some(format!("its error names no {lack}: {told:?}"));
+    }
+    if !life.left.is_empty() {
+        return Some(format!("it failed ({}) and left:\n  {}", told.whole, life.left.join("\n  ")));
+    }
+    None
+}
+
+fn exited(traced: &Traced) -> WaitStatus {
+    match traced.status {
+        WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..) => WaitStatus::Exited(pid, 0),
+        other => other,
+    }
+}
+
+/// Has another launcher clear up, and start the same VM again; what was wrong with that.
+fn recover(scene: &Scene) -> Result<Option<String>> {
+    let mut life = Life::default();
+    let traced =
+        trace(scene.launcher(), &order(scene, Role::Recovery)?, Watch::Lines, &mut |line| {
+            let begins = life.hear(scene, line);
+            if begins.as_deref() == Some("plan") {
+                life.left = scene.left();
+            }
+            begins
+        })?;
+    let Life { failed, left, over, .. } = life;
+    Ok(match failed {
+        Some(told) => Some(format!("no recovery: {}: {}", told.phase, told.whole)),
+        None if !left.is_empty() => Some(format!("a recovery left:\n  {}", left.join("\n  "))),
+        None if !over => Some(format!("no recovery: {:?}\n{}", traced.status, traced.stderr)),
+        None => None,
+    })
+}
+
+fn order(scene: &Scene, role: Role) -> Result<String> {
+    serde_json::to_string(&scene.order(role)).context("write the order")
+}
