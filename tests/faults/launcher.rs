@@ -92,7 +92,7 @@ fn life(jailer: &Jailer, order: &Order) -> Option<()> {
         drop(held.take());
         jailer.adopt(spec.vm_id())
     })?;
-    phase("stop", || vm.shutdown(GRACE))?;
+    phase("stop", || if order.kill { vm.kill() } else { vm.shutdown(GRACE) })?;
     let mut held = Some(vm);
     phase("teardown", || {
         drop(held.take());

@@ -41,4 +41,4 @@ pub use isolated::isolated;
 pub use report::{PhaseCount, Report, Violation};
 pub use scene::{Scene, Shape};
 pub use tracer::{Blow, Call};
-pub use trial::{Choice, run};
+pub use trial::{Choice, OnProgress, run};

@@ -10,7 +10,7 @@ use microvm_runtime::{
     Boot, Drive, ErrorKind, FirecrackerOptions, JailSpec, Jailer, Limits, LogLevel, PidNamespace,
     User,
 };
-use testkit::{Binaries, Canary, Scratch, unique};
+use testkit::{Binaries, Canary, HostState, Scratch, unique};
 
 use crate::told::{Order, Role};
 
@@ -20,30 +20,58 @@ const UIDS: User = User::Leased { first: 53_100, last: 53_103 };
 /// Which launch is put through it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// The default: the launcher makes the pid namespace, the jailer becomes the VMM.
+    /// The default: the launcher makes the pid namespace, the jailer becomes the VMM. It is shut down in the end.
     ByLauncher,
-    /// The jailer makes it, and leaves the VMM behind.
+    /// The jailer makes it, and leaves the VMM behind. It is killed in the end.
     ByJailer,
+}
+
+/// The parent of the VM's control group, in each hierarchy that has it.
+#[derive(Debug)]
+struct CgroupParent(String);
+
+impl Drop for CgroupParent {
+    fn drop(&mut self) {
+        testkit::remove_cgroup(&self.0);
+    }
 }
 
 /// A host for launchers to fail on.
 #[derive(Debug)]
 pub struct Scene {
     scratch: Scratch,
-    cgroup_parent: String,
+    cgroup_parent: CgroupParent,
     canary: Canary,
     binaries: Binaries,
     spec: JailSpec,
+    shape: Shape,
     launcher: fn() -> Command,
+    before: HostState,
 }
 
 impl Scene {
+    /// As many as this machine runs at a time, or `at_most`.
+    ///
+    /// # Panics
+    /// As [`Scene::new`].
+    #[must_use]
+    pub fn several(
+        at_most: usize,
+        binaries: &Binaries,
+        shape: Shape,
+        launcher: fn() -> Command,
+    ) -> Vec<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        (0..cores.min(at_most)).map(|_| Self::new(binaries.clone(), shape, launcher)).collect()
+    }
+
     /// `launcher` starts a process that does [`launcher::serve`](crate::launcher::serve).
     ///
     /// # Panics
     /// Where the host does not even plan the launch.
     #[must_use]
     pub fn new(binaries: Binaries, shape: Shape, launcher: fn() -> Command) -> Self {
+        let before = HostState::snapshot();
         let scratch = Scratch::new("faults");
         let name = file_name(scratch.path());
         let _ = scratch.dir("base");
@@ -74,8 +102,9 @@ impl Scene {
             })
             .ready_within(Duration::from_secs(20));
         let canary = Canary::take(&host);
+        let cgroup_parent = CgroupParent(unique("faults"));
         let mut scene =
-            Self { scratch, cgroup_parent: unique("faults"), canary, binaries, spec, launcher };
+            Self { scratch, cgroup_parent, canary, binaries, spec, shape, launcher, before };
         let limited = scene.spec.clone().limits(Limits::new().pids_max(64));
         match Jailer::new(scene.order(Role::Life).config()).plan(&limited) {
             Ok(_) => scene.spec = limited,
@@ -86,10 +115,13 @@ impl Scene {
         scene
     }
 
-    /// What it runs.
-    #[must_use]
-    pub fn binaries(&self) -> &Binaries {
-        &self.binaries
+    /// Lets go of them.
+    ///
+    /// # Panics
+    /// When anything is left on the host.
+    pub fn finish(scenes: Vec<Self>) {
+        let before = scenes.into_iter().map(|scene| scene.before).collect::<Vec<_>>();
+        before.iter().for_each(HostState::assert_unchanged);
     }
 
     pub(crate) fn order(&self, role: Role) -> Order {
@@ -97,8 +129,9 @@ impl Scene {
             role,
             jailer_bin: self.binaries.jailer().to_owned(),
             base: self.base(),
-            cgroup_parent: self.cgroup_parent.clone(),
+            cgroup_parent: self.cgroup_parent.0.clone(),
             spec: self.spec.clone(),
+            kill: self.shape == Shape::ByJailer,
         }
     }
 
@@ -117,7 +150,7 @@ impl Scene {
         left.extend(below(&self.base()).iter().map(|found| path("file", found)));
         left.extend(testkit::mounts::below(self.scratch.path()).iter().map(|at| path("mount", at)));
         // The parent is the operator's: it may stay.
-        for parent in testkit::cgroups_named(&self.cgroup_parent, "") {
+        for parent in testkit::cgroups_named(&self.cgroup_parent.0, "") {
             let dirs = below(&parent).into_iter().filter(|found| found.is_dir());
             left.extend(dirs.map(|dir| path("control group", &dir)));
         }
@@ -128,18 +161,12 @@ impl Scene {
 
     /// Clears away what even a recovery left, so that the next life begins with nothing.
     pub(crate) fn clear(&self) {
-        testkit::remove_cgroup(&self.cgroup_parent);
+        testkit::remove_cgroup(&self.cgroup_parent.0);
         for entry in fs::read_dir(self.base()).into_iter().flatten().flatten() {
             if let Err(error) = fs::remove_dir_all(entry.path()) {
                 eprintln!("left behind: {}: {error}", entry.path().display());
             }
         }
-    }
-}
-
-impl Drop for Scene {
-    fn drop(&mut self) {
-        testkit::remove_cgroup(&self.cgroup_parent);
     }
 }
 

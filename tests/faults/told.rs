@@ -13,6 +13,8 @@ pub(crate) struct Order {
     pub(crate) base: PathBuf,
     pub(crate) cgroup_parent: String,
     pub(crate) spec: JailSpec,
+    /// Kill the VM in the end, instead of asking it to shut down.
+    pub(crate) kill: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

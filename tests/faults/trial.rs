@@ -1,6 +1,8 @@
 //! One blow to one launcher, and the judgement of what came of it.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::wait::WaitStatus;
@@ -23,22 +25,24 @@ pub enum Choice {
     Sample,
 }
 
-/// Puts launchers through it. `progress` is told how many blows have been dealt, of how many, and the next.
+/// A blow to come: the call, what is known of it, and what is done.
+type Planned<'a> = (&'a Call, Known, Blow);
+
+/// Told how many blows have been dealt, of how many, and the next.
+pub type OnProgress<'a> = &'a mut (dyn FnMut(usize, usize, &str) + Send);
+
+/// Puts launchers through it, one at a time in each of the scenes, which are alike.
 ///
 /// # Errors
 /// Where a launcher that nothing was done to does not come through, or cannot be traced.
-pub fn run(
-    scene: &Scene,
-    choice: Choice,
-    progress: &mut dyn FnMut(usize, usize, &str),
-) -> Result<Report> {
+pub fn run(scenes: &[Scene], choice: Choice, progress: OnProgress<'_>) -> Result<Report> {
     let mut report = Report::default();
     let mut seen = BTreeSet::new();
     let mut lives = Vec::new();
     for recording in 0..RECORDINGS {
         progress(recording, RECORDINGS, "record a life");
-        let life = record(scene)?;
-        lives.extend(life.into_iter().filter(|(call, _)| seen.insert(call.clone())));
+        let scene = scenes.get(recording % scenes.len()).context("no scene")?;
+        lives.extend(record(scene)?.into_iter().filter(|(call, _)| seen.insert(call.clone())));
     }
     let mut blows = Vec::new();
     for (call, arguments) in &lives {
@@ -54,16 +58,51 @@ pub fn run(
     if choice == Choice::Sample {
         blows = sample(blows);
     }
-    let count = blows.len();
-    for (done, (call, known, blow)) in blows.into_iter().enumerate() {
-        let name = match blow {
-            Blow::Fail(errno) => format!("{} fails with {errno:?}", known.name),
-            Blow::Kill => format!("killed before {}", known.name),
-        };
-        progress(done, count, &format!("{}: {name}", call.phase));
-        let verdict = strike(scene, call, known, blow)
-            .with_context(|| format!("{}, call {}: {name}", call.phase, call.nth))?;
-        let phase = report.phase(&call.phase);
+    let work = Work { blows, next: AtomicUsize::new(0), so_far: Mutex::new((report, progress)) };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = scenes.iter().map(|scene| scope.spawn(|| work.deal(scene))).collect();
+        workers.into_iter().try_for_each(|worker| match worker.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })?;
+    let (report, _) = work.so_far.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(report)
+}
+
+/// What the scenes share.
+struct Work<'a> {
+    blows: Vec<Planned<'a>>,
+    next: AtomicUsize,
+    so_far: Mutex<(Report, OnProgress<'a>)>,
+}
+
+impl Work<'_> {
+    /// Deals blows until there are no more.
+    fn deal(&self, scene: &Scene) -> Result<()> {
+        let so_far = || self.so_far.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let done = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some((call, known, blow)) = self.blows.get(done) else { return Ok(()) };
+            let name = match blow {
+                Blow::Fail(errno) => format!("{} fails with {errno:?}", known.name),
+                Blow::Kill => format!("killed before {}", known.name),
+            };
+            (so_far().1)(done, self.blows.len(), &format!("{}: {name}", call.phase));
+            let verdict = strike(scene, call, *known, *blow)
+                .with_context(|| format!("{}, call {}: {name}", call.phase, call.nth));
+            if verdict.is_err() {
+                // The others need not go on.
+                self.next.store(self.blows.len(), Ordering::Relaxed);
+            }
+            so_far().0.add(call, *blow, &name, verdict?);
+        }
+    }
+}
+
+impl Report {
+    fn add(&mut self, call: &Call, blow: Blow, name: &str, verdict: Verdict) {
+        let phase = self.phase(&call.phase);
         match (blow, &verdict) {
             (_, Verdict::Missed) => phase.missed += 1,
             (Blow::Fail(_), verdict) => {
@@ -77,17 +116,15 @@ pub fn run(
             }
         }
         if let Verdict::Violated(what) = verdict {
-            report.violated(call, &name, &what);
+            self.violated(call, name, &what);
         }
     }
-    Ok(report)
 }
 
 /// Of each kind of call in each phase the fault in the middle, and one kill.
-fn sample(blows: Vec<(&Call, Known, Blow)>) -> Vec<(&Call, Known, Blow)> {
-    let kind = |(call, known, blow): &(&Call, Known, Blow)| {
-        (call.phase.clone(), known.name, *blow == Blow::Kill)
-    };
+fn sample(blows: Vec<Planned<'_>>) -> Vec<Planned<'_>> {
+    let kind =
+        |(call, known, blow): &Planned<'_>| (call.phase.clone(), known.name, *blow == Blow::Kill);
     let kinds = blows.iter().map(kind).collect::<BTreeSet<_>>();
     let mut chosen = Vec::new();
     for wanted in &kinds {

@@ -5,6 +5,7 @@ mod binaries;
 mod command;
 mod counts;
 mod demo;
+mod faults;
 mod host;
 mod paths;
 mod progress;
@@ -36,6 +37,11 @@ cargo xtask <command>
       --rounds <n>              as many rounds
       --json                    print JSON instead of a table
       --check                   fail where a bound is exceeded
+  faults [options]              each kind of system call of a launcher fails once, and the launcher dies before one (root)
+      --long                    every call fails with every errno, and the launcher dies before each (half an hour)
+      --by-jailer               where the jailer makes the pid namespace
+      --official                with the official jailer and Firecracker instead of the stand-ins
+      --json                    print JSON instead of a table
   setup                         install what all of this needs (Debian packages), or name what is missing
 ";
 
@@ -76,6 +82,10 @@ fn dispatch(mut args: lexopt::Parser) -> Result<bool> {
             test_root::command(&selection, layouts.as_deref())
         }
         "bench" => bench::command(&mut args),
+        "faults" => faults::command(&mut args),
+        // Neither is in the help: how `faults` calls this program.
+        faults::INSIDE => faults::inside(&mut args),
+        faults::LAUNCHER => faults::launcher(args),
         "setup" => {
             no_more(args)?;
             setup::all()?;

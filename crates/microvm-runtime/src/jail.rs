@@ -91,22 +91,28 @@ pub(crate) enum Alive {
     No,
     /// The VMM that was recorded.
     Recorded(ProcessStamp),
-    /// Processes that nobody recorded: started by hand, or by a launcher that was killed.
+    /// Processes that nobody recorded: started by hand, or by a launcher that was killed. One may be a jailer still.
     Unrecorded(Vec<u32>),
 }
 
-/// Asks the kernel whether anything of this jail runs: the recorded process, the leaf's members, and whoever has the
-/// jail as its root directory. Nothing inside the jail is believed.
-pub(crate) fn alive(record: &Record) -> Result<Alive> {
+/// Asks the kernel whether anything of this jail, which is at `jail`, runs: the recorded process, a jailer that nobody
+/// recorded, the leaf's members, and whoever has the jail as its root directory. Nothing inside the jail is believed.
+pub(crate) fn alive(record: &Record, jail: &Path) -> Result<Alive> {
     if let Progress::Started(stamp) = &record.progress
         && stamp.still_alive()?
     {
         return Ok(Alive::Recorded(stamp.clone()));
     }
-    let mut pids = match open_leaf(record)? {
-        Some(leaf) => leaf.members()?,
-        None => Vec::new(),
+    // In the order in which a jailer passes: first it is outside, then in the leaf, then in the jail.
+    let mut pids = match record.progress {
+        Progress::Started(_) => Vec::new(),
+        Progress::Prepared | Progress::Starting => process::on_the_way(jail)?,
     };
+    if pids.is_empty()
+        && let Some(leaf) = open_leaf(record)?
+    {
+        pids = leaf.members()?;
+    }
     if pids.is_empty() {
         pids = process::rooted_in(record.root)?;
     }

@@ -1,7 +1,7 @@
 //! What is on the host: [`Jailer::list`], and [`Jailer::sweep`] of what killed launchers left.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jail_cmd::JailId;
 use serde::Serialize;
@@ -78,7 +78,7 @@ impl Jailer {
                 };
                 let Ok(dir) = exec_dir.child(&name) else { continue };
                 let (vm_id, state) = match Record::read(dir.dir(), dir.path()) {
-                    Ok(Some(record)) => (Some(record.vm_id.clone()), state(&record)?),
+                    Ok(Some(record)) => (Some(record.vm_id.clone()), state(&record, dir.path())?),
                     Ok(None) => (None, State::Damaged),
                     Err(failure) if failure.kind() == ErrorKind::Record => (None, State::Damaged),
                     Err(failure) => return Err(failure.into()),
@@ -134,8 +134,8 @@ impl Jailer {
     }
 }
 
-fn state(record: &Record) -> Result<State> {
-    Ok(match jail::alive(record)? {
+fn state(record: &Record, jail: &Path) -> Result<State> {
+    Ok(match jail::alive(record, jail)? {
         Alive::No => State::Stopped,
         Alive::Recorded(stamp) => State::Running { pid: stamp.pid() },
         Alive::Unrecorded(pids) => State::Unrecorded { pids },
@@ -152,5 +152,5 @@ fn abandoned(exec_dir: &jail_fs::TrustedDir, id: &JailId) -> Result<Option<Jail>
     };
     let Ok(Some(record)) = jail.record() else { return Ok(None) };
     let begun = record.progress == Progress::Starting;
-    Ok((begun && jail::alive(&record)? == Alive::No).then_some(jail))
+    Ok((begun && jail::alive(&record, jail.path())? == Alive::No).then_some(jail))
 }

@@ -173,7 +173,7 @@ fn retire_elsewhere(base: &TrustedDir, plan: &Plan) -> Result<()> {
 
 fn refuse_if_alive(old: &Jail, plan: &Plan) -> Result<Option<Record>> {
     let Some(record) = old.record()? else { return Ok(None) };
-    match jail::alive(&record)? {
+    match jail::alive(&record, old.path())? {
         Alive::No => Ok(Some(record)),
         alive => Err(jail::still_running("prepare the jail", plan.vm_id(), &alive)),
     }

@@ -1,6 +1,6 @@
 //! Removing a jail: kill the whole control group, wait until it is empty, remove the leaf, the tree and the lease.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jail_cmd::JailId;
@@ -63,7 +63,7 @@ pub(crate) fn remove(base: &TrustedDir, found: Jail) -> Result<Teardown> {
     };
     let mut report = Teardown::default();
     if let Some(record) = &record {
-        report.killed = kill(record)?;
+        report.killed = kill(record, found.path())?;
     }
     // Before the record goes with the tree: nothing else knows of the leaf, and a removal that is cut short is taken up
     // again by the record.
@@ -93,7 +93,7 @@ pub(crate) fn remove_if_empty(base: &TrustedDir, dir: &TrustedDir) {
 }
 
 /// Kills all that runs in the jail, and waits until the kernel says that nothing does.
-pub(crate) fn kill(record: &Record) -> Result<Vec<u32>> {
+pub(crate) fn kill(record: &Record, jail: &Path) -> Result<Vec<u32>> {
     let operation = || format!("kill the VM {:?}", record.vm_id);
     let deadline = Instant::now() + DEATH;
     let mut killed = Vec::new();
@@ -107,15 +107,18 @@ pub(crate) fn kill(record: &Record) -> Result<Vec<u32>> {
             process::reap(&held);
         }
     }
-    // Whoever is left is in no group of ours: the recorded process, and what has the jail as its root.
+    // Whoever is left is in no group of ours: the recorded process, a jailer that is on its way into the jail, and what
+    // has the jail as its root.
     loop {
-        let pids = match jail::alive(record)? {
+        let pids = match jail::alive(record, jail)? {
             Alive::No => return Ok(killed),
             Alive::Recorded(stamp) => vec![stamp.pid()],
             Alive::Unrecorded(pids) => pids,
         };
         for pid in pids {
-            process::kill_if(pid, deadline, |pid| process::is_rooted_in(pid, record.root))?;
+            process::kill_if(pid, deadline, |pid| {
+                process::is_rooted_in(pid, record.root) || process::is_on_its_way(pid, jail)
+            })?;
             if !killed.contains(&pid) {
                 killed.push(pid);
             }

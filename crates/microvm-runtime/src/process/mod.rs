@@ -7,6 +7,7 @@ mod diagnosis;
 mod events;
 mod identity;
 mod inspect;
+mod on_its_way;
 mod pidfd;
 mod procfs;
 mod ready;
@@ -25,6 +26,7 @@ pub use stamp::ProcessStamp;
 pub use status::ExitStatus;
 
 pub(crate) use identity::{Expected, is_rooted_in, rooted_in};
+pub(crate) use on_its_way::{is_on_its_way, on_the_way};
 pub(crate) use pidfd::{hold, kill_if, reap};
 pub(crate) use ready::start;
 pub(crate) use spawn::Spawn;
