@@ -199,7 +199,10 @@ fn strike(scene: &Scene, call: &Call, known: Known, blow: Blow) -> Result<Verdic
         &mut |line| life.hear(scene, line),
     )?;
     if !traced.struck {
-        ensure!(life.over, "a launcher that nothing was done to does not come through: {life:?}");
+        ensure!(
+            life.over && !traced.hung,
+            "a launcher that nothing was done to does not come through: {life:?}"
+        );
         return Ok(Verdict::Missed);
     }
     let wrong = match blow {
@@ -231,6 +234,9 @@ fn strike(scene: &Scene, call: &Call, known: Known, blow: Blow) -> Result<Verdic
 /// What is wrong with the life of a launcher one of whose calls failed.
 fn judge(life: &Life, traced: &Traced, known: Known) -> Option<String> {
     let said = || format!("{:?}\n{}", life, traced.stderr);
+    if traced.hung {
+        return Some(format!("it hung: {}", said()));
+    }
     if traced.stderr.contains("panicked") {
         return Some(format!("it panicked: {}", said()));
     }

@@ -11,6 +11,7 @@ mod host;
 mod hostile;
 mod modes;
 mod older;
+mod races;
 mod restart;
 mod seed;
 mod users;

@@ -10,6 +10,8 @@ mod inspect;
 mod on_its_way;
 mod pidfd;
 mod procfs;
+#[cfg(test)]
+mod races;
 mod ready;
 mod spawn;
 mod stamp;
