@@ -26,7 +26,9 @@ pub fn serve() -> bool {
     let jailer = Jailer::new(order.config());
     let through = match order.role {
         Role::Life => life(&jailer, &order),
-        Role::Recovery => recover(&jailer, &order).and_then(|()| life(&jailer, &order)),
+        Role::Recovery | Role::Restart => {
+            recover(&jailer, &order).and_then(|()| life(&jailer, &order))
+        }
     };
     if through.is_some() {
         say(&Line::Over);
@@ -109,6 +111,10 @@ fn recover(jailer: &Jailer, order: &Order) -> Option<()> {
         if matches!(jail.state, State::Running { .. }) {
             let mut vm = phase("adopt what is left", || jailer.adopt(vm_id))?;
             phase("stop what is left", || vm.shutdown(GRACE))?;
+        }
+        // The jail of a VM that is stopped may stay: its next life replaces it.
+        if order.role == Role::Restart && !matches!(jail.state, State::Unrecorded { .. }) {
+            continue;
         }
         phase("tear down what is left", || jailer.teardown(vm_id))?;
     }

@@ -8,7 +8,7 @@
 //! - no panic, no death by a signal; a success, or an error that names operation, path and cause;
 //! - what a launcher that failed leaves is nothing, and the same launcher then leads the VM through its life;
 //! - what a launcher that was killed leaves, another one's sweep, adopt and teardown clear away, and the same id starts
-//!   again;
+//!   again, with that and by turns without the teardown;
 //! - the host outside the jail is byte, owner, mode and link count the same; no mount, control group, process, jail or
 //!   lease of a uid is left.
 //!

@@ -24,6 +24,8 @@ pub(crate) enum Role {
     Life,
     /// Clear away what a launcher that was killed left, then the same.
     Recovery,
+    /// Stop what a launcher that was killed left, then the same on top of it.
+    Restart,
 }
 
 impl Order {

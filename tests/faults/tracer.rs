@@ -94,6 +94,7 @@ pub(crate) fn trace(
     let mut tracer = Tracer {
         pid,
         threads: BTreeMap::new(),
+        born: 0,
         phase: None,
         counts: BTreeMap::new(),
         calls: Vec::new(),
@@ -134,6 +135,8 @@ fn text(file: &mut File) -> Result<String> {
 struct Tracer<'a> {
     pid: Pid,
     threads: BTreeMap<Pid, Thread>,
+    /// How many threads there have been.
+    born: usize,
     /// None before the first.
     phase: Option<String>,
     counts: BTreeMap<(usize, i64), u32>,
@@ -178,8 +181,7 @@ impl Tracer<'_> {
         for tid in tids.into_iter().map(Pid::from_raw) {
             ptrace::seize(tid, options).context("trace the launcher")?;
             ptrace::interrupt(tid).context("trace the launcher")?;
-            let index = self.threads.len();
-            self.threads.insert(tid, Thread { index, within: None, speaks: false });
+            self.thread(tid);
         }
         Ok(())
     }
@@ -245,8 +247,11 @@ impl Tracer<'_> {
     }
 
     fn thread(&mut self, tid: Pid) -> &mut Thread {
-        let index = self.threads.values().map(|thread| thread.index + 1).max().unwrap_or(0);
-        self.threads.entry(tid).or_insert(Thread { index, within: None, speaks: false })
+        self.threads.entry(tid).or_insert_with(|| {
+            // The end of another may be heard of sooner or later: its number is not given again.
+            self.born += 1;
+            Thread { index: self.born - 1, within: None, speaks: false }
+        })
     }
 
     /// A thread stands at the beginning or at the end of a call.

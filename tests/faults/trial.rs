@@ -207,12 +207,14 @@ fn strike(scene: &Scene, call: &Call, known: Known, blow: Blow) -> Result<Verdic
     }
     let wrong = match blow {
         Blow::Fail(_) => judge(&life, &traced, known),
-        Blow::Kill => recover(scene)?,
+        // By turns.
+        Blow::Kill if call.nth.is_multiple_of(2) => recover(scene, Role::Recovery)?,
+        Blow::Kill => recover(scene, Role::Restart)?,
     };
     let mut wrong = wrong.into_iter().collect::<Vec<_>>();
     // A removal that failed half way leaves the rest to a sweep.
     if wrong.is_empty() && life.failed.as_ref().is_some_and(|told| told.phase == "teardown") {
-        wrong.extend(recover(scene)?);
+        wrong.extend(recover(scene, Role::Recovery)?);
     }
     let left = scene.left();
     if !left.is_empty() {
@@ -220,7 +222,7 @@ fn strike(scene: &Scene, call: &Call, known: Known, blow: Blow) -> Result<Verdic
     }
     if !wrong.is_empty() {
         // The next one is not to suffer from it.
-        let _ = recover(scene)?;
+        let _ = recover(scene, Role::Recovery)?;
         scene.clear();
         return Ok(Verdict::Violated(wrong.join("; ")));
     }
@@ -263,17 +265,16 @@ fn exited(traced: &Traced) -> WaitStatus {
     }
 }
 
-/// Has another launcher clear up, and start the same VM again; what was wrong with that.
-fn recover(scene: &Scene) -> Result<Option<String>> {
+/// Has another launcher clear up, or not, and start the same VM again; what was wrong with that.
+fn recover(scene: &Scene, role: Role) -> Result<Option<String>> {
     let mut life = Life::default();
-    let traced =
-        trace(scene.launcher(), &order(scene, Role::Recovery)?, Watch::Lines, &mut |line| {
-            let begins = life.hear(scene, line);
-            if begins.as_deref() == Some("plan") {
-                life.left = scene.left();
-            }
-            begins
-        })?;
+    let traced = trace(scene.launcher(), &order(scene, role)?, Watch::Lines, &mut |line| {
+        let begins = life.hear(scene, line);
+        if role == Role::Recovery && begins.as_deref() == Some("plan") {
+            life.left = scene.left();
+        }
+        begins
+    })?;
     let Life { failed, left, over, .. } = life;
     Ok(match failed {
         Some(told) => Some(format!("no recovery: {}: {}", told.phase, told.whole)),
