@@ -109,8 +109,14 @@ fn recover(jailer: &Jailer, order: &Order) -> Option<()> {
     for jail in listed {
         let vm_id = jail.vm_id.as_deref().unwrap_or_else(|| order.spec.vm_id());
         if matches!(jail.state, State::Running { .. }) {
-            let mut vm = phase("adopt what is left", || jailer.adopt(vm_id))?;
-            phase("stop what is left", || vm.shutdown(GRACE))?;
+            let found = phase("adopt what is left", || match jailer.adopt(vm_id) {
+                // It was ending when it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                found => found.map(Some),
+            })?;
+            if let Some(mut vm) = found {
+                phase("stop what is left", || vm.shutdown(GRACE))?;
+            }
         }
         // The jail of a VM that is stopped may stay: its next life replaces it.
         if order.role == Role::Restart && !matches!(jail.state, State::Unrecorded { .. }) {

@@ -24,7 +24,8 @@ fn each_kind_of_call_fails_once_and_the_launcher_dies_before_one() {
 fn faults_in_here() {
     let launcher = || testkit::reenter(NAME, "launcher");
     let scenes = Scene::several(4, &Binaries::stand_ins(), Shape::ByLauncher, launcher);
-    let report = run(&scenes, Choice::Sample, &mut |_, _, _| {}).expect("launchers can be traced");
+    let report =
+        run(&scenes, Choice::Sample, &[], &mut |_, _, _| {}).expect("launchers can be traced");
     Scene::finish(scenes);
     let total = report.total();
     for phase in &report.phases {

@@ -31,11 +31,17 @@ type Planned<'a> = (&'a Call, Known, Blow);
 /// Told how many blows have been dealt, of how many, and the next.
 pub type OnProgress<'a> = &'a mut (dyn FnMut(usize, usize, &str) + Send);
 
-/// Puts launchers through it, one at a time in each of the scenes, which are alike.
+/// Puts launchers through it, one at a time in each of the scenes, which are alike; in these phases of their life, or in
+/// all where none is named.
 ///
 /// # Errors
 /// Where a launcher that nothing was done to does not come through, or cannot be traced.
-pub fn run(scenes: &[Scene], choice: Choice, progress: OnProgress<'_>) -> Result<Report> {
+pub fn run(
+    scenes: &[Scene],
+    choice: Choice,
+    phases: &[String],
+    progress: OnProgress<'_>,
+) -> Result<Report> {
     let mut report = Report::default();
     let mut seen = BTreeSet::new();
     let mut lives = Vec::new();
@@ -45,6 +51,8 @@ pub fn run(scenes: &[Scene], choice: Choice, progress: OnProgress<'_>) -> Result
         lives.extend(record(scene)?.into_iter().filter(|(call, _)| seen.insert(call.clone())));
     }
     let mut blows = Vec::new();
+    lives.retain(|(call, _)| phases.is_empty() || phases.contains(&call.phase));
+    ensure!(!lives.is_empty(), "a launcher's life has no such phase: {phases:?}");
     for (call, arguments) in &lives {
         report.phase(&call.phase).calls += 1;
         match calls::known(call.number, *arguments) {
@@ -212,11 +220,12 @@ fn strike(scene: &Scene, call: &Call, known: Known, blow: Blow) -> Result<Verdic
         Blow::Kill => recover(scene, Role::Restart)?,
     };
     let mut wrong = wrong.into_iter().collect::<Vec<_>>();
+    let mut left = scene.left();
     // A removal that failed half way leaves the rest to a sweep.
-    if wrong.is_empty() && life.failed.as_ref().is_some_and(|told| told.phase == "teardown") {
+    if wrong.is_empty() && !left.is_empty() && call.phase == "teardown" {
         wrong.extend(recover(scene, Role::Recovery)?);
+        left = scene.left();
     }
-    let left = scene.left();
     if !left.is_empty() {
         wrong.push(format!("left in the end:\n  {}", left.join("\n  ")));
     }

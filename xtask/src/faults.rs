@@ -21,9 +21,11 @@ pub(crate) const INSIDE: &str = "__faults";
 pub(crate) const LAUNCHER: &str = "__launcher";
 
 /// What the command line asks for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Options {
     choice: Choice,
+    /// All, where none is named.
+    phases: Vec<String>,
     shape: Shape,
     official: bool,
     json: bool,
@@ -31,11 +33,17 @@ struct Options {
 
 impl Options {
     fn parse(args: &mut lexopt::Parser) -> Result<Self> {
-        let mut options =
-            Self { choice: Choice::Sample, shape: Shape::ByLauncher, official: false, json: false };
+        let mut options = Self {
+            choice: Choice::Sample,
+            phases: Vec::new(),
+            shape: Shape::ByLauncher,
+            official: false,
+            json: false,
+        };
         while let Some(arg) = args.next()? {
             match arg {
                 Long("long") => options.choice = Choice::Whole,
+                Long("phase") => options.phases.push(args.value()?.string()?),
                 Long("by-jailer") => options.shape = Shape::ByJailer,
                 Long("official") => options.official = true,
                 Long("json") => options.json = true,
@@ -88,9 +96,10 @@ pub(crate) fn inside(args: &mut lexopt::Parser) -> Result<bool> {
     });
     let begun = Instant::now();
     let mut progress = Progress::begin("faults");
-    let report = faults::run(&scenes, options.choice, &mut |done, count, what| {
-        progress.detail(format!("{done}/{count} {what}"));
-    })?;
+    let report =
+        faults::run(&scenes, options.choice, &options.phases, &mut |done, count, what| {
+            progress.detail(format!("{done}/{count} {what}"));
+        })?;
     Scene::finish(scenes);
     let good = report.violations.is_empty();
     progress.end(if good { "ok" } else { "FAILED" });

@@ -21,8 +21,12 @@ impl Host {
         let proc = Dir::open_system("/proc/thread-self").map_err(|error| {
             error.hinted("mount a proc filesystem at /proc").kind_is(ErrorKind::Unexpected)
         })?;
-        let mut mounts = mount::parse_all(&proc.read("mountinfo")?);
-        mounts.retain(|mount| mount.open().is_ok());
+        let mut mounts = Vec::new();
+        for mount in mount::parse_all(&proc.read("mountinfo")?) {
+            if shows_itself(&mount)? {
+                mounts.push(mount);
+            }
+        }
         let self_cgroup = proc.read("cgroup")?;
         let nodes = nodes()?;
         let nodes: Vec<_> = nodes.iter().map(|(node, cpus)| (*node, cpus.as_str())).collect();
@@ -40,6 +44,18 @@ impl Host {
         texts.nested = dir.read_if_there("cgroup.type")?.is_some();
         texts.occupied = !dir.read("cgroup.procs")?.is_empty();
         Ok(Self::from_mounts(mounts, &texts))
+    }
+}
+
+/// Whether it is there to be used: not covered, nor gone since. One that cannot be looked at is an error, or a group in it
+/// would be taken for removed.
+fn shows_itself(mount: &Mount) -> Result<bool> {
+    match mount.open() {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.errno(), None | Some(Errno::NOENT | Errno::NOTDIR)) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }
 

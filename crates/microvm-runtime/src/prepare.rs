@@ -114,10 +114,11 @@ pub(crate) fn prepare(plan: &Plan, options: &CopyOptions, hand_over: HandOver) -
         let exec_dir = base
             .create_child(&exec_name)
             .map_err(|error| Failure::files("make the exec file's directory", error))?;
-        let prepared = match Jail::lock(&exec_dir, &plan.jail_id)? {
+        let found = Jail::lock(&exec_dir, &plan.jail_id);
+        let prepared = found.and_then(|found| match found {
             None => fresh(work, base.clone(), &exec_dir),
             Some(old) => again(work, base.clone(), old),
-        };
+        });
         match prepared {
             // A teardown takes the directory away with the last jail in it; then it is made again.
             Err(failure)

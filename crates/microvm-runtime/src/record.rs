@@ -84,9 +84,12 @@ impl Record {
         let bytes = match jail_fs::read_small(dir, &file_name()?, MAX_BYTES) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => return Ok(None),
-            Err(error) => {
+            // What is there is no record of ours.
+            Err(error) if error.kind() == jail_fs::ErrorKind::Untrusted => {
                 return Err(Failure::new(ErrorKind::Record, operation).path(path).source_of(error));
             }
+            // It may well be one, of a VM that runs.
+            Err(error) => return Err(Failure::files(operation, error)),
         };
         let damaged = |failure: Failure| failure.path(&path).hinted("tear the jail down");
         let record: Self = serde_json::from_slice(&bytes).map_err(|error| {

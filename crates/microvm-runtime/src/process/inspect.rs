@@ -61,7 +61,7 @@ impl Inspection {
             root_is_jail: root == jail,
             ns_pids: procfs::field(&status, "NSpid"),
             seccomp: threads(pid),
-            descriptors: descriptors(pid, mount_id(&root_fd)?)?,
+            descriptors: descriptors(pid, mount_id(pid, &root_fd)?)?,
             network_namespace: namespace(pid, "net")?,
             pid_namespace: namespace(pid, "pid")?,
             cgroups: procfs::text(pid, "cgroup")?.lines().map(str::to_owned).collect(),
@@ -110,10 +110,12 @@ fn descriptors(pid: u32, jail_mount: u64) -> Result<Vec<Descriptor>> {
     Ok(numbers.into_iter().filter_map(descriptor).collect())
 }
 
-fn mount_id(fd: &std::os::fd::OwnedFd) -> Result<u64> {
+fn mount_id(pid: u32, fd: &std::os::fd::OwnedFd) -> Result<u64> {
     use rustix::fs::{AtFlags, StatxFlags, statx};
     let status = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map_err(|errno| {
-        Failure::new(ErrorKind::Identity, "find the VMM's root mount").source_of(errno)
+        Failure::new(ErrorKind::Identity, "find the VMM's root mount")
+            .path(format!("/proc/{pid}/root"))
+            .source_of(errno)
     })?;
     Ok(status.stx_mnt_id)
 }

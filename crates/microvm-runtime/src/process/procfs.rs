@@ -38,12 +38,17 @@ pub(super) fn link(pid: u32, name: &str) -> Result<PathBuf> {
     fs::read_link(format!("/proc/{pid}/{name}")).map_err(|error| failed(pid, name, error))
 }
 
-/// The numbers a directory has entries of: processes, threads or descriptors.
+/// The numbers a directory has entries of: processes, threads or descriptors. (The standard library's `read_dir` panics
+/// over a directory that does not close.)
 pub(super) fn numbers(path: &str) -> io::Result<Vec<u32>> {
-    #[expect(clippy::disallowed_methods, reason = "a directory of procfs")]
-    let entries = fs::read_dir(path)?;
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Ok(names.filter_map(|name| name.parse().ok()).collect())
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let entries = rustix::fs::Dir::new(rustix::fs::open(path, flags, Mode::empty())?)?;
+    let mut numbers = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        numbers.extend(entry.file_name().to_str().ok().and_then(|name| name.parse::<u32>().ok()));
+    }
+    Ok(numbers)
 }
 
 /// Whether one of its threads has a name that begins so; `false` also of a process that has ended.

@@ -41,7 +41,12 @@ impl Process {
         if !stamp.still_alive()? {
             return Ok(None);
         }
-        expected.prove(stamp.pid())?;
+        match expected.prove(stamp.pid()) {
+            Ok(()) => {}
+            // While it was looked at.
+            Err(_) if pidfd::ended_by(pidfd.as_fd(), Some(Instant::now()))? => return Ok(None),
+            Err(doubt) => return Err(doubt),
+        }
         Ok(Some(Self { stamp: stamp.clone(), pidfd, root: expected.root, status: None }))
     }
 
