@@ -86,6 +86,10 @@ mod tests {
             .stdout(full)
             .spawn()
             .unwrap();
+        // A spawn returns when the exec can no longer fail, and the kernel sets the arguments after that.
+        while arguments(jailer.id()).is_none_or(|arguments| arguments.is_empty()) {
+            std::thread::yield_now();
+        }
         assert!(is_on_its_way(jailer.id(), jail));
         assert_eq!(on_the_way(jail).unwrap(), [jailer.id()]);
         assert_eq!(on_the_way(Path::new("/nowhere/firecracker/other")).unwrap(), [0; 0]);

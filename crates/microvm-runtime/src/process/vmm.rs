@@ -1,7 +1,7 @@
 //! The VMM that runs: held, waited for, killed, looked at.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jail_fs::InodeId;
 
@@ -12,6 +12,9 @@ use super::pidfd;
 use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
 use crate::error::Result;
+
+/// How long a VMM that is ending may take until its end is told.
+const ENDING: Duration = Duration::from_secs(1);
 
 /// A VMM, held by descriptor.
 #[derive(Debug)]
@@ -43,8 +46,10 @@ impl Process {
         }
         match expected.prove(stamp.pid()) {
             Ok(()) => {}
-            // While it was looked at.
-            Err(_) if pidfd::ended_by(pidfd.as_fd(), Some(Instant::now()))? => return Ok(None),
+            // One that is ending loses its root first, and its end is told a moment later.
+            Err(_) if pidfd::ended_by(pidfd.as_fd(), Some(Instant::now() + ENDING))? => {
+                return Ok(None);
+            }
             Err(doubt) => return Err(doubt),
         }
         Ok(Some(Self { stamp: stamp.clone(), pidfd, root: expected.root, status: None }))
