@@ -1,6 +1,6 @@
 //! Every system call of a launcher fails once, and a launcher dies before each of them.
 //!
-//! A [launcher](launcher) is a process that takes a VM through its whole life by the facade: plan, prepare, launch, look,
+//! A [launcher] is a process that takes a VM through its whole life by the facade: plan, prepare, launch, look,
 //! adopt, stop, teardown. Its life is recorded once, call by call. Then, in lives of their own, each call is made to fail
 //! with each errno that it may plausibly have ([`calls`]), and before each the launcher is killed. [`Scene`] says what
 //! must hold after each:
@@ -14,7 +14,7 @@
 //!
 //! # Why not strace(1)
 //!
-//! Calls are counted and failed by a [tracer](mod@tracer) of our own. strace follows a launcher's threads only together
+//! Calls are counted and failed by a tracer of our own. strace follows a launcher's threads only together
 //! with its children, and counts `when=` in each of them apart: a fault meant for the thread that spawns the jailer would
 //! strike the main thread too. Here the launcher's threads are followed and its children are not: the kernel tells
 //! clone(2) from fork and vfork (`PTRACE_O_TRACECLONE`), and the jailer and the VMM run untouched. A call is named by its
