@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use jail_cgroup::Limits;
 use testkit::HostState;
@@ -11,13 +12,30 @@ use crate::support::{Actor, FOREVER, Ground, play};
 const LEAVES: usize = 200;
 const THREADS: usize = 8;
 
-/// What every group passes on, by directory, of this test's parent and of the tops: what a leaf could change.
-fn passed_on(ground: &Ground) -> BTreeMap<String, String> {
-    let tops = testkit::hierarchies().into_iter();
-    tops.chain(ground.dirs())
-        .filter_map(|dir| {
-            let text = fs::read_to_string(dir.join("cgroup.subtree_control")).ok()?;
-            Some((dir.display().to_string(), text))
+/// What a leaf could change, by directory: the groups of this test, what each passes on and what its cpuset is.
+fn hierarchy(ground: &Ground) -> BTreeMap<PathBuf, String> {
+    let mut dirs = ground.dirs();
+    let mut seen = BTreeMap::new();
+    while let Some(dir) = dirs.pop() {
+        let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default();
+        let files = ["cgroup.subtree_control", "cgroup.type", "cpuset.cpus", "cpuset.mems"];
+        seen.insert(dir.clone(), files.map(read).concat());
+        let below = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+        dirs.extend(below.filter(|path| path.is_dir()));
+    }
+    seen
+}
+
+/// Which of the controllers that the leaves here have are passed on at the top. Tests beside this one have others.
+fn passed_on(ground: &Ground) -> Vec<(PathBuf, String)> {
+    let words = |top: &Path| fs::read_to_string(top.join("cgroup.subtree_control")).ok();
+    let ours = |word: &&str| matches!(*word, "memory" | "pids");
+    testkit::hierarchies()
+        .into_iter()
+        .filter(|top| ground.plan("x", &Limits::new()).paths().any(|path| path.starts_with(top)))
+        .filter_map(|top| {
+            let words = words(&top)?;
+            Some((top, words.split_whitespace().filter(ours).collect()))
         })
         .collect()
 }
@@ -29,9 +47,14 @@ fn two_hundred_leaves_from_eight_threads_twice_over() {
     const TEST: &str = "crowd::two_hundred_leaves_from_eight_threads_twice_over";
     let state = HostState::snapshot();
     for ground in Ground::each(TEST, &Limits::new()) {
-        // The first leaf of a machine's life has controllers enabled at the top; that is meant to stay.
+        // Below an operator's parent, which has had a leaf: the first of a machine's life has controllers enabled all the
+        // way down, and that is meant to stay.
+        for path in ground.plan("first", &Limits::new()).paths() {
+            fs::create_dir(path.parent().unwrap()).unwrap();
+        }
         ground.leaf("first", &Limits::new()).remove().unwrap();
-        let before = passed_on(&ground);
+        let before = (hierarchy(&ground), passed_on(&ground));
+        assert!(!before.0.is_empty());
         for round in 0..2 {
             std::thread::scope(|scope| {
                 for thread in 0..THREADS {
@@ -43,10 +66,10 @@ fn two_hundred_leaves_from_eight_threads_twice_over() {
                     });
                 }
             });
-            assert!(ground.dirs().is_empty(), "round {round}: {:?}", ground.dirs());
-            assert_eq!(passed_on(&ground), before, "round {round}");
+            assert_eq!((hierarchy(&ground), passed_on(&ground)), before, "round {round}");
         }
     }
+    // The grounds, with the operator's parents, are gone by now.
     state.assert_unchanged();
 }
 
@@ -58,7 +81,8 @@ fn one(ground: &Ground, test: &str, name: &str) {
     leaf.wait_empty(FOREVER).unwrap();
     // Not reaped yet: the dead do not hold a leaf.
     let report = leaf.remove().unwrap();
-    let hierarchies = ground.plan(name, &Limits::new()).paths().count();
-    assert!(report.removed.len() >= hierarchies, "{report:?}");
+    assert!(
+        report.removed.iter().eq(&ground.plan(name, &Limits::new()).paths().collect::<Vec<_>>())
+    );
     assert_eq!(idle.wait(), Err(9));
 }

@@ -221,7 +221,8 @@ fn a_removed_leaf_is_gone_and_empty() {
     }
 }
 
-/// A v2 group that has processes of its own passes no controllers on; that is said, not skipped.
+/// A v2 group that has processes of its own passes no controllers on; that is said, not skipped, and the group stays what
+/// it is. Without limits it needs to pass none on.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn a_parent_with_processes_of_its_own_is_named() {
@@ -236,8 +237,16 @@ fn a_parent_with_processes_of_its_own_is_named() {
             fs::create_dir(parent).unwrap();
             fs::write(parent.join("cgroup.procs"), idle.pid().to_string()).unwrap();
         }
+        let state = || -> Vec<String> {
+            let parents = plan.paths().map(|path| path.parent().unwrap().to_owned());
+            let files = parents.flat_map(|parent| {
+                ["cgroup.type", "cgroup.subtree_control"].map(|file| parent.join(file))
+            });
+            files.filter_map(|file| fs::read_to_string(file).ok()).collect()
+        };
+        let before = state();
         match ground.version {
-            Version::V1 => drop(plan.create().unwrap()),
+            Version::V1 => plan.create().unwrap().remove().map(drop).unwrap(),
             Version::V2 => {
                 let error = plan.create().unwrap_err();
                 assert_eq!((error.kind(), error.limit()), (ErrorKind::Busy, Some(Limit::PidsMax)));
@@ -245,5 +254,24 @@ fn a_parent_with_processes_of_its_own_is_named() {
                 assert!(plan.paths().all(|path| !path.exists()));
             }
         }
+        assert_eq!(state(), before);
+
+        let leaf = ground.leaf("unlimited", &Limits::new());
+        let other = Actor::in_leaf(&leaf, TEST, "idle");
+        assert!(leaf.contains(other.pid()).unwrap());
+        assert_eq!(state(), before);
+    }
+}
+
+/// The kernel's files lie beside the groups: one cannot be called like them.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_name_that_a_file_has_is_refused() {
+    const TEST: &str = "lifecycle::a_name_that_a_file_has_is_refused";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let error = ground.plan("cgroup.procs", &Limits::new()).create().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+        assert!(error.to_string().contains("cgroup.procs: a file has that name"), "{error}");
+        assert!(ground.dirs().is_empty());
     }
 }

@@ -1,6 +1,8 @@
 //! Limits are read back as the kernel has them, in the units they were asked for in.
 
-use jail_cgroup::{ByteSize, Effective, Host, Leaf, Limit, Limits, Version};
+use jail_cgroup::{
+    ByteSize, Controller, Effective, ErrorKind, Host, Leaf, LeafPlan, Limit, Limits, Version,
+};
 
 use crate::support::Ground;
 
@@ -46,6 +48,45 @@ fn what_the_kernel_rounds_is_reported() {
     }
 }
 
+/// What a version lacks is refused by the names of both, whatever else the machine has.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn what_a_version_lacks_is_named_with_it() {
+    const TEST: &str = "limits::what_a_version_lacks_is_named_with_it";
+    let mib = ByteSize::mib(1);
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let plan = |limits: &Limits| {
+            LeafPlan::new(&ground.host, ground.version, &ground.parent, "leaf", limits)
+        };
+        let only_v2 = [
+            (Limit::MemoryHigh, Limits::new().memory_high(mib)),
+            (Limit::OomGroup, Limits::new().oom_group(true)),
+            (Limit::MemorySwapMax, Limits::new().memory_swap_max(mib)),
+        ];
+        for (limit, limits) in only_v2 {
+            let has_memory = ground.host.usable(ground.version, Controller::Memory).is_ok();
+            match plan(&limits) {
+                Ok(_) => assert!(ground.version == Version::V2 && has_memory, "{limit}"),
+                Err(error) => {
+                    assert_eq!(
+                        (error.kind(), error.limit()),
+                        (ErrorKind::Unsupported, Some(limit))
+                    );
+                    let text = error.to_string();
+                    assert!(text.contains(&ground.version.to_string()), "{text}");
+                    assert!(ground.version == Version::V1 || !has_memory, "{text}");
+                }
+            }
+        }
+        // And what the host has not given to this version.
+        let pids = Limits::new().pids_max(1);
+        if let Err(error) = plan(&pids) {
+            assert_eq!(error.limit(), Some(Limit::PidsMax));
+            assert!(error.to_string().contains(&format!("pids of {}", ground.version)), "{error}");
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn what_only_v2_has_is_there() {
@@ -69,7 +110,7 @@ fn swap_is_limited_or_said_to_be_unlimited() {
         let has = match ground.version {
             Version::V1 => ground
                 .host
-                .v1_mount(jail_cgroup::Controller::Memory)
+                .v1_mount(Controller::Memory)
                 .unwrap()
                 .point()
                 .join("memory.memsw.limit_in_bytes")
@@ -106,6 +147,12 @@ fn huge_pages_are_limited() {
     for ground in Ground::each(TEST, &limits) {
         let leaf = ground.leaf("leaf", &limits);
         assert_eq!(value(&leaf, Limit::Hugetlb).value, "8388608");
+        assert!(!value(&leaf, Limit::Hugetlb).is_rounded());
+        // No part of a page is a page.
+        let limits = Limits::new().hugetlb(ByteSize::mib(2), ByteSize::mib(9));
+        let rounded = value(&ground.leaf("rounded", &limits), Limit::Hugetlb);
+        assert_eq!((rounded.asked.as_deref(), &*rounded.value), (Some("9437184"), "8388608"));
+        assert!(rounded.is_rounded());
     }
     // A size that no machine has pages of.
     let limits = Limits::new().hugetlb(ByteSize::gib(64), ByteSize::gib(64));

@@ -6,6 +6,7 @@
 
 mod crowd;
 mod discovery;
+mod example;
 mod io;
 mod kill;
 mod lifecycle;
@@ -13,6 +14,7 @@ mod limits;
 mod memory;
 mod placement;
 mod readings;
+mod rivals;
 mod stop;
 mod support;
 mod time;

@@ -40,6 +40,28 @@ fn who_uses_too_much_is_killed_alone_and_that_is_known() {
     }
 }
 
+/// Over `memory_high` it is held back, not killed.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn who_uses_much_is_slowed_down_where_asked() {
+    play();
+    const TEST: &str = "memory::who_uses_much_is_slowed_down_where_asked";
+    let limits = Limits::new().memory_high(ByteSize::mib(32));
+    for ground in Ground::each(TEST, &limits) {
+        let leaf = ground.leaf("leaf", &limits);
+        let mut hog = Actor::in_leaf(&leaf, TEST, "hog 512");
+        hog.go();
+        eventually("it meets the limit", || {
+            leaf.stats().unwrap().memory_events.unwrap().high > Some(0)
+        });
+        let stats = leaf.stats().unwrap();
+        println!("{TEST}: {}: {:?}", ground.version, stats.memory_events);
+        assert_eq!(leaf.oom_kills().unwrap(), 0);
+        assert!(stats.memory_current > Some(ByteSize::mib(24)), "{stats:?}");
+        assert!(hog.is_alive(), "all of 512 MiB, over a limit of 32");
+    }
+}
+
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn a_kill_by_hand_is_no_oom_kill() {

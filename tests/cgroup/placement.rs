@@ -1,16 +1,50 @@
 //! CPUs and memory nodes are those asked for.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use jail_cgroup::{CpuSet, ErrorKind, Limit, Limits};
 
-use crate::support::{Actor, Ground, play};
+use crate::support::{Actor, Ground, eventually, play};
 
 /// What the kernel lets the process use: `Cpus_allowed_list` or `Mems_allowed_list`.
 fn allowed(pid: u32, key: &str) -> CpuSet {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
     line.trim_start_matches(':').parse().unwrap()
+}
+
+/// The CPU each of the process's threads runs on, or ran on last (proc_pid_stat(5)).
+fn processors(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks
+        .map(|task| {
+            let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+            let (_, fields) = stat.rsplit_once(')').unwrap();
+            // The 39th field; the 3rd comes first here.
+            fields.split_whitespace().nth(36).unwrap().parse().unwrap()
+        })
+        .collect()
+}
+
+/// How many pages of large anonymous mappings lie on which node (proc_pid_numa_maps(5)).
+fn pages_by_node(pid: u32) -> BTreeMap<u32, usize> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/numa_maps")).unwrap();
+    let mut pages = BTreeMap::new();
+    for line in maps.lines() {
+        let fields = || line.split(' ').filter_map(|field| field.split_once('='));
+        let anonymous = fields().find(|(key, _)| *key == "anon");
+        // What it had before it joined is little.
+        if anonymous.is_none_or(|(_, count)| count.parse::<usize>().unwrap() < 128) {
+            continue;
+        }
+        for (key, count) in fields() {
+            if let Some(Ok(node)) = key.strip_prefix('N').map(str::parse) {
+                *pages.entry(node).or_insert(0) += count.parse::<usize>().unwrap();
+            }
+        }
+    }
+    pages
 }
 
 /// The ids in a set that one can name.
@@ -36,6 +70,15 @@ fn a_process_runs_on_the_cpus_it_was_given() {
         assert_eq!(allowed(idle.pid(), "Cpus_allowed_list"), all);
         leaf.adopt(idle.pid()).unwrap();
         assert_eq!(allowed(idle.pid(), "Cpus_allowed_list"), last);
+        // Not only allowed: each of its threads is there, however many would rather be elsewhere.
+        let mut spin = Actor::in_leaf(&leaf, TEST, "spin 4");
+        spin.go();
+        spin.says("spinning");
+        eventually("the threads run", || processors(spin.pid()).len() > 4);
+        for _ in 0..20 {
+            assert_eq!(CpuSet::from_iter(processors(spin.pid())), last);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 }
 
@@ -54,6 +97,14 @@ fn a_process_has_the_memory_and_the_cpus_of_its_node() {
             assert_eq!(allowed(idle.pid(), "Mems_allowed_list"), expected);
             let cpus = jail_cgroup::numa_node_cpus(*node).unwrap();
             assert_eq!(allowed(idle.pid(), "Cpus_allowed_list"), cpus);
+
+            let mut keep = Actor::in_leaf(&leaf, TEST, "keep 32");
+            keep.go();
+            keep.says("held");
+            let pages = pages_by_node(keep.pid());
+            println!("{TEST}: {} node {node}: {pages:?} pages", ground.version);
+            assert!(pages[node] >= 32 << 8, "{pages:?}");
+            assert_eq!(pages.len(), 1, "{pages:?}");
         }
     }
     println!("{TEST}: nodes {nodes:?}");

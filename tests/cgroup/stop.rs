@@ -52,6 +52,28 @@ fn who_does_not_end_is_named_when_time_is_up() {
     }
 }
 
+/// One that is moved to another group has left, and need not end.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn who_is_moved_away_is_not_waited_for() {
+    play();
+    const TEST: &str = "stop::who_is_moved_away_is_not_waited_for";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let leaf = ground.leaf("leaf", &Limits::new());
+        let other = ground.leaf("other", &Limits::new());
+        let mut idle = Actor::in_leaf(&leaf, TEST, "idle");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| leaf.wait_empty(FOREVER));
+            // It should be waiting by then; where it is not, it has less to wait for.
+            std::thread::sleep(Duration::from_millis(100));
+            other.adopt(idle.pid()).unwrap();
+            waiting.join().unwrap().unwrap();
+        });
+        assert!(idle.is_alive());
+        assert!(other.contains(idle.pid()).unwrap());
+    }
+}
+
 /// The waiting thread sleeps in the kernel until there is news: it is woken for that, not for looking.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]

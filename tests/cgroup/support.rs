@@ -109,6 +109,10 @@ impl Actor {
         panic!("it ended without a word on {key:?}: {all:?}");
     }
 
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().unwrap();
+    }
+
     pub(crate) fn is_alive(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }
@@ -126,7 +130,7 @@ pub(crate) fn play() {
     let Some(role) = testkit::role() else { return };
     let mut words = role.split(' ');
     let name = words.next().unwrap();
-    let mut number = || words.next().unwrap().parse::<usize>().unwrap();
+    let number = |word: Option<&str>| word.unwrap().parse::<usize>().unwrap();
     if name != "bomblet" {
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).unwrap();
@@ -140,24 +144,28 @@ pub(crate) fn play() {
             println!("\nidle");
             std::io::stdin().read_line(&mut String::new()).unwrap();
         }
-        "hog" => hog(number()),
-        "spin" => spin(number()),
+        "hog" => drop(hog(number(words.next()))),
+        "keep" => {
+            let held = hog(number(words.next()));
+            std::io::stdin().read_line(&mut String::new()).unwrap();
+            drop(held);
+        }
+        "spin" => spin(number(words.next())),
         "bomb" | "bomblet" => bomb(),
-        "write" => crate::io::write_for(words.next().unwrap()),
+        "write" => crate::io::write_for(words.next().unwrap(), number(words.next())),
         "suicidal" => crate::kill::suicidal(),
         "namespaced" => crate::discovery::namespaced(),
+        "launcher" => crate::rivals::launcher(),
         other => panic!("no such role: {other}"),
     }
     exit(0);
 }
 
 /// Uses that much memory, page by page.
-fn hog(mib: usize) {
-    let mut held = Vec::new();
-    for _ in 0..mib {
-        held.push(vec![1_u8; 1 << 20]);
-    }
+fn hog(mib: usize) -> Vec<Vec<u8>> {
+    let held: Vec<_> = (0..mib).map(|_| vec![1_u8; 1 << 20]).collect();
     println!("\nheld {}", held.len());
+    held
 }
 
 /// Uses as many CPUs as it gets.

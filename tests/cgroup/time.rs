@@ -4,15 +4,38 @@ use std::time::{Duration, Instant};
 
 use jail_cgroup::{Leaf, Limits};
 
-use crate::support::{Actor, Ground, play};
+use crate::support::{Actor, FOREVER, Ground, play};
 
-/// CPUs used over a window: CPU time per time.
-fn used(leaf: &Leaf, window: Duration) -> f64 {
-    let usage = || leaf.stats().unwrap().cpu_usage.unwrap();
-    let (before, begun) = (usage(), Instant::now());
-    std::thread::sleep(window);
-    let (after, elapsed) = (usage(), begun.elapsed());
-    (after - before).as_secs_f64() / elapsed.as_secs_f64()
+/// The period of a quota.
+const PERIOD: Duration = Duration::from_millis(100);
+/// How many of them are looked at.
+const PERIODS: u64 = 20;
+
+fn usage(leaf: &Leaf) -> Duration {
+    leaf.stats().unwrap().cpu_usage.unwrap()
+}
+
+/// CPUs used: CPU time per time, as the kernel has both. It counts the periods of a quota, and those in which it was used
+/// up, so this does not depend on when we get to look.
+fn used(leaf: &Leaf) -> f64 {
+    let look = || {
+        let stats = leaf.stats().unwrap();
+        (stats.throttling.unwrap(), stats.cpu_usage.unwrap())
+    };
+    let (begun, (first, before)) = (Instant::now(), look());
+    let (last, after) = loop {
+        std::thread::sleep(PERIOD);
+        let (now, usage) = look();
+        if now.periods - first.periods >= PERIODS {
+            break (now, usage);
+        }
+        assert!(begun.elapsed() < FOREVER, "{now:?} after {first:?}");
+    };
+    let periods = u32::try_from(last.periods - first.periods).unwrap();
+    // They are those of the clock: else they would be no measure.
+    let clock = begun.elapsed().as_secs_f64() / (PERIOD * periods).as_secs_f64();
+    assert!((0.9..1.5).contains(&clock), "{periods} periods in {:?}", begun.elapsed());
+    (after - before).as_secs_f64() / (PERIOD * periods).as_secs_f64()
 }
 
 #[test]
@@ -20,7 +43,6 @@ fn used(leaf: &Leaf, window: Duration) -> f64 {
 fn a_quarter_of_a_cpu_is_a_quarter() {
     play();
     const TEST: &str = "time::a_quarter_of_a_cpu_is_a_quarter";
-    const WINDOW: Duration = Duration::from_secs(2);
     let limits = Limits::new().cpus(0.25);
     for ground in Ground::each(TEST, &limits) {
         // Unlimited it takes more: else nothing would be shown.
@@ -32,7 +54,10 @@ fn a_quarter_of_a_cpu_is_a_quarter() {
         let mut spin = Actor::in_leaf(&free, TEST, "spin 2");
         spin.go();
         spin.says("spinning");
-        let mut most = used(&free, WINDOW);
+        let (begun, before) = (Instant::now(), usage(&free));
+        std::thread::sleep(PERIOD * 10);
+        let most = (usage(&free) - before).as_secs_f64() / begun.elapsed().as_secs_f64();
+        assert!(most > 0.28, "unlimited it got {most:.3}: this shows nothing");
 
         let leaf = ground.leaf("leaf", &limits);
         leaf.adopt(spin.pid()).unwrap();
@@ -40,18 +65,12 @@ fn a_quarter_of_a_cpu_is_a_quarter() {
         // best one for the lower.
         let mut windows = Vec::new();
         for _ in 0..15 {
-            windows.push(used(&leaf, WINDOW));
-            if windows.len() >= 2 && windows.iter().any(|used| *used >= 0.22) {
+            windows.push(used(&leaf));
+            if windows.iter().any(|used| *used >= 0.22) {
                 break;
             }
         }
         println!("{TEST}: {}: {most:.3} free, then {windows:.3?} of 0.25", ground.version);
-        if most <= 0.28 {
-            // Once more, for a host that was busy then.
-            free.adopt(spin.pid()).unwrap();
-            most = used(&free, WINDOW * 5);
-        }
-        assert!(most > 0.28, "unlimited it got {most:.3}: this shows nothing");
         assert!(windows.iter().all(|used| *used <= 0.28), "{windows:.3?}");
         assert!(windows.iter().any(|used| *used >= 0.22), "{windows:.3?}");
         let throttling = leaf.stats().unwrap().throttling.unwrap();

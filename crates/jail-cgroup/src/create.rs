@@ -10,6 +10,8 @@ use crate::{Controller, CpuSet, Error, ErrorKind, Limit, Result, Version};
 
 /// What marks a parent that this crate has made: it goes with its last leaf. Others stay.
 pub(crate) const MADE: &str = "trusted.jail-cgroup";
+/// What marks a leaf that is made: of two processes that find the same directory, one puts it there.
+const CLAIMED: &str = "trusted.jail-cgroup.leaf";
 /// How often the way down is begun again because another process removed a parent under it.
 const AGAIN: usize = 256;
 
@@ -18,12 +20,13 @@ impl LeafPlan {
     /// (`cgroup.subtree_control`; v1: an empty cpuset takes its parent's), the leaf, and its limits, in the order of
     /// [`writes`](Self::writes).
     ///
-    /// An empty leaf of that name, as a crashed launcher leaves it, is made anew, so that its counters start at nothing.
+    /// An empty leaf of that name, as a crashed launcher leaves it, is made anew, so that its counters start at nothing. Of
+    /// two processes that make the same leaf at once, at most one has it in the end.
     /// On failure nothing of the leaf is left; a controller that was enabled in a parent stays enabled.
     ///
     /// # Errors
     /// [`Busy`](ErrorKind::Busy) where processes live in a leaf of that name, or in a v2 parent that is to pass
-    /// controllers on; [`Refused`](ErrorKind::Refused) or [`Unsupported`](ErrorKind::Unsupported), naming the limit,
+    /// controllers on, or where another process makes the same leaf; [`Refused`](ErrorKind::Refused) or [`Unsupported`](ErrorKind::Unsupported), naming the limit,
     /// where the kernel does not take or keep a value; [`Privilege`](ErrorKind::Privilege).
     ///
     /// # Privileges
@@ -52,6 +55,7 @@ impl LeafPlan {
         for setting in &leaf.writes {
             leaf.write(setting)?;
         }
+        leaf.refuse_if_gone().map_err(contested)?;
         made.keep();
         Ok(leaf)
     }
@@ -73,26 +77,24 @@ impl LeafPlan {
         while let Some(name) = names.next() {
             self.pass_on(place, &dir)?;
             let is_leaf = names.peek().is_none();
-            let new = dir.make(name)?;
-            let child = dir.open(name)?;
-            if new {
-                made.0.push((dir.open("")?, name.to_owned()));
+            let mut new = dir.make(name)?;
+            let mut child = dir.open(name).map_err(not_a_group)?;
+            if is_leaf && !new {
+                refuse_living(self.version(), &child)?;
+                crate::remove::remove_tree(&dir, name.as_ref(), &mut Vec::new())?;
+                new = dir.make(name)?;
+                child = dir.open(name)?;
             }
-            let child = match (is_leaf, new) {
-                (false, true) => {
-                    // Where marks cannot be made, the parent stays for its operator to remove.
-                    let _ = child.mark(MADE);
-                    child
-                }
-                (true, false) => {
-                    refuse_living(self.version(), &child)?;
-                    crate::remove::remove_tree(&dir, name.as_ref(), &mut Vec::new())?;
-                    dir.make(name)?;
-                    made.0.push((dir.open("")?, name.to_owned()));
-                    dir.open(name)?
-                }
-                _ => child,
-            };
+            if is_leaf {
+                claim(&child)?;
+            } else if new {
+                // Where marks cannot be made, the parent stays for its operator to remove.
+                let _ = child.mark(MADE);
+            }
+            if new {
+                let (parent, dir) = (dir.open("")?, child.open("")?);
+                made.0.push(New { parent, name: name.to_owned(), dir });
+            }
             if self.version() == Version::V1 {
                 inherit_cpuset(&dir, &child)?;
             }
@@ -125,12 +127,20 @@ impl LeafPlan {
         }
         const FILE: &str = "cgroup.subtree_control";
         let enabled = dir.read_text(FILE)?;
+        let mut occupied = None;
         for controller in place.controllers() {
             let name = controller.name(Version::V2);
             if controller.is_core_in_v2() || enabled.split_ascii_whitespace().any(|on| on == name) {
                 continue;
             }
             let limited = self.writes().iter().find(|write| write.controller == *controller);
+            // Such a group could pass pids and cpu on, and would become a threaded one by that, for good.
+            if *occupied.get_or_insert(is_occupied(dir)?) {
+                match limited {
+                    Some(write) => return Err(occupied_by(dir, *controller, write)),
+                    None => continue,
+                }
+            }
             match (dir.write(FILE, &format!("+{name}")), limited) {
                 (Err(error), Some(write)) => return Err(not_passed_on(error, *controller, write)),
                 (Err(error), None) if leaf::is_gone(&error) && dir.read(FILE).is_err() => {
@@ -143,18 +153,37 @@ impl LeafPlan {
     }
 }
 
+/// Whether the no-internal-process rule holds for a group, and it has processes: the hierarchy's root is free of it.
+fn is_occupied(dir: &Dir) -> Result<bool> {
+    if dir.read_if_there("cgroup.type")?.is_none() {
+        return Ok(false);
+    }
+    Ok(dir.read_if_there(leaf::PROCS)?.is_some_and(|procs| !procs.is_empty()))
+}
+
+fn occupied_by(dir: &Dir, controller: Controller, write: &Setting) -> Error {
+    let error = Error::new(ErrorKind::Busy, "pass controllers on").path(dir.path());
+    occupied(error.limit_is(write.limit), controller)
+}
+
+fn occupied(error: Error, controller: Controller) -> Error {
+    error
+        .because(format!(
+            "needs the controller {controller}, and a group with processes of its own passes none on"
+        ))
+        .hinted("move its processes into a group below it, or choose another parent")
+}
+
 fn not_passed_on(error: Error, controller: Controller, write: &Setting) -> Error {
     let error = error.limit_is(write.limit);
     match error.errno() {
-        Some(Errno::BUSY) => error
-            .because(format!(
-                "needs the controller {controller}, and a group with processes of its own passes none on"
-            ))
-            .hinted("move its processes into a group below it, or choose another parent"),
+        Some(Errno::BUSY) => occupied(error, controller),
         // Of the controller, not of the file: that one was read.
         Some(Errno::NOENT) => error
             .kind_is(ErrorKind::Unsupported)
-            .because(format!("needs the controller {controller}, which is not delegated to this group"))
+            .because(format!(
+                "needs the controller {controller}, which is not delegated to this group"
+            ))
             .hinted("enable it further up, or choose another parent"),
         Some(Errno::OPNOTSUPP) => error
             .kind_is(ErrorKind::Unsupported)
@@ -162,6 +191,29 @@ fn not_passed_on(error: Error, controller: Controller, write: &Setting) -> Error
             .hinted("choose another parent"),
         _ => error.because(format!("needs the controller {controller}")),
     }
+}
+
+/// Of two who have made the same directory, or found it made, one goes on. Where marks cannot be made, both do.
+fn claim(leaf: &Dir) -> Result<()> {
+    match leaf.mark(CLAIMED) {
+        Err(error) if error.errno() == Some(Errno::EXIST) => Err(contested(error)),
+        _ => Ok(()),
+    }
+}
+
+fn contested(error: Error) -> Error {
+    error
+        .kind_is(ErrorKind::Busy)
+        .because("another process makes the same leaf at this moment")
+        .hinted("let one launcher at a time own a leaf's name")
+}
+
+/// The kernel's own files lie beside the groups.
+fn not_a_group(error: Error) -> Error {
+    if error.errno() != Some(Errno::NOTDIR) {
+        return error;
+    }
+    error.kind_is(ErrorKind::InvalidInput).because("a file has that name").hinted("choose another")
 }
 
 fn refuse_living(version: Version, old: &Dir) -> Result<()> {
@@ -244,7 +296,14 @@ fn check_cpuset(dir: &Dir, setting: &Setting) -> Result<()> {
 }
 
 /// What was made, to be unmade unless it is kept.
-struct Made(Vec<(Dir, String)>);
+struct Made(Vec<New>);
+
+/// A group that was made.
+struct New {
+    parent: Dir,
+    name: String,
+    dir: Dir,
+}
 
 impl Made {
     fn keep(mut self) {
@@ -254,9 +313,12 @@ impl Made {
 
 impl Drop for Made {
     fn drop(&mut self) {
-        for (parent, name) in self.0.iter().rev() {
-            // Someone else's leaf may be in a parent by now: then it stays.
-            let _ = parent.remove(name);
+        for New { parent, name, dir } in self.0.iter().rev() {
+            // Gone already, the name may be another's by now.
+            if !dir.read(leaf::PROCS).is_err_and(|error| leaf::is_gone(&error)) {
+                // Someone else's leaf may be in a parent by now: then it stays.
+                let _ = parent.remove(name);
+            }
         }
     }
 }

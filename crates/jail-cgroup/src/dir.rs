@@ -212,9 +212,9 @@ impl Dir {
         list().map_err(|errno| self.failed("list", "", errno))
     }
 
-    /// Puts a mark on it (fsetxattr(2)).
+    /// Puts a mark on it, unless it has that one (fsetxattr(2)).
     pub(crate) fn mark(&self, name: &str) -> Result<()> {
-        fs::fsetxattr(&self.fd, name, b"1", XattrFlags::empty())
+        fs::fsetxattr(&self.fd, name, b"1", XattrFlags::CREATE)
             .map_err(|errno| self.failed("mark", "", errno))
     }
 

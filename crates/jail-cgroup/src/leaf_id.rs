@@ -1,6 +1,6 @@
 //! Finding a leaf again: [`LeafId`].
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::group_path::GroupPath;
 use crate::leaf::{Group, Leaf};
@@ -76,12 +76,17 @@ impl Place {
             .iter()
             .filter(|mount| mount.is_of(version, &self.controllers))
             .filter_map(|mount| {
-                let below = full.strip_prefix(mount.root()).map(Path::to_owned);
-                let same = (mount.point() == self.mount).then(|| self.path.as_str().into());
-                Some((mount, below.ok().or(same)?))
+                // A root that was read in a namespace further down leads up: that says nothing here.
+                let below = full.strip_prefix(mount.root()).ok().filter(|path| is_plain(path));
+                let same = (mount.point() == self.mount).then(|| Path::new(self.path.as_str()));
+                Some((mount, below.or(same)?.to_owned()))
             })
             .min_by_key(|(mount, _)| (mount.is_read_only(), mount.point() != self.mount))
     }
+}
+
+fn is_plain(path: &Path) -> bool {
+    path.components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 impl LeafId {
@@ -111,5 +116,40 @@ impl LeafId {
         }
         let leaf = Leaf { id: self.clone(), groups, writes: Vec::new() };
         Ok((!leaf.groups.is_empty()).then_some(leaf))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{HostTexts, LeafPlan, Limits};
+
+    /// A host with one v2 mount, as it is called in some control group namespace.
+    fn host(root: &str, point: &str) -> Host {
+        let mountinfo = format!("1 1 0:1 {root} {point} rw - cgroup2 none rw");
+        Host::from_texts(&HostTexts { mountinfo: mountinfo.as_bytes(), ..HostTexts::default() })
+    }
+
+    fn found(made: &Host, later: &Host) -> Option<PathBuf> {
+        let plan = LeafPlan::new(made, Version::V2, "a", "leaf", &Limits::new()).unwrap();
+        let (mount, path) = plan.id().places[0].find(Version::V2, later)?;
+        Some(mount.point().join(path))
+    }
+
+    #[test]
+    fn a_leaf_is_found_through_another_mount_and_from_another_namespace() {
+        for (root, point, later_root, later_point, expected) in [
+            ("/", "/cg", "/", "/cg", Some("/cg/a/leaf")),
+            ("/", "/cg", "/a", "/mnt", Some("/mnt/leaf")),
+            ("/a", "/cg", "/", "/mnt", Some("/mnt/a/a/leaf")),
+            ("/x", "/cg", "/y", "/mnt", None),
+            // Made inside a namespace whose root is two groups down, and looked for from outside, and the reverse.
+            ("/../..", "/cg", "/", "/cg", Some("/cg/a/leaf")),
+            ("/../..", "/cg", "/", "/mnt", None),
+            ("/", "/cg", "/../..", "/cg", Some("/cg/a/leaf")),
+        ] {
+            let path = found(&host(root, point), &host(later_root, later_point));
+            assert_eq!(path.as_deref(), expected.map(Path::new), "{root} {later_root}");
+        }
     }
 }

@@ -13,12 +13,14 @@ use crate::{Error, ErrorKind, Result, Version, keyed};
 
 /// How many processes are waited for at once: descriptors are finite.
 pub(crate) const AT_ONCE: usize = 64;
+/// How long v1's members are waited for before they are listed again: one who is moved elsewhere may never end.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 
 impl Leaf {
     /// Waits until no process is in the leaf or below it, or `timeout` has passed.
     ///
-    /// Driven by events: v2 tells by `cgroup.events` (poll(2)), on v1 the members' pidfds do (pidfd_open(2)). A leaf that was
-    /// removed is empty.
+    /// Driven by events: v2 tells by `cgroup.events` (poll(2)), on v1 the members' pidfds do (pidfd_open(2)); that one was
+    /// moved elsewhere v1 tells nobody, which is noticed within a second. A leaf that was removed is empty.
     ///
     /// # Errors
     /// [`Timeout`](ErrorKind::Timeout), naming the processes that are left.
@@ -54,9 +56,11 @@ impl Leaf {
                 return Ok(true);
             }
             let begun = Instant::now();
-            if !wait_for_ends(members.get(..AT_ONCE).unwrap_or(&members), deadline)? {
+            if begun >= deadline {
                 return Ok(false);
             }
+            let until = deadline.min(begun + SECOND_LOOK);
+            wait_for_ends(members.get(..AT_ONCE).unwrap_or(&members), until)?;
             if begun.elapsed() < Duration::from_millis(1) {
                 // They had ended before, and the kernel is about to take them out.
                 pause();
@@ -65,16 +69,16 @@ impl Leaf {
     }
 }
 
-/// Whether these processes, which may be gone already, end before `deadline`.
-fn wait_for_ends(pids: &[u32], deadline: Instant) -> Result<bool> {
+/// Waits until these processes, which may be gone already, have ended, or until `deadline`.
+fn wait_for_ends(pids: &[u32], deadline: Instant) -> Result<()> {
     for pid in pids {
         if let Some(pidfd) = pidfd(*pid)?
             && !readable(&pidfd, PollFlags::IN, deadline)?
         {
-            return Ok(false);
+            break;
         }
     }
-    Ok(true)
+    Ok(())
 }
 
 /// The process `pid`, held; `None` where there is none.
@@ -130,4 +134,22 @@ fn readable(fd: &OwnedFd, event: PollFlags, deadline: Instant) -> Result<bool> {
 /// Gives the kernel the moment it takes to finish what it has no event for.
 pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(1));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_no_process() {
+        std::thread::spawn(|| {
+            let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+            assert!(pidfd(thread).unwrap().is_none());
+        })
+        .join()
+        .unwrap();
+        assert!(pidfd(std::process::id()).unwrap().is_some());
+        assert!(pidfd(0).unwrap().is_none());
+        assert!(pidfd(u32::MAX).unwrap().is_none());
+    }
 }

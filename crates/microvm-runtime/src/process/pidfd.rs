@@ -25,7 +25,8 @@ pub(crate) fn open(pid: u32) -> Result<Option<OwnedFd>> {
         .ok_or_else(|| failed().because("it is no pid"))?;
     match pidfd_open(number, PidfdFlags::empty()) {
         Ok(pidfd) => Ok(Some(pidfd)),
-        Err(Errno::SRCH) => Ok(None),
+        // The last two of a number that is a thread's, or one the kernel is about to give back.
+        Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => Ok(None),
         Err(errno) => Err(failed().source_of(errno)),
     }
 }
@@ -150,6 +151,16 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn a_thread_is_no_process() {
+        std::thread::spawn(|| {
+            let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+            assert!(open(thread).unwrap().is_none());
+        })
+        .join()
+        .unwrap();
+    }
 
     #[test]
     fn a_childs_status_is_its_own() {
