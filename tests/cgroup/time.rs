@@ -9,7 +9,7 @@ use crate::support::{Actor, FOREVER, Ground, play};
 /// The period of a quota.
 const PERIOD: Duration = Duration::from_millis(100);
 /// How many of them are looked at.
-const PERIODS: u64 = 20;
+const PERIODS: u64 = 40;
 
 fn usage(leaf: &Leaf) -> Duration {
     leaf.stats().unwrap().cpu_usage.unwrap()

@@ -61,6 +61,11 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
+    /// What a check that is one whole came to.
+    pub(crate) fn check(passed: bool) -> Self {
+        Self { counts: Counts::check(passed), ..Self::default() }
+    }
+
     /// Whether nothing failed, nothing is wrong, and something ran.
     pub(crate) fn good(&self) -> bool {
         self.counts.failed == 0 && self.problems.is_empty() && self.counts != Counts::default()

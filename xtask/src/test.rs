@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::counts::{Counts, Line, Selection, Summary};
 use crate::progress::{Progress, seconds};
 use crate::table::Table;
-use crate::vm::{self, Layout};
+use crate::vm::{self, Layout, Run};
 use crate::{binaries, command, paths, setup, test_root};
 
 /// Runs all steps, prints the table and the closing line; whether all is well.
@@ -35,10 +35,17 @@ pub(crate) fn run(selection: &Selection) -> Result<bool> {
     add("tests", summary, time);
     let (summary, time) = timed(|| test_root::run(selection));
     add("root tests", summary, time);
-    // The throw-away machines take packages and minutes: they are part of the long form.
-    for layout in Layout::ALL.into_iter().filter(|_| selection.long) {
-        let (summary, time) = timed(|| vm::run(&[layout], selection));
-        add(&format!("machine {layout}"), summary, time);
+    let begun_machines = Instant::now();
+    match vm::run(&Layout::ALL, selection) {
+        Ok(runs) => {
+            let running: Duration = runs.iter().map(|run| run.time).sum();
+            // Fetching, building and the trial, on the clock of none of them.
+            add("make machines", Summary::check(true), begun_machines.elapsed() - running);
+            for Run { layout, summary, time } in runs {
+                add(&format!("machine {layout}"), summary, time);
+            }
+        }
+        Err(error) => add("make machines", failed(&error), begun_machines.elapsed()),
     }
 
     print!("\n{table}");
@@ -104,7 +111,7 @@ fn check(Check { name, cargo: arguments, rustdocflags }: Check) -> Result<(Summa
         eprintln!("{}", finished.output);
     }
     let time = progress.end(if passed { "ok" } else { "FAILED" });
-    Ok((Summary { counts: Counts::check(passed), ..Summary::default() }, time))
+    Ok((Summary::check(passed), time))
 }
 
 /// Unit, doc and property tests, and whatever else needs no root. The root tests are ignored here, and run after.
@@ -152,15 +159,13 @@ fn unprivileged(selection: &Selection) -> Result<(Summary, Duration)> {
 /// What a step came to: one that could not even be tried has failed, and the others go on.
 fn timed(step: impl FnOnce() -> Result<Summary>) -> (Summary, Duration) {
     let begun = Instant::now();
-    let summary = step().unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        Summary {
-            counts: Counts::check(false),
-            problems: vec![format!("{error:#}")],
-            ..Summary::default()
-        }
-    });
+    let summary = step().unwrap_or_else(|error| failed(&error));
     (summary, begun.elapsed())
+}
+
+fn failed(error: &anyhow::Error) -> Summary {
+    eprintln!("error: {error:#}");
+    Summary { problems: vec![format!("{error:#}")], ..Summary::check(false) }
 }
 
 fn cargo(arguments: &[&str]) -> Command {

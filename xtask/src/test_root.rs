@@ -27,7 +27,11 @@ pub(crate) struct Plan {
 /// `cargo xtask test-root`: runs it, prints what came of it; whether all is well.
 pub(crate) fn command(selection: &Selection, layouts: Option<&[Layout]>) -> Result<bool> {
     let summary = match layouts {
-        Some(layouts) => vm::run(layouts, selection)?,
+        Some(layouts) => {
+            let mut all = Summary::default();
+            vm::run(layouts, selection)?.into_iter().for_each(|run| all += run.summary);
+            all
+        }
         None => run(selection)?,
     };
     for remark in summary.remarks() {

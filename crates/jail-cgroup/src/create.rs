@@ -323,7 +323,7 @@ impl Drop for Made {
     }
 }
 
-/// On fake trees; the twins are in `tests/cgroup/lifecycle.rs`.
+/// On fake trees; each has its twin on a real hierarchy in `tests/cgroup`.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,6 +337,7 @@ mod tests {
         LeafPlan::new(&host(fakes), version, "a/b", "leaf", limits).unwrap()
     }
 
+    /// Twin: `limits::what_was_asked_for_is_what_is_there`.
     #[test]
     fn v2_passes_controllers_down_and_writes_limits() {
         let fake = Fake::new(Version::V2, "memory,cpu,pids", &V2);
@@ -356,6 +357,7 @@ mod tests {
         assert_eq!((effective[2].limit, effective[2].asked.as_deref()), (Limit::OomGroup, None));
     }
 
+    /// Twin: `lifecycle::a_leaf_from_its_making_to_its_end`.
     #[test]
     fn v1_makes_a_leaf_in_each_hierarchy() {
         let memory = Fake::new(Version::V1, "memory", &["memory.limit_in_bytes -1"]);
@@ -368,6 +370,7 @@ mod tests {
         assert!(freezer.has("a/b/leaf"));
     }
 
+    /// Twin: `placement::a_process_runs_on_the_cpus_it_was_given`.
     #[test]
     fn v1_cpusets_take_what_their_parents_have() {
         let cpuset = Fake::new(Version::V1, "cpuset,freezer", &["cpuset.cpus ", "cpuset.mems "]);
@@ -380,6 +383,7 @@ mod tests {
         assert_eq!(cpuset.read("a/b/leaf/cpuset.mems"), "0");
     }
 
+    /// Twin: `limits::huge_pages_are_limited`.
     #[test]
     fn what_the_kernel_lacks_is_named_and_nothing_is_left() {
         let fake = Fake::new(Version::V2, "memory,cpu,pids", &V2);
@@ -391,6 +395,7 @@ mod tests {
         assert!(!fake.has("a"));
     }
 
+    /// Twin: `lifecycle::a_leaf_with_the_living_in_it_is_not_taken_over`.
     #[test]
     fn a_leaf_with_the_living_in_it_is_refused_before_anything_is_touched() {
         let memory = Fake::new(Version::V1, "memory", &["memory.limit_in_bytes -1"]);
@@ -406,6 +411,7 @@ mod tests {
         assert_eq!(memory.read("a/b/leaf/memory.limit_in_bytes"), "untouched");
     }
 
+    /// Twin: `lifecycle::an_empty_leaf_is_made_anew`.
     #[test]
     fn an_empty_leaf_is_made_anew() {
         let fake = Fake::new(Version::V2, "memory,cpu,pids", &V2);
@@ -416,6 +422,7 @@ mod tests {
         assert_eq!(fake.read("a/b/leaf/memory.max"), "max");
     }
 
+    /// Twin: `placement::cpus_that_are_not_there_are_an_error`.
     #[test]
     fn a_cpuset_that_comes_to_something_else_is_an_error() {
         let files = ["cpuset.cpus ", "cpuset.cpus.effective 0-1"];
@@ -427,6 +434,7 @@ mod tests {
         assert!(!fake.has("a"));
     }
 
+    /// Twin: `discovery::a_covered_mount_is_not_taken_for_one`.
     #[test]
     fn a_mount_that_is_none_is_refused() {
         let dir = tempfile::tempdir().unwrap();

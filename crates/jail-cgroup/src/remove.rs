@@ -133,13 +133,14 @@ fn remove_parents(mount: &Dir, parent: &Path, removed: &mut Vec<PathBuf>) -> Res
     Ok(())
 }
 
-/// On fake trees; the twins are in `tests/cgroup/lifecycle.rs`.
+/// On fake trees; each has its twin on a real hierarchy in `tests/cgroup`.
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fake::{Fake, host};
     use crate::{LeafPlan, Limits, Version};
 
+    /// Twin: `lifecycle::members_below_the_leaf_are_members` and `lifecycle::the_operators_parent_stays`.
     #[test]
     fn all_below_goes_and_the_operators_parent_stays() {
         let fake = Fake::new(Version::V2, "pids", &["pids.max max"]);
@@ -160,6 +161,7 @@ mod tests {
         assert_eq!(leaf.remove().unwrap(), RemoveReport::default());
     }
 
+    /// Twin: `lifecycle::a_leaf_from_its_making_to_its_end`.
     #[test]
     fn the_living_keep_their_leaf() {
         let fake = Fake::new(Version::V1, "pids", &["pids.max max"]);

@@ -282,7 +282,7 @@ fn blkio(bytes: &str, operations: &str) -> Vec<IoStats> {
     all
 }
 
-/// On fake trees; the twins are in `tests/cgroup/readings.rs`.
+/// On fake trees; each has its twin on a real hierarchy in `tests/cgroup`.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,6 +295,7 @@ mod tests {
         LeafPlan::new(&host(fakes), version, "a", "leaf", &limits).unwrap().create().unwrap()
     }
 
+    /// Twin: `readings::memory_time_and_tasks_are_those_of_who_is_in_it` and `io::half_the_bandwidth_is_half`.
     #[test]
     fn v2_files_are_read_with_their_units() {
         let fake = Fake::new(Version::V2, "cpu,io,memory,pids", &["cpu.max max", "io.max "]);
@@ -351,6 +352,7 @@ mod tests {
         );
     }
 
+    /// Twin: `readings::memory_time_and_tasks_are_those_of_who_is_in_it` and `io::half_the_bandwidth_is_half`.
     #[test]
     fn v1_files_are_read_with_their_units() {
         let memory = Fake::new(Version::V1, "memory", &[]);
@@ -390,6 +392,7 @@ mod tests {
         assert_eq!(stats.pids_current, None);
     }
 
+    /// Twin: `lifecycle::a_removed_leaf_is_gone_and_empty`.
     #[test]
     fn a_leaf_that_is_gone_has_no_readings() {
         let fake = Fake::new(Version::V2, "cpu,io", &["cpu.max max", "io.max "]);

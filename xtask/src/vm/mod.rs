@@ -15,6 +15,7 @@ mod trial;
 
 use std::fmt;
 use std::fs::{self, File};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use xshell::Shell;
@@ -22,7 +23,7 @@ use xshell::Shell;
 use self::debian::Debian;
 use self::machine::{Machine, Patience};
 use self::payload::Payload;
-use self::report::Report;
+use self::report::{Report, Verdict};
 use crate::counts::{Selection, Summary};
 use crate::paths;
 use crate::progress::Progress;
@@ -68,8 +69,16 @@ impl fmt::Display for Layout {
     }
 }
 
+/// What came of one machine, and how long it ran.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) layout: Layout,
+    pub(crate) summary: Summary,
+    pub(crate) time: Duration,
+}
+
 /// Boots a machine of each layout and runs the selected root tests in it.
-pub(crate) fn run(layouts: &[Layout], selection: &Selection) -> Result<Summary> {
+pub(crate) fn run(layouts: &[Layout], selection: &Selection) -> Result<Vec<Run>> {
     if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
         bail!(
             "throw-away machines need x86-64 Linux: their kernel and the tests in them are the host's kind"
@@ -88,24 +97,24 @@ pub(crate) fn run(layouts: &[Layout], selection: &Selection) -> Result<Summary> 
     trial::run(&sh, &debian, &mut machine)?;
 
     initramfs::write(&sh, &debian, &payload, machine.initramfs())?;
-    let mut summary = Summary::default();
+    let mut runs = Vec::new();
     for layout in layouts {
         let mut progress = Progress::begin(format!("machine {layout}"));
         let mut report = Report::new(*layout, &payload);
         let run = machine
             .run(*layout, Patience::new(selection.long), &mut progress, |line| report.line(line))?;
-        let of_machine = report.close(&run);
+        let Verdict { mut summary, failures } = report.close(&run);
         progress.clear();
-        for failure in &of_machine.failures {
+        for failure in &failures {
             eprintln!("{failure}");
         }
-        progress.end(if of_machine.summary.good() { "ok" } else { "FAILED" });
-        summary += of_machine.summary;
+        if selection.require {
+            summary.require();
+        }
+        let time = progress.end(if summary.good() { "ok" } else { "FAILED" });
+        runs.push(Run { layout: *layout, summary, time });
     }
-    if selection.require {
-        summary.require();
-    }
-    Ok(summary)
+    Ok(runs)
 }
 
 #[cfg(test)]

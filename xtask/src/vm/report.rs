@@ -133,6 +133,10 @@ impl Report {
             self.problem(&format!("{name}: its {count} tests did not run to the end"));
             self.verdict.summary.counts.failed += count;
         }
+        let skips = std::mem::take(&mut self.verdict.summary.skips);
+        let layout = self.layout;
+        self.verdict.summary.skips =
+            skips.into_iter().map(|skip| format!("{layout}: {skip}")).collect();
         self.verdict
     }
 
@@ -179,6 +183,7 @@ mod tests {
         let summary = judge(&["##ready 1.5", "##run a", OK, skip, "##exit 0", "##done"], exited(0));
         assert!(summary.good(), "{summary:?}");
         assert_eq!(summary.counts, Counts { passed: 1, failed: 0, skipped: 1 });
+        assert_eq!(summary.skips.first().map(String::as_str), Some("v2: a::one: no KVM"));
     }
 
     #[test]

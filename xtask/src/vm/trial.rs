@@ -77,7 +77,9 @@ pub(super) fn run(sh: &Shell, debian: &Debian, machine: &mut Machine<'_>) -> Res
         match attempt(machine, &payload, Patience { silent: patience, all: patience }) {
             Ok(()) => return Ok(fs::write(&learned, "kvm")?),
             Err(why) => {
-                eprintln!("vm: KVM is there and boots no stock kernel, so QEMU emulates: {why:#}")
+                let why = why.to_string();
+                let why = why.lines().next().unwrap_or_default();
+                eprintln!("vm: KVM is there and boots no stock kernel, so QEMU emulates: {why}");
             }
         }
     }
@@ -108,6 +110,10 @@ fn attempt(machine: &Machine<'_>, payload: &Payload, patience: Patience) -> Resu
         Ok(())
     };
     let judged = judged().with_context(|| format!("{}\n{said}\n{}", run.end, run.tail));
-    progress.end(if judged.is_ok() { "ok" } else { "FAILED" });
+    progress.end(match (&judged, machine.accelerator) {
+        (Ok(()), _) => "ok",
+        (Err(_), Accelerator::Kvm) => "no KVM",
+        (Err(_), Accelerator::Tcg) => "FAILED",
+    });
     judged
 }
