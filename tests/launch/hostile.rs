@@ -6,7 +6,8 @@ use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
 use microvm_runtime::{
-    ByteSize, CopyOptions, ErrorKind, FirecrackerOptions, Limits, LogLevel, PidNamespace,
+    ByteSize, CopyOptions, ErrorKind, ExitStatus, FirecrackerOptions, Limits, LogLevel,
+    PidNamespace,
 };
 use testkit::KillOnDrop;
 
@@ -180,7 +181,8 @@ fn an_oom_kill_is_told_from_a_crash() {
         }
     }
     let mut host = Host::new("oom");
-    let spec = host.idle("vm").limits(Limits::new().memory_max(ByteSize::mib(64)));
+    let limits = Limits::new().memory_max(ByteSize::mib(64));
+    let spec = host.idle("vm").limits(limits.clone());
     let mut vm = match host.jailer().launch(&spec) {
         Ok(vm) => vm,
         Err(error) if error.kind() == ErrorKind::Unsupported => {
@@ -197,6 +199,23 @@ fn an_oom_kill_is_told_from_a_crash() {
     assert!(!hog.wait().unwrap().success(), "it was stopped by the limit");
     assert!(vm.kill().unwrap().oom_killed);
     drop(vm);
+
+    // And when the killer takes the VMM itself, that is how it ended.
+    let mut vm = host.jailer().launch(&host.idle("taken").limits(limits)).unwrap();
+    fs::write(format!("/proc/{}/oom_score_adj", vm.pid()), "1000").unwrap();
+    // Two, so that neither has as much as the adjustment stands for, which is all there may be.
+    let mut hogs = [(); 2].map(|()| {
+        KillOnDrop::spawn(testkit::reenter(NAME, "hog").stdin(Stdio::piped()).stdout(Stdio::null()))
+    });
+    for hog in &mut hogs {
+        vm.cgroup().unwrap().adopt(hog.id()).unwrap();
+    }
+    for hog in &mut hogs {
+        drop(hog.stdin.take());
+    }
+    let exit = vm.wait().unwrap();
+    assert_eq!((exit.status, exit.oom_killed), (ExitStatus::Signaled(9), true));
+    drop((hogs, vm));
 
     // A VM that is only killed was not.
     let spec = host.idle("other");
