@@ -17,8 +17,8 @@ use crate::sys::Child;
 /// Descriptors that a removal may open.
 const DESCRIPTORS: u64 = 8;
 
-/// Memory that a removal may take besides what it began with, in bytes: much less than the names of these trees.
-const MEMORY: u64 = 512 << 10;
+/// Memory that a removal may take besides what it began with, in bytes: less than a third of the names of 200 000 entries.
+const MEMORY: u64 = 2 << 20;
 
 /// Room for as many inodes as these trees have.
 const SIZE: u64 = 4 << 30;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, TryLockError};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -20,8 +20,13 @@ use crate::error::{Error, Result, number};
 /// directory under them as well.
 pub(crate) fn below(path: &Path, mount: u64) -> Result<Vec<PathBuf>> {
     static TABLE: Mutex<Option<Table>> = Mutex::new(None);
-    // A panic elsewhere left a whole table or none.
-    let mut table = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut table = match TABLE.try_lock() {
+        Ok(table) => table,
+        // A panic elsewhere left a whole table or none.
+        Err(TryLockError::Poisoned(table)) => table.into_inner(),
+        // Another thread reads it, or one that a fork left behind did: then for good.
+        Err(TryLockError::WouldBlock) => return Ok(find(&Table::read()?.mounts, path, mount)),
+    };
     if let Some(known) = &*table
         && known.is_current()
         && known.mounts.iter().any(|known| known.id == mount)
