@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jail_fs::{ErrorKind, StagedTree, remove_tree, sweep};
 use nix::mount::{MsFlags, mount, umount};
@@ -10,6 +11,7 @@ use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use testkit::{FsKind, Tmpfs, mounts};
 
 use crate::support::{Scene, as_jail_user, jail_user, list, name, on, on_each_fs};
+use crate::sys::Child;
 
 fn bind(from: &Path, to: &Path) {
     mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
@@ -268,6 +270,35 @@ fn closed_directories_are_opened_and_odd_names_are_removed() {
         chown(&jail.path, Some(jail_user().uid()), None).unwrap();
         let entries = remove_tree(&scene.base, &name("one"), None).unwrap().entries;
         assert!(entries > made, "{entries} of {made}");
+        assert_eq!(scene.entries(), [""; 0]);
+    });
+}
+
+/// A process forked while another thread looks at the table of mounts has its lock, and nobody to give it back.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_fork_in_the_middle_of_another_removal_removes_too() {
+    on("a_fork_in_the_middle_of_another_removal_removes_too", FsKind::Ext4, |scene| {
+        let cycle = |id: &str| {
+            fs::create_dir(scene.base.path().join(id)).unwrap();
+            remove_tree(&scene.base, &name(id), None).unwrap();
+        };
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    cycle("thread");
+                }
+            });
+            for _ in 0..500 {
+                let forked = Child::spawn(jail_fs::Owner::ROOT, || {
+                    cycle("forked");
+                    true
+                });
+                assert!(forked.succeeded());
+            }
+            done.store(true, Ordering::Relaxed);
+        });
         assert_eq!(scene.entries(), [""; 0]);
     });
 }
