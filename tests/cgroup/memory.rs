@@ -34,7 +34,8 @@ fn who_uses_too_much_is_killed_alone_and_that_is_known() {
         assert!(events.max > 0);
         // Before Linux 5.19 v2 keeps no peak.
         if let Some(peak) = stats.memory_peak {
-            assert!(peak <= ByteSize::mib(48) && peak > ByteSize::mib(24), "{peak}");
+            // The dying are given a page or two that they need for it.
+            assert!(peak <= ByteSize::mib(49) && peak > ByteSize::mib(24), "{peak}");
         }
         println!("{TEST}: {}: {events:?}", ground.version);
     }

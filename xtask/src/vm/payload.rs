@@ -55,17 +55,19 @@ impl Payload {
         let build = vm.join("build");
         let directory = build.display().to_string();
         let mut arguments = vec!["--tests", "--target", TARGET, "--target-dir", &directory];
+        let mut filters = selection.filters.clone();
         if selection.packages.is_empty() {
             // The files' tests know no control groups, and race for minutes where the processor is emulated; there a
-            // launcher would fail and die for as long.
+            // launcher would fail and die for as long, and so would a fleet and the launcher's own races.
             for package in ["xtask", "fs-tests", "faults-tests"] {
                 arguments.extend(["--exclude", package]);
             }
+            filters.extend(["--skip", "fleet::", "--skip", "races::"].map(str::to_owned));
         }
         let built = binaries::build(selection, &arguments, &BUILD, &mut progress)?;
         let mut tests: Vec<Tests> = Vec::new();
         for binary in built {
-            let count = binaries::ignored_tests(&binary, &selection.filters)?.len();
+            let count = binaries::ignored_tests(&binary, &filters)?.len();
             let name = format!("{}.{}", binary.package, binary.target);
             ensure!(
                 tests.iter().all(|other| other.name != name),
@@ -86,7 +88,7 @@ impl Payload {
         Ok(Self {
             tests,
             stand_ins: Some(testkit::build::stand_ins(&paths::target()?)?),
-            arguments: selection.filters.clone(),
+            arguments: filters,
             environment: environment(selection),
         })
     }
