@@ -8,7 +8,7 @@ use nix::mount::MsFlags;
 use rustix::fs::{XattrFlags, removexattr, setxattr};
 use testkit::Tmpfs;
 
-use crate::support::{as_jail_user, jail_user, name, on_each_fs};
+use crate::support::{as_jail_user, jail_user, name, on_each_fs, unmount};
 use crate::sys::Child;
 
 #[test]
@@ -147,7 +147,7 @@ fn a_base_that_is_mounted_over_is_noticed() {
         let path = scene.base.path();
         nix::mount::mount(Some(path), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
         let answer = scene.base.verify_path();
-        nix::mount::umount(path).unwrap();
+        unmount(path);
         assert_eq!(answer.unwrap_err().kind(), ErrorKind::Replaced);
         scene.base.verify_path().unwrap();
         // A child that is a mount point is none of ours.

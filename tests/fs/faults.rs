@@ -9,10 +9,12 @@ use jail_fs::{
     Access, Artifact, Error, ErrorKind, Owner, StagedTree, block_device, ensure_char_device,
     private, read_only, remove_tree, write,
 };
-use nix::mount::{MsFlags, mount, umount};
+use nix::mount::{MsFlags, mount};
 use testkit::{FsKind, Tmpfs};
 
-use crate::support::{Fault, Scene, has_strace, jail_user, list, loop_device, name, on, plain};
+use crate::support::{
+    Fault, Scene, has_strace, jail_user, list, loop_device, name, on, plain, unmount,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -186,7 +188,7 @@ fn a_source_that_cannot_be_read_is_told_with_how_far_it_got() {
         file.write_all_at(&vec![1; 32 << 20], 0).unwrap();
         file.sync_all().unwrap();
         drop(file);
-        umount(&at).unwrap();
+        unmount(&at);
         // The device is as large as before; what was in its second half is no more.
         bad.set_len(32 * MIB).unwrap();
         attach();
@@ -198,7 +200,7 @@ fn a_source_that_cannot_be_read_is_told_with_how_far_it_got() {
         assert!((MIB..32 * MIB).contains(&copied), "{error}");
         assert_eq!(list(&jail.path), [""; 0]);
         drop(source);
-        umount(&at).unwrap();
+        unmount(&at);
     });
 }
 

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jail_fs::{ErrorKind, StagedTree, remove_tree, sweep};
-use nix::mount::{MsFlags, mount, umount};
+use nix::mount::{MsFlags, mount};
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use testkit::{FsKind, Tmpfs, mounts};
 
-use crate::support::{Scene, as_jail_user, jail_user, list, name, on, on_each_fs};
+use crate::support::{Scene, as_jail_user, jail_user, list, name, on, on_each_fs, unmount};
 use crate::sys::Child;
 
 fn bind(from: &Path, to: &Path) {
@@ -55,13 +55,13 @@ fn row_26_a_mount_in_the_tree_is_refused_before_anything_goes() {
         assert_eq!(tree.exchange(jail.top.id()).unwrap_err().kind(), ErrorKind::Mounted);
         assert_eq!(scene.entries(), ["one"]);
         for mount in [&expected[0], &expected[2], &expected[3]] {
-            umount(mount).unwrap();
+            unmount(mount);
         }
         assert_eq!(
             remove_tree(&scene.base, &name("one"), None).unwrap_err().mounts(),
             [expected[1].clone()]
         );
-        umount(&expected[1]).unwrap();
+        unmount(&expected[1]);
         // top, root, bind, deep, er, tmpfs, file, first, "with space\"
         assert_eq!(remove_tree(&scene.base, &name("one"), None).unwrap().entries, 9);
         assert_eq!(scene.entries(), [""; 0]);
@@ -80,7 +80,7 @@ fn row_26_mounts_on_top_of_the_tree_and_behind_its_back() {
             (error.kind(), error.mounts()),
             (ErrorKind::Mounted, &[jail.top.path().to_owned()][..])
         );
-        umount(jail.top.path()).unwrap();
+        unmount(jail.top.path());
         // The base, mounted a second time, and a mount in the tree there: the kernel would refuse half-way.
         fs::create_dir(jail.path.join("data")).unwrap();
         let alias = scene.dir("alias");
@@ -93,7 +93,7 @@ fn row_26_mounts_on_top_of_the_tree_and_behind_its_back() {
             assert_eq!((error.kind(), error.mounts()), (ErrorKind::Mounted, &[inside][..]));
             assert_eq!(list(&jail.path), ["data"]);
         }
-        umount(&alias).unwrap();
+        unmount(&alias);
         assert_eq!(remove_tree(&scene.base, &name("one"), None).unwrap().entries, 3);
     });
 }

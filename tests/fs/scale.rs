@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
-use jail_fs::{Owner, remove_tree};
+use jail_fs::{TrustedDir, remove_tree};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -12,7 +13,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use testkit::FsKind;
 
 use crate::support::{Jail, Scene, long, name, on_sized};
-use crate::sys::Child;
 
 /// Descriptors that a removal may open.
 const DESCRIPTORS: u64 = 8;
@@ -29,36 +29,44 @@ fn on_large(test: &str, attack: impl Fn(&Scene)) {
     }
 }
 
-/// Removes the tree in a process that has no more than that.
-fn remove_confined(scene: &Scene, entries: u64) {
-    let child = Child::spawn(Owner::ROOT, || {
-        let open: Vec<u64> = fs::read_dir("/proc/self/fd")
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
-            .collect();
-        // One of those was the listing itself; the limit is on the number, not on how many are open.
-        let limit = (0..)
-            .filter(|fd| !open.contains(fd))
-            .nth(usize::try_from(DESCRIPTORS).unwrap() - 1)
-            .unwrap();
-        let data: u64 = {
-            let status = fs::read_to_string("/proc/self/status").unwrap();
-            let kib = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
-            kib.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
-        };
-        confine(Resource::Data, data + MEMORY);
-        confine(Resource::Nofile, limit);
-        // The limits bite: so many files are open and no more, and no such allocation finds room in what is there already.
-        let opened: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
-        assert_eq!(opened.len(), usize::try_from(DESCRIPTORS).unwrap());
-        drop(opened);
-        assert!(Vec::<u8>::new().try_reserve_exact(usize::try_from(MEMORY).unwrap() * 2).is_err());
-        let removed = remove_tree(&scene.base, &name("one"), None).unwrap().entries;
-        assert_eq!(removed, entries);
-        true
-    });
-    assert!(child.succeeded());
+/// Has the tree removed by a process of its own that has no more than that: this very `test` again, whose heap is new and
+/// has no room left over from anything.
+fn remove_confined(test: &str, scene: &Scene, entries: u64) {
+    let role = format!("{entries} {}", scene.base.path().display());
+    let status = testkit::reenter(&format!("scale::{test}"), role).status().unwrap();
+    assert!(status.success(), "{status}");
     assert_eq!(scene.entries(), [""; 0]);
+}
+
+/// The other end of [`remove_confined`]; false where this is the test itself.
+fn is_remover() -> bool {
+    let Some(role) = testkit::role() else { return false };
+    let (entries, base) = role.split_once(' ').unwrap();
+    let base = TrustedDir::open(Path::new(base)).unwrap();
+    let open: Vec<u64> = fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    // One of those was the listing itself; the limit is on the number, not on how many are open.
+    let limit = (0..)
+        .filter(|fd| !open.contains(fd))
+        .nth(usize::try_from(DESCRIPTORS).unwrap() - 1)
+        .unwrap();
+    let data: u64 = {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
+        kib.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    };
+    confine(Resource::Data, data + MEMORY);
+    confine(Resource::Nofile, limit);
+    // The limits bite: so many files are open and no more, and no such allocation finds room in what is there already.
+    let opened: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    assert_eq!(opened.len(), usize::try_from(DESCRIPTORS).unwrap());
+    drop(opened);
+    assert!(Vec::<u8>::new().try_reserve_exact(usize::try_from(MEMORY).unwrap() * 2).is_err());
+    let removed = remove_tree(&base, &name("one"), None).unwrap().entries;
+    assert_eq!(removed.to_string(), entries);
+    true
 }
 
 fn confine(resource: Resource, limit: u64) {
@@ -85,11 +93,15 @@ fn dig(jail: &Jail, depth: u64, each: impl Fn(&OwnedFd, u64)) {
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_27_a_very_deep_tree_is_removed() {
-    on_large("row_27_a_very_deep_tree_is_removed", |scene| {
+    const NAME: &str = "row_27_a_very_deep_tree_is_removed";
+    if is_remover() {
+        return;
+    }
+    on_large(NAME, |scene| {
         let depth = if long() { 100_000 } else { 60_000 };
         let jail = scene.jail("one");
         dig(&jail, depth, |_, _| {});
-        remove_confined(scene, depth + 2);
+        remove_confined(NAME, scene, depth + 2);
     });
 }
 
@@ -97,7 +109,11 @@ fn row_27_a_very_deep_tree_is_removed() {
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_27_a_deep_and_bushy_tree_is_removed() {
-    on_large("row_27_a_deep_and_bushy_tree_is_removed", |scene| {
+    const NAME: &str = "row_27_a_deep_and_bushy_tree_is_removed";
+    if is_remover() {
+        return;
+    }
+    on_large(NAME, |scene| {
         let jail = scene.jail("one");
         dig(&jail, 2_000, |dir, level| {
             let file = format!(".lifted-{level}");
@@ -107,14 +123,18 @@ fn row_27_a_deep_and_bushy_tree_is_removed() {
                     .unwrap();
             mkdirat(&below, ".lifted-0", Mode::S_IRWXU).unwrap();
         });
-        remove_confined(scene, 2_000 * 3 + 2);
+        remove_confined(NAME, scene, 2_000 * 3 + 2);
     });
 }
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_27_a_very_wide_tree_is_removed() {
-    on_large("row_27_a_very_wide_tree_is_removed", |scene| {
+    const NAME: &str = "row_27_a_very_wide_tree_is_removed";
+    if is_remover() {
+        return;
+    }
+    on_large(NAME, |scene| {
         let jail = scene.jail("one");
         let entries = 200_000_u64;
         let file = jail.path.join("first");
@@ -133,6 +153,6 @@ fn row_27_a_very_wide_tree_is_removed() {
                 _ => fs::create_dir(&path).unwrap(),
             }
         }
-        remove_confined(scene, entries + (entries - 1) / 2_000 + 2);
+        remove_confined(NAME, scene, entries + (entries - 1) / 2_000 + 2);
     });
 }

@@ -3,8 +3,10 @@
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use jail_fs::{Artifact, CopyOptions, Dir, Name, Owner, TrustedDir};
+use nix::errno::Errno;
 pub(crate) use testkit::long;
 use testkit::{Canary, FsKind, LoopDevice, LoopFs};
 
@@ -62,6 +64,18 @@ pub(crate) fn on_sized(test: &str, kind: FsKind, size: u64, attack: impl Fn(&Sce
     let canary = Canary::take(&host);
     attack(&scene);
     canary.assert_same();
+}
+
+/// Unmounts what is at `path` (umount(2)). What another test forks holds all descriptors until it has exec'ed: that is
+/// waited for.
+pub(crate) fn unmount(path: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match nix::mount::umount(path) {
+            Err(Errno::EBUSY) if Instant::now() < deadline => std::thread::yield_now(),
+            done => return done.unwrap(),
+        }
+    }
 }
 
 /// A free loop device may be another test's that is just letting go of it (ENXIO); the next try gets another.
