@@ -38,7 +38,7 @@ cargo xtask <command>
       --json                    print JSON instead of a table
       --check                   fail where a bound is exceeded
   faults [options]              each kind of system call of a launcher fails once, and the launcher dies before one (root)
-      --long                    every call fails with every errno, and the launcher dies before each (15 min)
+      --long                    every call fails with every errno, and the launcher dies before each (10 min)
       --phase <name>            only in this phase of its life: plan, prepare, launch, look, adopt, stop, teardown (repeatable)
       --by-jailer               where the jailer makes the pid namespace
       --official                with the official jailer and Firecracker instead of the stand-ins
