@@ -120,7 +120,7 @@ impl Fresh {
     ) -> Result<Self> {
         let facts =
             Facts::of_open(&fd).map_err(|errno| Error::at("examine", &parent, name, errno))?;
-        if facts.uid == Owner::caller().uid() && right(&facts) {
+        if facts.uid == Uid::effective().as_raw() && right(&facts) {
             return Ok(Self { fd, facts });
         }
         Err(Error::new(ErrorKind::Replaced, "create", locate(&parent).join(name)).because(format!(
@@ -138,8 +138,7 @@ impl Fresh {
         owner: Owner,
         mode: u32,
     ) -> Result<()> {
-        // fchown(2) and fchmod(2) refuse a handle, which is all that a node is held by.
-        let handle = !matches!(self.facts.kind, FileType::RegularFile | FileType::Directory);
+        let handle = self.is_handle();
         if !self.facts.owner_is(owner) {
             let (uid, gid) = (Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid())));
             let changed = match handle {
@@ -148,6 +147,12 @@ impl Fresh {
             };
             changed.map_err(|errno| Error::at("change owner of", &dir, name, errno))?;
         }
+        self.set_mode((&dir, name), mode)
+    }
+
+    /// Sets the mode alone, of what stays the caller's.
+    pub(crate) fn set_mode(&self, (dir, name): (impl AsFd, &Name), mode: u32) -> Result<()> {
+        let handle = self.is_handle();
         if self.facts.mode != mode {
             let mode = Mode::from_bits_truncate(mode);
             let changed = match handle {
@@ -163,6 +168,11 @@ impl Fresh {
             changed.map_err(|errno| Error::at("change mode of", &dir, name, errno))?;
         }
         Ok(())
+    }
+
+    /// fchown(2) and fchmod(2) refuse a handle, which is all that a node is held by.
+    fn is_handle(&self) -> bool {
+        !matches!(self.facts.kind, FileType::RegularFile | FileType::Directory)
     }
 
     pub(crate) fn id(&self) -> InodeId {

@@ -92,7 +92,7 @@ impl StagedTree {
         let id = fresh.id();
         // From here on, whatever fails removes it again.
         let aside = Aside { parent: parent.clone(), name: aside, made: Some(id) };
-        fresh.give((parent.dir(), &aside.name), Owner::caller(), 0o700)?;
+        fresh.set_mode((parent.dir(), &aside.name), 0o700)?;
         let facts = *fresh.facts();
         let path = parent.path().join(&aside.name);
         let dir = TrustedDir::from_parts(fresh.into_fd(), path, &facts);
