@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn packages_are_read_from_uris() {
-        let line = "'http://deb.debian.org/x/strace_6.1-0.1_amd64.deb' strace_6.1-0.1_amd64.deb 1 SHA256:0";
+        let line = "'http://mirror.example/x/strace_6.1-0.1_amd64.deb' strace_6.1-0.1_amd64.deb 1 SHA256:0";
         assert_eq!(package_of_uri(line), Some("strace"));
         assert_eq!(package_of_uri("Reading package lists..."), None);
     }
