@@ -79,11 +79,13 @@ pub(crate) fn launcher() {
     let ground = Ground::of_role();
     let leaf = ground.leaf("leaf", &Limits::new());
     let test = "rivals::what_a_killed_launcher_left_is_found_and_removed";
-    let idle = Actor::in_leaf(&leaf, test, "idle");
-    println!("\nlaunched {}", idle.pid());
+    let mut orphan = Actor::in_leaf(&leaf, test, "orphan");
+    orphan.go();
+    orphan.says("orphan");
+    println!("\nlaunched {}", orphan.pid());
     std::io::stdin().read_line(&mut String::new()).unwrap();
     // It is not this process's to clean up.
-    std::mem::forget((idle, ground));
+    std::mem::forget((orphan, ground));
 }
 
 /// A v2 group may keep threads of its processes in threaded groups below it: they are its members, and go with it.

@@ -144,6 +144,13 @@ pub(crate) fn play() {
             println!("\nidle");
             std::io::stdin().read_line(&mut String::new()).unwrap();
         }
+        // Not even the end of who has made it ends it.
+        "orphan" => {
+            println!("\norphan");
+            loop {
+                std::thread::park();
+            }
+        }
         "hog" => drop(hog(number(words.next()))),
         "keep" => {
             let held = hog(number(words.next()));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -62,7 +63,13 @@ pub(super) fn files_outside(pid: u32, jail: &Path) -> Result<Vec<String>> {
         // Through the magic link, to the open file itself. One that was closed meanwhile is not open.
         let Ok(meta) = fs::metadata(&descriptor) else { continue };
         if (meta.is_file() || meta.is_dir()) && !inside.contains(&(meta.dev(), meta.ino())) {
-            outside.push(link(&descriptor)?.display().to_string());
+            match fs::read_link(&descriptor) {
+                Ok(target) => outside.push(target.display().to_string()),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    return Err(error).with_context(|| format!("read {}", descriptor.display()));
+                }
+            }
         }
     }
     Ok(outside)
