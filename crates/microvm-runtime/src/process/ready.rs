@@ -175,7 +175,15 @@ impl Launch<'_> {
     fn has_ended(&mut self) -> Result<bool> {
         match self.vmm {
             Some(index) => self.held[index].has_ended(),
-            None => Ok(self.jailer.is_none() && alive(&mut self.held)?.is_empty()),
+            None if self.jailer.is_some() || !alive(&mut self.held)?.is_empty() => Ok(false),
+            None => {
+                // A daemon's fork may have ended after it was found, and left the next one behind: only a look after the
+                // last one's end tells that nobody is left.
+                if self.forks {
+                    self.search.look(&mut self.held, true)?;
+                }
+                Ok(alive(&mut self.held)?.is_empty())
+            }
         }
     }
 
