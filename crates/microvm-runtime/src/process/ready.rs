@@ -143,7 +143,7 @@ impl Launch<'_> {
 
     /// How long until the next look where there is no event: short beside what the launch has taken so far.
     fn moment(&self) -> Duration {
-        (self.begun.elapsed() / 16).clamp(Duration::from_millis(1), Duration::from_millis(20))
+        (self.begun.elapsed() / 16).clamp(Duration::from_micros(200), Duration::from_millis(20))
     }
 
     /// Follows a jailer that leaves a VMM behind.
