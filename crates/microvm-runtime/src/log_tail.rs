@@ -1,10 +1,9 @@
 //! What Firecracker writes to files in its jail: [`Vm::log_tail`], [`Vm::metrics_tail`].
 
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-
 use jail_cmd::in_jail;
 
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::process::read_tail;
 use crate::vm::Vm;
 
 impl Vm {
@@ -47,17 +46,8 @@ impl Vm {
         }
         let file = jail_fs::open_file(&self.root, name)
             .map_err(|error| Failure::files(operation(), error))?;
-        read_tail(file, bytes).map_err(|error| {
+        read_tail(&file, 0, bytes).map_err(|error| {
             Failure::new(ErrorKind::Filesystem, operation()).path(name).source_of(error)
         })
     }
-}
-
-fn read_tail(mut file: std::fs::File, bytes: u64) -> io::Result<String> {
-    let end = file.seek(SeekFrom::End(0))?;
-    file.seek(SeekFrom::Start(end.saturating_sub(bytes)))?;
-    let mut tail = Vec::new();
-    // It may grow while it is read.
-    file.take(bytes).read_to_end(&mut tail)?;
-    Ok(String::from_utf8_lossy(&tail).into_owned())
 }

@@ -241,7 +241,7 @@ impl Kept {
             }
             // Both streams went there.
             Self::File { file, from } => {
-                (String::new(), read_tail(file, *from).unwrap_or_default())
+                (String::new(), read_tail(file, *from, TAIL as u64).unwrap_or_default())
             }
         }
     }
@@ -254,9 +254,10 @@ impl Kept {
     }
 }
 
-fn read_tail(mut file: &std::fs::File, from: u64) -> io::Result<String> {
+/// The last bytes of a file from `from` on, at most `keep`, as text. It may grow while it is read.
+pub(crate) fn read_tail(mut file: &std::fs::File, from: u64, keep: u64) -> io::Result<String> {
     let end = file.seek(SeekFrom::End(0))?;
-    let begin = from.max(end.saturating_sub(TAIL as u64));
+    let begin = from.max(end.saturating_sub(keep));
     file.seek(SeekFrom::Start(begin))?;
     let mut bytes = Vec::new();
     file.take(end.saturating_sub(begin)).read_to_end(&mut bytes)?;
