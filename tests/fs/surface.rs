@@ -7,7 +7,7 @@ use std::process::Command;
 use jail_fs::{
     Access, Artifact, CopyOptions, Lease, Owner, StagedTree, TrustedDir, block_device,
     ensure_char_device, open_dir, open_file, persistent, private, read_only, read_small,
-    remove_tree, replace, scrub, sweep, write,
+    remove_tree, scrub, sweep, write,
 };
 use testkit::{FsKind, Tmpfs};
 
@@ -67,13 +67,13 @@ fn every_verb_is_called() {
         ensure_char_device(&dev, &name("kvm"), 10, 232, owner, 0o666).unwrap();
         ensure_char_device(&dev, &name("kvm"), 10, 232, owner, 0o600).unwrap();
         write(&root, &name("vm.json"), b"{}", owner, 0o440).unwrap();
-        replace(tree.dir(), &name("jail.json"), b"{}", Owner::ROOT, 0o600, &options).unwrap();
-        replace(tree.dir(), &name("jail.json"), b"{ }", Owner::ROOT, 0o600, &options).unwrap();
+        write(tree.top(), &name("jail.json"), b"{}", Owner::ROOT, 0o600).unwrap();
         let published = tree.publish().unwrap();
         published.dir.verify_path().unwrap();
         let dir = parent.child(&name("one")).unwrap();
         Lease::try_acquire(dir.dir()).unwrap_err();
-        assert_eq!(read_small(dir.dir(), "jail.json", 10).unwrap(), b"{ }");
+        assert_eq!(read_small(dir.dir(), "jail.json", 10).unwrap(), b"{}");
+        write(dir.dir(), &name("vmm.json"), b"{}", Owner::ROOT, 0o600).unwrap();
         let root = open_dir(dir.dir(), "root").unwrap();
         open_file(&root, "vm.json").unwrap();
         open_file(&root, "dev/kvm").unwrap_err();

@@ -72,7 +72,7 @@ impl LeafPlan {
     }
 
     fn walk_down(&self, place: &Place, mount: &Dir, made: &mut Made) -> Result<Dir> {
-        let mut dir = mount.open("")?;
+        let mut dir = mount.clone();
         let mut names = place.path().names().peekable();
         while let Some(name) = names.next() {
             self.pass_on(place, &dir)?;
@@ -92,7 +92,7 @@ impl LeafPlan {
                 let _ = child.mark(MADE);
             }
             if new {
-                let (parent, dir) = (dir.open("")?, child.open("")?);
+                let (parent, dir) = (dir.clone(), child.clone());
                 made.0.push(New { parent, name: name.to_owned(), dir });
             }
             if self.version() == Version::V1 {
@@ -122,15 +122,17 @@ impl LeafPlan {
 
     /// Enables the leaf's controllers for the children of `dir`; those that only account are left out where they cannot be.
     fn pass_on(&self, place: &Place, dir: &Dir) -> Result<()> {
-        if self.version() == Version::V1 {
+        let mut controllers =
+            place.controllers().iter().filter(|controller| !controller.is_core_in_v2()).peekable();
+        if self.version() == Version::V1 || controllers.peek().is_none() {
             return Ok(());
         }
         const FILE: &str = "cgroup.subtree_control";
         let enabled = dir.read_text(FILE)?;
         let mut occupied = None;
-        for controller in place.controllers() {
+        for controller in controllers {
             let name = controller.name(Version::V2);
-            if controller.is_core_in_v2() || enabled.split_ascii_whitespace().any(|on| on == name) {
+            if enabled.split_ascii_whitespace().any(|on| on == name) {
                 continue;
             }
             let limited = self.writes().iter().find(|write| write.controller == *controller);

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{self, AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, XattrFlags};
 use rustix::io::Errno;
@@ -20,10 +21,10 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
 
-/// A directory of a pseudo filesystem, held open; its path is for messages only.
-#[derive(Debug)]
+/// A directory of a pseudo filesystem, held open; its path is for messages only. A clone shares the descriptor.
+#[derive(Debug, Clone)]
 pub(crate) struct Dir {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     path: PathBuf,
 }
 
@@ -32,7 +33,7 @@ impl Dir {
     pub(crate) fn open_system(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         match fs::open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(fd) => Ok(Self { fd, path }),
+            Ok(fd) => Ok(Self { fd: Arc::new(fd), path }),
             Err(errno) => Err(Error::call("open", path, errno)),
         }
     }
@@ -42,7 +43,7 @@ impl Dir {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = fs::open(point, flags, Mode::empty())
             .map_err(|errno| Error::call("open", point, errno))?;
-        let dir = Self { fd, path: point.to_owned() };
+        let dir = Self { fd: Arc::new(fd), path: point.to_owned() };
         if dir.filesystem()? == Some(version) {
             return Ok(dir);
         }
@@ -64,10 +65,14 @@ impl Dir {
 
     /// The id of the mount it was opened through, as in mountinfo; `None` before Linux 5.8 (statx(2)).
     pub(crate) fn mount_id(&self) -> Result<Option<u64>> {
-        let stat = fs::statx(&self.fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
-            .map_err(|errno| self.failed("stat", "", errno))?;
-        let known = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
-        Ok(known.then_some(stat.stx_mnt_id))
+        mount_id(&self.fd, Path::new(""), AtFlags::EMPTY_PATH)
+            .map_err(|errno| self.failed("stat", "", errno))
+    }
+
+    /// The same of what is at `point` now, without opening it.
+    pub(crate) fn mount_id_at(point: &Path) -> Result<Option<u64>> {
+        mount_id(fs::CWD, point, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)
+            .map_err(|errno| Error::call("stat", point, errno))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -108,7 +113,7 @@ impl Dir {
         let path = path.as_ref();
         let below = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         match self.open_below(below, OFlags::DIRECTORY) {
-            Ok(fd) => Ok(Self { fd, path: self.join(path) }),
+            Ok(fd) => Ok(Self { fd: Arc::new(fd), path: self.join(path) }),
             Err(errno) => Err(self.failed("open", path, errno)),
         }
     }
@@ -228,6 +233,12 @@ impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+fn mount_id(dir: impl AsFd, path: &Path, flags: AtFlags) -> Result<Option<u64>, Errno> {
+    let stat = fs::statx(dir, path, flags, StatxFlags::MNT_ID)?;
+    let known = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    Ok(known.then_some(stat.stx_mnt_id))
 }
 
 /// From the start, whatever was read before: the kernel makes the text anew.

@@ -1,5 +1,7 @@
 //! Reading what a [`Host`] is made of from this machine.
 
+use std::collections::BTreeMap;
+
 use rustix::io::Errno;
 
 use crate::dir::Dir;
@@ -11,7 +13,7 @@ const CPUS: &str = "/sys/devices/system/cpu";
 
 impl Host {
     /// Reads the hierarchies this process sees (`/proc/thread-self/mountinfo`, `cgroup` beside it) and looks at each mount:
-    /// one that is covered by another filesystem, or is not what mountinfo says (fstatfs(2), statx(2)), does not count.
+    /// one that is covered by another (statx(2)), or is not what mountinfo says (fstatfs(2)), does not count.
     ///
     /// Changes nothing, and needs no privilege.
     ///
@@ -28,10 +30,7 @@ impl Host {
             }
         }
         let self_cgroup = proc.read("cgroup")?;
-        let nodes = nodes()?;
-        let nodes: Vec<_> = nodes.iter().map(|(node, cpus)| (*node, cpus.as_str())).collect();
-        let mut texts =
-            HostTexts { self_cgroup: &self_cgroup, nodes: &nodes, ..HostTexts::default() };
+        let mut texts = HostTexts { self_cgroup: &self_cgroup, ..HostTexts::default() };
 
         let mount = Self::from_mounts(mounts.clone(), &texts).v2_mount().map(Mount::open);
         let Some(dir) = mount.transpose()? else {
@@ -42,7 +41,8 @@ impl Host {
         texts.controllers = &controllers;
         texts.subtree_control = &subtree_control;
         texts.nested = dir.read_if_there("cgroup.type")?.is_some();
-        texts.occupied = !dir.read("cgroup.procs")?.is_empty();
+        // Asked only where it matters: the list of a host's root can be long.
+        texts.occupied = texts.nested && !dir.read("cgroup.procs")?.is_empty();
         Ok(Self::from_mounts(mounts, &texts))
     }
 }
@@ -50,8 +50,8 @@ impl Host {
 /// Whether it is there to be used: not covered, nor gone since. One that cannot be looked at is an error, or a group in it
 /// would be taken for removed.
 fn shows_itself(mount: &Mount) -> Result<bool> {
-    match mount.open() {
-        Ok(_) => Ok(true),
+    match mount.shows_itself() {
+        Ok(shown) => Ok(shown),
         Err(error) if matches!(error.errno(), None | Some(Errno::NOENT | Errno::NOTDIR)) => {
             Ok(false)
         }
@@ -64,26 +64,23 @@ fn shows_itself(mount: &Mount) -> Result<bool> {
 /// # Errors
 /// [`Unsupported`](ErrorKind::Unsupported) where the host has no such node; the nodes it has are named.
 pub fn numa_node_cpus(node: u32) -> Result<CpuSet> {
-    let nodes = nodes()?;
-    let nodes: Vec<_> = nodes.iter().map(|(node, cpus)| (*node, cpus.as_str())).collect();
-    let host = Host::from_texts(&HostTexts { nodes: &nodes, ..HostTexts::default() });
-    host.node_cpus(node).cloned()
+    Host::from_mounts(Vec::new(), &HostTexts::default()).node_cpus(node).cloned()
 }
 
-/// Each memory node and its cpulist. A kernel without NUMA has one node, with all CPUs.
-fn nodes() -> Result<Vec<(u32, String)>> {
+/// Each memory node and its CPUs. A kernel without NUMA has one node, with all CPUs.
+pub(crate) fn nodes() -> Result<BTreeMap<u32, CpuSet>> {
     let dir = match Dir::open_system(NODES) {
         Ok(dir) => dir,
         Err(error) if error.errno() == Some(Errno::NOENT) => {
-            return Ok(vec![(0, Dir::open_system(CPUS)?.read_text("online")?)]);
+            return Ok([(0, Dir::open_system(CPUS)?.read_text("online")?.parse()?)].into());
         }
         Err(error) => return Err(error),
     };
-    let mut nodes = Vec::new();
+    let mut nodes = BTreeMap::new();
     for name in dir.subdirs()? {
         let number = name.to_str().and_then(|name| name.strip_prefix("node"));
         if let Some(number) = number.and_then(|digits| digits.parse().ok()) {
-            nodes.push((number, dir.read_text(name.join("cpulist"))?));
+            nodes.insert(number, dir.read_text(name.join("cpulist"))?.parse()?);
         }
     }
     Ok(nodes)

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::OnceLock;
 
 use crate::mount::{self, Mount};
-use crate::{Controller, CpuSet, Error, ErrorKind, Limits, Result, Version, membership, plan};
+use crate::{
+    Controller, CpuSet, Error, ErrorKind, Limits, Result, Version, discover, membership, plan,
+};
 
 /// The control group hierarchies of this host, as this process sees them.
 ///
@@ -24,7 +27,8 @@ pub struct Host {
     /// Controllers that a v1 hierarchy holds, mounted or not: v2 cannot have them.
     bound_to_v1: Vec<Controller>,
     unified: Unified,
-    nodes: BTreeMap<u32, CpuSet>,
+    /// Of this machine's, read when they are first asked for.
+    nodes: OnceLock<BTreeMap<u32, CpuSet>>,
 }
 
 /// The state of the group that the v2 mount shows at its top.
@@ -102,9 +106,15 @@ impl Host {
     /// Reads a host from texts; pure, and proves nothing about the machine it runs on.
     #[must_use]
     pub fn from_texts(texts: &HostTexts<'_>) -> Self {
-        Self::from_mounts(mount::parse_all(texts.mountinfo), texts)
+        let nodes = texts.nodes.iter();
+        let nodes = nodes.filter_map(|(node, cpus)| Some((*node, cpus.parse().ok()?)));
+        Self {
+            nodes: OnceLock::from(nodes.collect::<BTreeMap<_, _>>()),
+            ..Self::from_mounts(mount::parse_all(texts.mountinfo), texts)
+        }
     }
 
+    /// Without the texts of memory nodes: they are this machine's.
     pub(crate) fn from_mounts(mounts: Vec<Mount>, texts: &HostTexts<'_>) -> Self {
         let bound_to_v1 = membership::bound_to_v1(texts.self_cgroup);
         let unified = Unified {
@@ -113,12 +123,7 @@ impl Host {
             nested: texts.nested,
             occupied: texts.occupied,
         };
-        let nodes = texts
-            .nodes
-            .iter()
-            .filter_map(|(node, cpus)| Some((*node, cpus.parse().ok()?)))
-            .collect();
-        Self { mounts, bound_to_v1, unified, nodes }
+        Self { mounts, bound_to_v1, unified, nodes: OnceLock::new() }
     }
 
     /// How the hierarchies are laid out.
@@ -214,10 +219,18 @@ impl Host {
     /// The CPUs of memory node `node`.
     ///
     /// # Errors
-    /// [`Unsupported`](ErrorKind::Unsupported) where the host has no such node; the nodes it has are named.
+    /// [`Unsupported`](ErrorKind::Unsupported) where the host has no such node; the nodes it has are named. Of this
+    /// machine they are read when they are first asked for, and what reading answers is told.
     pub fn node_cpus(&self, node: u32) -> Result<&CpuSet> {
-        self.nodes.get(&node).ok_or_else(|| {
-            let nodes = CpuSet::from_iter(self.nodes.keys().copied());
+        let nodes = match self.nodes.get() {
+            Some(nodes) => nodes,
+            None => {
+                let read = discover::nodes()?;
+                self.nodes.get_or_init(|| read)
+            }
+        };
+        nodes.get(&node).ok_or_else(|| {
+            let nodes = CpuSet::from_iter(nodes.keys().copied());
             Error::new(ErrorKind::Unsupported, format!("find NUMA node {node}"))
                 .because(format!("the host's nodes are {nodes}"))
         })

@@ -50,6 +50,14 @@ impl Mount {
         &self.controllers
     }
 
+    /// Whether its point leads to it, and not to another mount over it, by the mount's id.
+    pub(crate) fn shows_itself(&self) -> Result<bool> {
+        match Dir::mount_id_at(&self.point)? {
+            Some(id) => Ok(id == self.id),
+            None => self.open().map(|_| true),
+        }
+    }
+
     /// Opens it, and proves that it is what mountinfo said: the filesystem's magic number and the mount's id.
     pub(crate) fn open(&self) -> Result<Dir> {
         let dir = Dir::open_mount(&self.point, self.version)?;

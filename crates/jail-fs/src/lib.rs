@@ -45,7 +45,7 @@
 //! | make a tree, publish it, put it in another's place | [`StagedTree`] |
 //! | open what is to be staged | [`Artifact`] |
 //! | stage it: shared, copied, the very file, a device | [`read_only`], [`private`], [`persistent`], [`block_device`] |
-//! | write a small file, whole | [`write()`], [`replace`] |
+//! | write a small file, whole | [`write()`] |
 //! | make a character device node, or accept the right one | [`ensure_char_device`] |
 //! | look into a tree that someone else owns | [`open_dir`], [`open_file`], [`read_small`] |
 //! | keep others off | [`Lease`] |
@@ -115,7 +115,7 @@ pub use crate::place::{Place, StagedDir};
 pub use crate::receipt::{Fallback, Receipt, Strategy};
 pub use crate::remove::{Removed, remove_tree};
 pub use crate::scrub::scrub;
-pub use crate::stage::{Access, block_device, persistent, private, read_only, replace, write};
+pub use crate::stage::{Access, block_device, persistent, private, read_only, write};
 pub use crate::sweep::{SweepReport, sweep};
 pub use crate::tree::{Published, StagedTree};
 pub use crate::trusted::{MountFlags, TrustedDir};

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use cap_std::fs::Dir;
 use nix::errno::Errno;
@@ -59,14 +59,16 @@ pub(crate) fn handle(dir: impl AsFd, name: &OsStr) -> std::result::Result<OwnedF
     beneath(dir, name.as_ref(), OFlag::O_PATH, Mode::empty())
 }
 
-/// The error of a look-up: a mount on the way is called that.
+/// The error of a look-up below a directory.
 pub(crate) fn refused(operation: &'static str, dir: impl AsFd, path: &Path, errno: Errno) -> Error {
-    let error = Error::at(operation, &dir, path, errno);
+    refused_at(operation, locate(dir).join(path), errno)
+}
+
+/// The error of a look-up that led to this place: a mount on the way is called that.
+pub(crate) fn refused_at(operation: &'static str, place: PathBuf, errno: Errno) -> Error {
+    let error = Error::os(operation, &place, errno);
     match errno {
-        Errno::EXDEV => {
-            let place = locate(dir).join(path);
-            error.over_mounts(vec![place])
-        }
+        Errno::EXDEV => error.over_mounts(vec![place]),
         Errno::ENXIO => error.of_kind(ErrorKind::Untrusted),
         _ => error,
     }

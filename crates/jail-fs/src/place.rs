@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use cap_std::fs::Dir;
 
+use crate::inode::InodeId;
 use crate::tree::StagedTree;
 
 /// A directory of a tree in the making. Nobody but its maker can reach it until the tree is published, and by then this
@@ -13,12 +14,19 @@ use crate::tree::StagedTree;
 #[derive(Debug)]
 pub struct StagedDir<'tree> {
     dir: Dir,
+    id: InodeId,
     tree: PhantomData<&'tree StagedTree>,
 }
 
 impl StagedDir<'_> {
-    pub(crate) fn new(dir: Dir) -> Self {
-        Self { dir, tree: PhantomData }
+    pub(crate) fn new(dir: Dir, id: InodeId) -> Self {
+        Self { dir, id, tree: PhantomData }
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub fn id(&self) -> InodeId {
+        self.id
     }
 }
 

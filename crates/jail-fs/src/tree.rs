@@ -153,7 +153,8 @@ impl StagedTree {
         let above = above.as_ref().unwrap_or(self.dir());
         let fresh = Fresh::dir(above, &name)?;
         fresh.give((above, &name), owner, mode).inspect_err(|_| take_back_dir(above, &name))?;
-        Ok(StagedDir::new(fresh.into_fd().into()))
+        let id = fresh.id();
+        Ok(StagedDir::new(fresh.into_fd().into(), id))
     }
 
     /// Gives the tree its name, by one rename (`renameat2(2)` with `RENAME_NOREPLACE`); its own directory becomes 0755.

@@ -131,10 +131,13 @@ impl TrustedDir {
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound), [`Untrusted`](ErrorKind::Untrusted), [`Mounted`](ErrorKind::Mounted).
     pub fn child(&self, name: &Name) -> Result<Self> {
-        let operation = "open directory";
         let fd = open::directory(self.dir(), name.as_ref())
-            .map_err(|errno| open::refused(operation, self.dir(), name.as_ref(), errno))?;
-        let path = self.path.join(name);
+            .map_err(|errno| open::refused_at("open directory", self.path.join(name), errno))?;
+        self.checked_child(fd, name)
+    }
+
+    fn checked_child(&self, fd: OwnedFd, name: &Name) -> Result<Self> {
+        let (operation, path) = ("open directory", self.path.join(name));
         let facts = vet(operation, &path, &fd, Owner::caller(), true)?;
         refuse_writable(operation, &path, &facts)?;
         Ok(Self::from_parts(fd, path, &facts))
@@ -151,11 +154,12 @@ impl TrustedDir {
         }
         let made = make(self.dir().as_fd(), name.as_ref())
             .map_err(|errno| Error::os("create directory", self.path.join(name), errno))?;
-        let child = self.child(name);
-        if made && child.is_err() {
-            unmake(self.dir(), name.as_ref());
+        match made {
+            Some(fd) => {
+                self.checked_child(fd, name).inspect_err(|_| unmake(self.dir(), name.as_ref()))
+            }
+            None => self.child(name),
         }
-        child
     }
 
     /// The names in it, in no order (`getdents64(2)`).
@@ -189,18 +193,17 @@ impl TrustedDir {
     }
 }
 
-/// Makes a directory in one that has been checked, whole or not at all: whether it was this call. Someone else may make
-/// it first: then it is checked like any other.
-fn make(parent: impl AsFd, name: &OsStr) -> std::result::Result<bool, Errno> {
+/// Makes a directory in one that has been checked, whole or not at all. `None` where someone else made it first: it is
+/// checked like any other then.
+fn make(parent: impl AsFd, name: &OsStr) -> std::result::Result<Option<OwnedFd>, Errno> {
     match mkdirat(&parent, name, Mode::S_IRWXU) {
         Ok(()) => {}
-        Err(Errno::EEXIST) => return Ok(false),
+        Err(Errno::EEXIST) => return Ok(None),
         Err(errno) => return Err(errno),
     }
     open::directory(&parent, name)
-        .and_then(|made| fchmod(made, Mode::from_bits_truncate(0o755)))
-        .inspect_err(|_| unmake(&parent, name))?;
-    Ok(true)
+        .and_then(|made| fchmod(&made, Mode::from_bits_truncate(0o755)).map(|()| Some(made)))
+        .inspect_err(|_| unmake(&parent, name))
 }
 
 /// Takes back a directory that was just made. Best effort, and one that is in use by now stays.

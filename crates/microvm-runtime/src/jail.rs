@@ -1,4 +1,4 @@
-//! One jail's directory, held and locked: `<base>/<exec name>/<jail id>/` with `root/` and `jail.json`.
+//! One jail's directory, held and locked: `<base>/<exec name>/<jail id>/` with `root/` and the record.
 
 use std::path::Path;
 
@@ -56,10 +56,6 @@ impl Jail {
 
     pub(crate) fn record(&self) -> Result<Option<Record>> {
         Record::read(self.dir.dir(), self.path())
-    }
-
-    pub(crate) fn write(&self, record: &Record) -> Result<()> {
-        record.write(self.dir.dir(), self.path())
     }
 }
 

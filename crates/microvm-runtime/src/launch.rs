@@ -7,8 +7,7 @@ use jail_fs::Dir;
 
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
 use crate::prepare::Prepared;
-use crate::process::{self, Process, Running, Spawn};
-use crate::record::Progress;
+use crate::process::{self, Process, Running, Search, Spawn, Spawner};
 use crate::vm::{Vm, expected};
 use crate::{teardown, trace};
 use jail_cmd::in_jail;
@@ -53,39 +52,37 @@ pub(crate) struct Started {
 
 fn start(prepared: &mut Prepared) -> Result<Started> {
     let plan = &prepared.plan;
-    let root = prepared.root()?;
-    prepared.base.verify_path().map_err(|error| Failure::files("check the chroot base", error))?;
     let (uid, gid) = prepared.user()?;
-    let argv = plan.jailer_args(uid, gid)?.to_argv();
-    prepared.record.progress = Progress::Starting;
-    prepared.jail.write(&prepared.record)?;
-
-    let begun = Instant::now();
     let spawn = Spawn {
+        spawner: Spawner::new(plan.spec.pid_namespace),
         jailer_bin: plan.jailer_bin.clone(),
-        argv,
-        pid_namespace: plan.spec.pid_namespace,
+        argv: plan.jailer_args(uid, gid)?.to_argv(),
         daemonize: plan.spec.daemonize,
         console: plan.spec.console.clone(),
     };
-    let leaf = &prepared.leaf;
+    let root = prepared.root()?;
+    prepared.base.verify_path().map_err(|error| Failure::files("check the chroot base", error))?;
+    let mut starting = prepared.record.starting(&prepared.jail.dir)?;
+
+    let begun = Instant::now();
+    let Prepared { plan, jail, record, leaf, .. } = prepared;
+    let leaf = leaf.as_ref();
     let members = || match leaf {
         Some(leaf) => leaf
             .members()
             .map_err(|error| Failure::cgroup("read the control group's members", error)),
         None => Ok(Vec::new()),
     };
+    let expected = expected(record);
+    let search = Search { root: &root, expected: &expected, members: &members };
     let socket = plan.spec.api.then_some(in_jail::API_SOCKET);
+    let mut proven = |process: &mut Process| {
+        leaf.map_or(Ok(()), |leaf| confirm_membership(leaf, process))?;
+        record.started(&jail.dir, &mut starting, process.stamp().clone())
+    };
     let deadline = begun + plan.spec.ready_within;
-    let mut running =
-        process::start(spawn, &root, &expected(&prepared.record), socket, &members, deadline)?;
-    let ready_after = begun.elapsed();
-    if let Some(leaf) = leaf {
-        confirm_membership(leaf, &mut running.process)?;
-    }
-    prepared.record.progress = Progress::Started(running.process.stamp().clone());
-    prepared.jail.write(&prepared.record)?;
-    Ok(Started { root, running, ready_after })
+    let running = process::start(spawn, search, socket, &mut proven, deadline)?;
+    Ok(Started { root, running, ready_after: begun.elapsed() })
 }
 
 /// How long a VMM that is in no group any more may take to be gone.

@@ -367,9 +367,8 @@ impl Staged {
         if hand_over == HandOver::ToUser {
             precreate(&tree, owner)?;
         }
-        let record =
-            Record::new(plan, (uid.get(), gid.get()), leased, InodeId::of(&root)?, receipts);
-        record.write(tree.dir(), tree.path())?;
+        let record = Record::new(plan, (uid.get(), gid.get()), leased, root.id(), receipts);
+        record.write(&tree)?;
         Ok(Self { tree, record, drives })
     }
 }

@@ -1,10 +1,16 @@
-//! `jail.json`: what is known of a jail, kept beside it where its VM cannot reach.
+//! What is known of a jail, kept beside it where its VM cannot reach: in `jail.json`, what was prepared; in `vmm.json`,
+//! which is there and empty once a jailer was about to be started, the process that it became.
+//!
+//! Neither takes another file's place: ext4 writes one that does to the disk there and then, and a launch would wait.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 
 use jail_cgroup::LeafId;
 use jail_cmd::{ExecName, JailId};
-use jail_fs::{CopyOptions, Dir, InodeId, Name, Owner};
+use jail_fs::{Dir, InodeId, Name, Owner, StagedTree, TrustedDir};
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorKind, Failure, Result};
@@ -12,15 +18,16 @@ use crate::plan::Plan;
 use crate::process::ProcessStamp;
 use crate::spec::JailSpec;
 
-/// The file's name in the jail's directory, beside `root/`.
-pub(crate) const FILE: &str = "jail.json";
+/// The files' names in the jail's directory, beside `root/`.
+const JAIL: &str = "jail.json";
+const VMM: &str = "vmm.json";
 
-/// Largest record that is read, in bytes.
+/// Largest file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// What is known of a jail.
 ///
-/// The file belongs to root, in a directory no one else can enter. It says what was done; what *is* is asked of the
+/// The files belong to root, in a directory no one else can enter. They say what was done; what *is* is asked of the
 /// kernel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -36,14 +43,16 @@ pub(crate) struct Record {
     pub(crate) root: InodeId,
     pub(crate) receipts: Vec<jail_fs::Receipt>,
     pub(crate) leaf: Option<LeafId>,
+    /// Told by the other file.
+    #[serde(skip)]
     pub(crate) progress: Progress,
 }
 
 /// How far a jail got.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// Staged; the jailer was not started by us.
+    #[default]
     Prepared,
     /// The jailer was, or was about to be, started.
     Starting,
@@ -52,7 +61,7 @@ pub(crate) enum Progress {
 }
 
 impl Record {
-    const FORMAT: u32 = 1;
+    const FORMAT: u32 = 2;
 
     pub(crate) fn new(
         plan: &Plan,
@@ -79,41 +88,82 @@ impl Record {
 
     /// Reads the record of the jail in `dir`; `None` where there is none.
     pub(crate) fn read(dir: &Dir, at: &Path) -> Result<Option<Self>> {
-        let path = at.join(FILE);
-        let operation = "read the record";
-        let bytes = match jail_fs::read_small(dir, &file_name()?, MAX_BYTES) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => return Ok(None),
-            // What is there is no record of ours.
-            Err(error) if error.kind() == jail_fs::ErrorKind::Untrusted => {
-                return Err(Failure::new(ErrorKind::Record, operation).path(path).source_of(error));
-            }
-            // It may well be one, of a VM that runs.
-            Err(error) => return Err(Failure::files(operation, error)),
-        };
-        let damaged = |failure: Failure| failure.path(&path).hinted("tear the jail down");
-        let record: Self = serde_json::from_slice(&bytes).map_err(|error| {
-            damaged(Failure::new(ErrorKind::Record, operation).source_of(error))
-        })?;
+        let Some(bytes) = read(dir, at, JAIL)? else { return Ok(None) };
+        let mut record: Self =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(at, JAIL).source_of(error))?;
         if record.format != Self::FORMAT {
             let because =
                 format!("its format is {}, this release reads {}", record.format, Self::FORMAT);
-            return Err(damaged(Failure::new(ErrorKind::Record, operation).because(because)));
+            return Err(damaged(at, JAIL).because(because));
         }
+        record.progress = match read(dir, at, VMM)? {
+            // Not written, or not to its end, by a launcher that was killed: the kernel knows.
+            Some(bytes) => {
+                serde_json::from_slice(&bytes).map_or(Progress::Starting, Progress::Started)
+            }
+            None => Progress::Prepared,
+        };
         Ok(Some(record))
     }
 
-    /// Replaces the record of the jail in `dir`, whole or not at all.
-    pub(crate) fn write(&self, dir: &Dir, at: &Path) -> Result<()> {
-        let failed = || Failure::new(ErrorKind::Record, "write the record").path(at.join(FILE));
-        let bytes = serde_json::to_vec_pretty(self).map_err(|error| failed().source_of(error))?;
-        let options = CopyOptions::new();
-        jail_fs::replace(dir, &file_name()?, &bytes, Owner::caller(), 0o600, &options)
+    /// Writes it into the tree that is staged, whole or not at all.
+    pub(crate) fn write(&self, tree: &StagedTree) -> Result<()> {
+        let failed = || unwritten(tree.path(), JAIL);
+        let text = serde_json::to_vec_pretty(self).map_err(|error| failed().source_of(error))?;
+        jail_fs::write(tree.top(), &Name::try_from(JAIL)?, &text, Owner::caller(), 0o600)
             .map_err(|error| failed().source_of(error))?;
+        Ok(())
+    }
+
+    /// The jailer is about to be started in the jail at `dir`.
+    pub(crate) fn starting(&mut self, dir: &TrustedDir) -> Result<Starting> {
+        let failed = || unwritten(dir.path(), VMM);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(dir.dir(), VMM, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|errno| failed().source_of(errno))?;
+        self.progress = Progress::Starting;
+        Ok(Starting(file.into()))
+    }
+
+    /// The VMM of the jail at `dir` runs as this process.
+    pub(crate) fn started(
+        &mut self,
+        dir: &TrustedDir,
+        Starting(file): &mut Starting,
+        stamp: ProcessStamp,
+    ) -> Result<()> {
+        let failed = || unwritten(dir.path(), VMM);
+        let text = serde_json::to_vec_pretty(&stamp).map_err(|error| failed().source_of(error))?;
+        file.write_all(&text).map_err(|error| failed().source_of(error))?;
+        self.progress = Progress::Started(stamp);
         Ok(())
     }
 }
 
-fn file_name() -> Result<Name> {
-    Ok(Name::try_from(FILE)?)
+/// The file that is to say which process the VMM is.
+#[derive(Debug)]
+pub(crate) struct Starting(File);
+
+const READING: &str = "read the record";
+
+/// The file's content; `None` where there is no such file.
+fn read(dir: &Dir, at: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+    match jail_fs::read_small(dir, name, MAX_BYTES) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => Ok(None),
+        // What is there is no record of ours.
+        Err(error) if error.kind() == jail_fs::ErrorKind::Untrusted => {
+            Err(damaged(at, name).source_of(error))
+        }
+        // It may well be one, of a VM that runs.
+        Err(error) => Err(Failure::files(READING, error)),
+    }
+}
+
+fn damaged(at: &Path, name: &str) -> Failure {
+    Failure::new(ErrorKind::Record, READING).path(at.join(name)).hinted("tear the jail down")
+}
+
+fn unwritten(at: &Path, name: &str) -> Failure {
+    Failure::new(ErrorKind::Record, "write the record").path(at.join(name))
 }

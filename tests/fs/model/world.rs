@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use jail_fs::{
     Access, Artifact, ErrorKind, InodeId, Lease, Owner, Place, StagedTree, TrustedDir,
     block_device, ensure_char_device, open_dir, persistent, private, read_only, read_small,
-    remove_tree, replace, scrub, sweep, write,
+    remove_tree, scrub, sweep, write,
 };
 use testkit::Tmpfs;
 
@@ -180,9 +180,13 @@ impl<'a> World<'a> {
                 if let Some(jail) = self.jails.get_mut(id) {
                     let dir = base.child(&name(IDS[*id])).unwrap();
                     let (text, record) = (format!("record {text}"), name("jail.json"));
-                    let bytes = text.as_bytes();
-                    replace(dir.dir(), &record, bytes, Owner::ROOT, 0o600, &plain()).unwrap();
-                    jail.record = Some(text);
+                    let wrote = write(dir.dir(), &record, text.as_bytes(), Owner::ROOT, 0o600);
+                    match &jail.record {
+                        None => jail.record = wrote.map(|_| Some(text)).unwrap(),
+                        Some(_) => {
+                            assert_eq!(wrote.unwrap_err().kind(), ErrorKind::AlreadyExists);
+                        }
+                    }
                 }
             }
             Step::Scrub { id, files } => {

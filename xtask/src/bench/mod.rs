@@ -133,7 +133,8 @@ impl Session {
         self.options.rounds.unwrap_or(own).max(1)
     }
 
-    /// Measures `ours` and its rivals in turn, each round in another order, after one round that does not count.
+    /// Measures `ours` and its rivals in turn, each round in another order, after one round that does not count. Every other
+    /// round goes the other way round, so that nobody always comes after the same one.
     pub(crate) fn compare(
         &mut self,
         work: &str,
@@ -148,7 +149,8 @@ impl Session {
         for round in 0..=rounds {
             self.say(&format!("{work}: round {round}/{rounds}"));
             for turn in 0..contenders.len() {
-                let at = (turn + round) % contenders.len();
+                let turn = if round % 2 == 0 { turn } else { contenders.len() - 1 - turn };
+                let at = (turn + round / 2) % contenders.len();
                 let (Some(contender), Some(times)) = (contenders.get_mut(at), times.get_mut(at))
                 else {
                     continue;

@@ -14,7 +14,7 @@ pub use self::block_device::{Access, block_device};
 pub use self::persistent::persistent;
 pub use self::private::private;
 pub use self::read_only::read_only;
-pub use self::write::{replace, write};
+pub use self::write::write;
 use crate::artifact::Artifact;
 use crate::copy::{Filled, fill, so_far};
 use crate::error::{Error, ErrorKind, Result};

@@ -3,12 +3,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use jail_fs::Dir;
+use jail_fs::{Dir, InodeId};
 
 use super::identity::{Expected, doubt, is_rooted_in, rooted_in};
 use super::pidfd;
 use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
+use super::vmm::Process;
 use crate::error::{Failure, Result};
 
 /// Largest pid file that is read, in bytes.
@@ -31,6 +32,12 @@ impl Candidate {
 
     pub(super) fn pid(&self) -> u32 {
         self.stamp.pid()
+    }
+
+    /// It is the VMM of the jail at this root.
+    pub(super) fn into_process(self, root: InodeId) -> Process {
+        let Self { stamp, pidfd, status } = self;
+        Process { stamp, pidfd, root, status }
     }
 
     /// Whether it has ended by now; its status is known from then on.
@@ -59,37 +66,41 @@ impl Candidate {
     }
 }
 
-/// Where to look for the VMM of a jailer that leaves it behind.
-pub(super) struct Search<'a> {
-    /// The jailer itself, which is in the jail too.
-    pub(super) jailer: u32,
-    pub(super) root: &'a Dir,
-    pub(super) expected: &'a Expected,
+/// Where to look for the VMM, and what it is known by.
+pub(crate) struct Search<'a> {
+    /// The jail's.
+    pub(crate) root: &'a Dir,
+    pub(crate) expected: &'a Expected,
     /// The members of the VM's control group.
-    pub(super) members: &'a dyn Fn() -> Result<Vec<u32>>,
+    pub(crate) members: &'a dyn Fn() -> Result<Vec<u32>>,
 }
 
 impl Search<'_> {
-    /// Holds what is found in the jail and not held yet.
+    /// Holds what is found in the jail and not held yet, but for the jailer, which is in it too.
     ///
     /// The control group's members and the pid file say whom to look at, and are believed no further: who has the
     /// jail's root inode as its root directory is in the jail. `thorough` asks every process of the host, twice, as one
     /// may fork behind a first look's back.
-    pub(super) fn look(&self, held: &mut Vec<Candidate>, thorough: bool) -> Result<()> {
+    pub(super) fn look(
+        &self,
+        jailer: u32,
+        held: &mut Vec<Candidate>,
+        thorough: bool,
+    ) -> Result<()> {
         let mut hints = (self.members)()?;
         hints.extend(self.pid_file());
-        self.hold(&hints, held)?;
+        self.hold(&hints, jailer, held)?;
         let mut looks = if thorough { 2 } else { 0 };
         while looks > 0 && alive(held)?.is_empty() {
-            self.hold(&rooted_in(self.expected.root)?, held)?;
+            self.hold(&rooted_in(self.expected.root)?, jailer, held)?;
             looks -= 1;
         }
         Ok(())
     }
 
-    fn hold(&self, pids: &[u32], held: &mut Vec<Candidate>) -> Result<()> {
+    fn hold(&self, pids: &[u32], jailer: u32, held: &mut Vec<Candidate>) -> Result<()> {
         for &pid in pids {
-            if pid == self.jailer
+            if pid == jailer
                 || held.iter().any(|candidate| candidate.status.is_none() && candidate.pid() == pid)
             {
                 continue;

@@ -27,10 +27,11 @@ pub use spawn::PidNamespace;
 pub use stamp::ProcessStamp;
 pub use status::ExitStatus;
 
+pub(crate) use candidates::Search;
 pub(crate) use console::read_tail;
 pub(crate) use identity::{Expected, is_rooted_in, rooted_in};
 pub(crate) use on_its_way::{is_on_its_way, on_the_way};
 pub(crate) use pidfd::{hold, kill_if, reap};
 pub(crate) use ready::start;
-pub(crate) use spawn::Spawn;
+pub(crate) use spawn::{Spawn, Spawner};
 pub(crate) use vmm::{Process, Running};

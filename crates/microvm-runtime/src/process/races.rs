@@ -120,15 +120,14 @@ fn row_23_race_for_the_pid_file() {
         exec_name: "firecracker".to_owned(),
         boots: false,
     };
-    let search =
-        Search { jailer: 0, root: &root, expected: &expected, members: &|| Ok(Vec::new()) };
+    let search = Search { root: &root, expected: &expected, members: &|| Ok(Vec::new()) };
     let pid_file = jail.join("firecracker.pid");
     race(
         "row 23",
         attacker,
         || {
             let mut held = Vec::new();
-            search.look(&mut held, false).unwrap();
+            search.look(0, &mut held, false).unwrap();
             match held.iter().map(meant).collect::<Vec<_>>().as_slice() {
                 [] => Round::Won("nobody held"),
                 [pid] if *pid == vmm_pid => Round::Won("VMM held"),

@@ -3,12 +3,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use jail_fs::Dir;
-
 use super::candidates::{Candidate, Search, alive};
 use super::death::EarlyDeath;
 use super::events::Events;
-use super::identity::Expected;
 use super::procfs;
 use super::spawn::{Spawn, Spawned};
 use super::stamp::ProcessStamp;
@@ -24,32 +21,34 @@ const DEATH: Duration = Duration::from_secs(5);
 /// Starts the jailer and waits until the VM is ready.
 ///
 /// With an API `socket`, ready means that it answered `GET /`; without, that the exec copy runs in the jail as the
-/// jail's user. Either way the VMM was proven by descriptor. On failure what was started is killed, as far as it is
-/// known; what else is in the jail or in its control group is for the caller.
+/// jail's user. Either way the VMM was proven by descriptor, and `proven` was called with it, once: while an API is still
+/// to come, so that nobody waits for what is done there. On failure what was started is killed, as far as it is known;
+/// what else is in the jail or in its control group is for the caller.
 pub(crate) fn start(
     spawn: Spawn,
-    root: &Dir,
-    expected: &Expected,
+    search: Search<'_>,
     socket: Option<&str>,
-    members: &dyn Fn() -> Result<Vec<u32>>,
+    proven: &mut dyn FnMut(&mut Process) -> Result<()>,
     deadline: Instant,
 ) -> Result<Running> {
-    let events = Events::watch(root)?;
+    let events = Events::watch(search.root)?;
+    let (becomes_vmm, forks) = (spawn.becomes_vmm(), spawn.daemonize);
     let Spawned { pid, pidfd, kept } = spawn.start()?;
-    let search = Search { jailer: pid, root, expected, members };
     let mut launch = Launch {
         begun: Instant::now(),
         deadline,
         kept,
+        pid,
         jailer: Some(pidfd),
-        forks: spawn.daemonize,
+        forks,
         held: Vec::new(),
         vmm: None,
         search,
         socket,
+        proven,
         doubt: None,
     };
-    let ready = launch.begin(spawn.becomes_vmm()).and_then(|()| launch.until_ready(&events));
+    let ready = launch.begin(becomes_vmm).and_then(|()| launch.until_ready(&events));
     match ready {
         Ok(process) => {
             launch.dismiss();
@@ -67,23 +66,26 @@ struct Launch<'a> {
     begun: Instant,
     deadline: Instant,
     kept: Kept,
+    /// The jailer's pid.
+    pid: u32,
     /// A jailer that leaves the VMM behind, until it has.
     jailer: Option<OwnedFd>,
     /// Whether a process in the jail may end well without being the VMM: a daemon is forked twice.
     forks: bool,
     held: Vec<Candidate>,
-    /// Which of them was proven to be the VMM.
-    vmm: Option<usize>,
+    /// The one of them that was proven to be the VMM.
+    vmm: Option<Process>,
     search: Search<'a>,
     socket: Option<&'a str>,
+    proven: &'a mut dyn FnMut(&mut Process) -> Result<()>,
     /// What did not fit when it was last looked for.
     doubt: Option<Failure>,
 }
 
 /// What a look at a launch found.
 enum Step {
-    /// The VMM, the one of the candidates that it is.
-    Ready(usize),
+    /// It is.
+    Ready(Process),
     /// An event will tell.
     Waiting,
     /// The kernel has no event for what is missing: look again in a moment.
@@ -94,7 +96,7 @@ impl Launch<'_> {
     /// A jailer that becomes the VMM in place is the one to watch.
     fn begin(&mut self, becomes_vmm: bool) -> Result<()> {
         if becomes_vmm
-            && let Some(stamp) = ProcessStamp::of(self.search.jailer)?
+            && let Some(stamp) = ProcessStamp::of(self.pid)?
             && let Some(pidfd) = self.jailer.take()
         {
             self.held.push(Candidate { stamp, pidfd, status: None });
@@ -119,7 +121,7 @@ impl Launch<'_> {
                 return self.bury();
             }
             let soon = match self.step()? {
-                Step::Ready(index) => return Ok(self.take(index)),
+                Step::Ready(process) => return Ok(process),
                 Step::Waiting => events.are_missing(),
                 Step::Soon => true,
             };
@@ -129,8 +131,8 @@ impl Launch<'_> {
             }
             let until = if soon { self.deadline.min(now + self.moment()) } else { self.deadline };
             let mut watched = self.jailer.iter().map(OwnedFd::as_fd).collect::<Vec<_>>();
-            match self.vmm {
-                Some(index) => watched.push(self.held[index].pidfd.as_fd()),
+            match &self.vmm {
+                Some(process) => watched.push(process.as_fd()),
                 None => watched.extend(alive(&mut self.held)?),
             }
             if watched.is_empty() {
@@ -161,26 +163,26 @@ impl Launch<'_> {
                 return Err(self.death(status));
             }
             // From here on there is someone else in the jail, or nobody ever will be.
-            return self.search.look(&mut self.held, true);
+            return self.search.look(self.pid, &mut self.held, true);
         }
         // A daemon's forks follow one another.
         if self.vmm.is_none() && (self.jailer.is_some() || self.forks) {
             let thorough = self.jailer.is_none();
-            self.search.look(&mut self.held, thorough)?;
+            self.search.look(self.pid, &mut self.held, thorough)?;
         }
         Ok(())
     }
 
     /// Whether nobody is left who is the VMM or may become it.
     fn has_ended(&mut self) -> Result<bool> {
-        match self.vmm {
-            Some(index) => self.held[index].has_ended(),
+        match &mut self.vmm {
+            Some(process) => Ok(process.wait(Some(Instant::now()))?.is_some()),
             None if self.jailer.is_some() || !alive(&mut self.held)?.is_empty() => Ok(false),
             None => {
                 // A daemon's fork may have ended after it was found, and left the next one behind: only a look after the
                 // last one's end tells that nobody is left.
                 if self.forks {
-                    self.search.look(&mut self.held, true)?;
+                    self.search.look(self.pid, &mut self.held, true)?;
                 }
                 Ok(alive(&mut self.held)?.is_empty())
             }
@@ -189,77 +191,82 @@ impl Launch<'_> {
 
     /// What that end means.
     fn bury(&mut self) -> Result<Process> {
-        let index = self.vmm.or(self.held.len().checked_sub(1));
-        let status = index.and_then(|index| self.held[index].status).unwrap_or_default();
-        let certain = self.vmm.is_some() || !self.forks;
-        match index {
-            // Without an API there is nothing to wait for but the exec: a guest that was done sooner than we looked did
-            // well.
-            Some(index) if status == ExitStatus::Exited(0) && certain && self.socket.is_none() => {
-                Ok(self.take(index))
+        // The only one there was is the VMM, though nobody saw it run. A daemon's fork is not.
+        if self.vmm.is_none() && !self.forks {
+            let last = self.held.pop();
+            self.vmm = last.map(|last| last.into_process(self.search.expected.root));
+            if self.vmm.as_ref().is_some_and(|vmm| self.did_well(vmm)) {
+                self.settle()?;
             }
-            // A fork that ended well is not the VMM that nobody saw.
-            _ if status == ExitStatus::Exited(0) && !certain => {
-                Err(self.death(ExitStatus::Unknown))
-            }
-            _ => Err(self.death(status)),
         }
+        match self.vmm.take() {
+            Some(process) if self.did_well(&process) => Ok(process),
+            Some(process) => Err(self.death(process.status.unwrap_or_default())),
+            None => {
+                let last = self.held.last().and_then(|last| last.status).unwrap_or_default();
+                // A fork that ended well is not the VMM that nobody saw.
+                let told = if last == ExitStatus::Exited(0) { ExitStatus::Unknown } else { last };
+                Err(self.death(told))
+            }
+        }
+    }
+
+    /// Without an API there is nothing to wait for but the exec: a guest that was done sooner than we looked did well.
+    fn did_well(&self, process: &Process) -> bool {
+        self.socket.is_none() && process.status == Some(ExitStatus::Exited(0))
     }
 
     /// One look at how far it is.
     fn step(&mut self) -> Result<Step> {
         let expected = self.search.expected;
-        let socket = match self.socket {
-            None => None,
-            Some(name) => match JailSocket::open(self.search.root, name, expected.uid)? {
-                Some(socket) => Some(socket),
-                None => return Ok(Step::Waiting),
-            },
-        };
-        if self.vmm.is_none() {
-            self.prove();
-        }
-        let Some(index) = self.vmm else {
+        if self.vmm.is_none() && !self.prove()? {
             // Who is in the jail already is about to exec, and the kernel does not tell when that is done.
-            let root = expected.root;
-            let inside = self
-                .held
-                .iter()
-                .any(|held| held.status.is_none() && super::is_rooted_in(held.pid(), root));
+            let inside = self.held.iter().any(|held| {
+                held.status.is_none() && super::is_rooted_in(held.pid(), expected.root)
+            });
             return Ok(if inside { Step::Soon } else { Step::Waiting });
+        }
+        let (Some(name), Some(process)) = (self.socket, &self.vmm) else { return Ok(self.ready()) };
+        let Some(socket) = JailSocket::open(self.search.root, name, expected.uid)? else {
+            return Ok(Step::Waiting);
         };
-        let Some(socket) = socket else { return Ok(Step::Ready(index)) };
-        let pid = self.held[index].pid();
         // Asked while it builds a VM, a Firecracker whose build fails panics over the question, and its reason is lost.
         // Its last act there is to start the vCPUs' threads, which no event tells.
-        if expected.boots && !procfs::has_thread(pid, "fc_vcpu") {
+        if expected.boots && !procfs::has_thread(process.pid(), "fc_vcpu") {
             return Ok(Step::Soon);
         }
-        Ok(match Api::over(socket, pid).answers(self.deadline)? {
-            Answer::Yes => Step::Ready(index),
+        Ok(match Api::over(socket, process.pid()).answers(self.deadline)? {
+            Answer::Yes => self.ready(),
             Answer::NotYet => Step::Soon,
         })
     }
 
-    /// Looks which of those that live is the VMM by now.
-    fn prove(&mut self) {
+    fn ready(&mut self) -> Step {
+        self.vmm.take().map_or(Step::Waiting, Step::Ready)
+    }
+
+    /// Looks which of those that live is the VMM by now: whether one is.
+    fn prove(&mut self) -> Result<bool> {
         for (index, candidate) in self.held.iter().enumerate() {
             if candidate.status.is_some() {
                 continue;
             }
             match candidate.prove(self.search.expected, self.search.root) {
                 Ok(()) => {
-                    self.vmm = Some(index);
-                    return;
+                    let candidate = self.held.swap_remove(index);
+                    self.vmm = Some(candidate.into_process(self.search.expected.root));
+                    self.settle()?;
+                    return Ok(true);
                 }
                 Err(doubt) => self.doubt = Some(doubt),
             }
         }
+        Ok(false)
     }
 
-    fn take(&mut self, index: usize) -> Process {
-        let Candidate { stamp, pidfd, status } = self.held.swap_remove(index);
-        Process { stamp, pidfd, root: self.search.expected.root, status }
+    /// What the caller does once with the one that is the VMM.
+    fn settle(&mut self) -> Result<()> {
+        self.vmm.as_mut().map_or(Ok(()), &mut self.proven)
     }
 
     fn death(&self, status: ExitStatus) -> Failure {
@@ -268,15 +275,18 @@ impl Launch<'_> {
 
     /// The deadline has passed.
     fn late(&mut self) -> Failure {
-        let progress = match (self.vmm.map(|index| self.held[index].pid()), self.held.last()) {
-            (Some(pid), _) => format!("the VMM runs as process {pid}, and its API does not answer"),
-            (None, Some(last)) if self.socket.is_some() => {
-                format!("process {} has made no API socket", last.pid())
+        let has_socket = self.socket.is_some_and(|name| {
+            JailSocket::open(self.search.root, name, self.search.expected.uid)
+                .is_ok_and(|socket| socket.is_some())
+        });
+        let progress = match (&self.vmm, self.held.last()) {
+            (Some(vmm), _) => {
+                let what =
+                    if has_socket { "its API does not answer" } else { "has made no API socket" };
+                format!("the VMM runs as process {}, and {what}", vmm.pid())
             }
             (None, Some(last)) => format!("process {} has not become the VMM", last.pid()),
-            (None, None) => {
-                format!("the jailer, process {}, has started nothing", self.search.jailer)
-            }
+            (None, None) => format!("the jailer, process {}, has started nothing", self.pid),
         };
         // First, so that all it said is there to be told.
         self.kill();
@@ -301,7 +311,8 @@ impl Launch<'_> {
             .iter()
             .filter(|candidate| candidate.status.is_none())
             .map(|candidate| &candidate.pidfd);
-        let processes = self.jailer.iter().chain(living).collect::<Vec<_>>();
+        let vmm = self.vmm.iter().filter(|vmm| vmm.status.is_none()).map(|vmm| &vmm.pidfd);
+        let processes = self.jailer.iter().chain(living).chain(vmm).collect::<Vec<_>>();
         for process in &processes {
             let _ = pidfd::kill(process.as_fd());
         }
