@@ -87,6 +87,9 @@ struct Place {
     rootfs: PathBuf,
     /// 64 MiB with what mkfs.ext4 writes to an empty disk: some 300 KiB in eight pieces.
     made: PathBuf,
+    /// Kernel and rootfs of the published crate's own: it links both and gives them to the jail's user, after which nobody
+    /// else would share them.
+    given_away: [PathBuf; 2],
     user: Owner,
 }
 
@@ -104,7 +107,14 @@ impl Place {
             .arg(&made)
             .status()?;
         ensure!(mkfs.success(), "mkfs.ext4: {mkfs}");
-        Ok(Self { kind, root: root.to_owned(), kernel, rootfs, made, user: Owner::new(UID, UID)? })
+        let given_away = [at("given-away-vmlinux"), at("given-away-rootfs.ext4")];
+        for (source, copy) in [&kernel, &rootfs].into_iter().zip(&given_away) {
+            let copied =
+                Command::new("cp").arg("--sparse=always").arg(source).arg(copy).status()?;
+            ensure!(copied.success(), "cp: {copied}");
+        }
+        let (root, user) = (root.to_owned(), Owner::new(UID, UID)?);
+        Ok(Self { kind, root, kernel, rootfs, made, given_away, user })
     }
 
     fn base(&self, of: &str) -> Result<PathBuf> {
@@ -132,7 +142,8 @@ fn prepare(
     let rootfs = rootfs.map(Artifact::open).transpose()?;
     let tree = StagedTree::create(base, &Name::try_from(id)?)?;
     let root = tree.make_dir("root", Owner::ROOT, 0o700)?;
-    jail_fs::read_only(&kernel, &root, &Name::try_from("vmlinux")?, user, &options)?;
+    let shared = jail_fs::read_only(&kernel, &root, &Name::try_from("vmlinux")?, user, &options)?;
+    assert_eq!(shared.strategy, Strategy::HardLink, "the bare calls link the kernel");
     if let Some(rootfs) = &rootfs {
         jail_fs::private(rootfs, &root, &Name::try_from("rootfs.ext4")?, user, &options)?;
     }
@@ -267,9 +278,9 @@ fn nothing(_: &str) -> Result<()> {
 }
 
 fn prepare_and_teardown(session: &mut Session, place: &Place, seed: &Path) -> Result<()> {
-    let Place { kind, kernel, rootfs, user, .. } = place;
+    let Place { kind, kernel, rootfs, given_away: [seeds_kernel, seeds_rootfs], user, .. } = place;
     let (ours, bare) = (trusted(&place.base("ours")?)?, held(&place.base("bare/firecracker")?)?);
-    let seed = RefCell::new(Seed::start(seed, &place.base("seed")?, kernel, rootfs)?);
+    let seed = RefCell::new(Seed::start(seed, &place.base("seed")?, seeds_kernel, seeds_rootfs)?);
     let rounds = session.rounds(200);
     let number = Cell::new(0);
     let ours_prepare = |id: &str| Ok(prepare(&ours, id, kernel, Some(rootfs), *user)?);
@@ -381,7 +392,8 @@ fn across(session: &mut Session, place: &Place, seed: &Path) -> Result<()> {
     large_image(&image, 2 << 30)?;
     let dir = TrustedDir::create(&place.base("across")?)?;
     let other = place.base("across-cp")?;
-    let mut seed = Seed::start(seed, &place.base("across-seed")?, &place.kernel, &image)?;
+    let [kernel, _] = &place.given_away;
+    let mut seed = Seed::start(seed, &place.base("across-seed")?, kernel, &image)?;
     let mut number = 0;
     session.compare(
         &format!("{}: stage 2 GiB with 66 MiB of data across filesystems", place.kind),
