@@ -21,27 +21,26 @@ pub fn long() -> bool {
     std::env::var_os("MICROVM_TEST_LONG").is_some_and(|value| value == "1")
 }
 
-fn rounds() -> u32 {
-    if long() { 1_000_000 } else { 20_000 }
-}
-
-/// Plays `verb` for all rounds, then `twin` until it has lost, while `attackers` run; prints how the rounds ended.
+/// Plays `verb` for 20 000 rounds, in the long run for as many as make 1 000 000 of a race that is run `times` times,
+/// then `twin` until it has lost, while `attackers` run; prints how the rounds ended.
 ///
 /// # Panics
 /// When the verb lost, or the twin never did.
 pub fn race<A>(
     label: &str,
+    times: u32,
     attackers: A,
     mut verb: impl FnMut() -> Round,
     mut twin: impl FnMut() -> Round,
 ) {
+    let rounds = if long() { 1_000_000_u32.div_ceil(times) } else { 20_000 };
     let mut strong = BTreeMap::new();
-    for _ in 0..rounds() {
+    for _ in 0..rounds {
         *strong.entry(verb()).or_insert(0_u32) += 1;
     }
     let mut weak = BTreeMap::new();
     // The twin may lose as often as it likes; it has to lose once.
-    for round in 0..rounds().max(200_000) {
+    for round in 0..rounds.max(200_000) {
         *weak.entry(twin()).or_insert(0_u32) += 1;
         if round >= 1_000 && weak.contains_key(&Round::Lost) {
             break;

@@ -17,7 +17,7 @@ use nix::dir::{Dir as Listing, Type};
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, open, openat, renameat2};
 use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknod};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
-use testkit::Round;
+use testkit::{FsKind, Round};
 
 use crate::support::{Scene, jail_user, name, on_each_fs, plain};
 use crate::sys::Child;
@@ -30,7 +30,8 @@ fn race(
     verb: impl FnMut() -> Round,
     twin: impl FnMut() -> Round,
 ) {
-    testkit::race(&format!("row {row} on {}", scene.kind()), attackers, verb, twin);
+    let times = u32::try_from(FsKind::ALL.len()).unwrap();
+    testkit::race(&format!("row {row} on {}", scene.kind()), times, attackers, verb, twin);
 }
 
 fn won(kind: ErrorKind) -> Round {

@@ -80,6 +80,7 @@ fn row_24_race_for_the_api_socket() {
     };
     race(
         "row 24",
+        1,
         attacker,
         || {
             let outcome = match vm.api().and_then(|api| api.instance_info()) {

@@ -501,19 +501,15 @@ fn threads(session: &mut Session, place: &Place) -> Result<()> {
     };
     let ours_prepare =
         |id: &str| prepare(&ours, id, kernel, Some(&disk), *user).map_err(Into::into);
-    let clear = || (0..JAILS).try_for_each(|jail| teardown(&ours, &format!("vm-{jail}")));
-    let one = RefCell::new(Vec::new());
+    let with = |threads| -> Result<Duration> {
+        let took = spread(threads, &ours_prepare)?;
+        (0..JAILS).try_for_each(|jail| teardown(&ours, &format!("vm-{jail}")))?;
+        Ok(took)
+    };
     session.compare(
         &format!("{kind}: 16 threads prepare 2 000 jails"),
-        session.rounds(5),
-        Contender::new("jail-fs", || {
-            let alone = spread(1, &ours_prepare)?;
-            clear()?;
-            let took = spread(THREADS, &ours_prepare)?;
-            clear()?;
-            one.borrow_mut().push(took.as_secs_f64() / alone.as_secs_f64());
-            Ok(took)
-        }),
+        session.rounds(15),
+        Contender::new("jail-fs", || with(THREADS)),
         vec![
             Rival::new("(b) bare calls, 16 threads", || {
                 let took = spread(THREADS, &|id| bare::prepare(&bare, id, kernel, &disk))?;
@@ -521,11 +517,9 @@ fn threads(session: &mut Session, place: &Place) -> Result<()> {
                 Ok(took)
             })
             .at_most(1.3),
+            Rival::new("jail-fs, one thread", || with(1)),
         ],
-    )?;
-    let ratio = super::median(one.into_inner(), f64::total_cmp).context("no round")?;
-    session.figure(&format!("{kind}: 2 000 jails, 16 threads against one"), ratio, "times", None);
-    Ok(())
+    )
 }
 
 /// The same bench in this program built with optimisation, as the published crate is; in this one's place.

@@ -124,6 +124,7 @@ fn row_23_race_for_the_pid_file() {
     let pid_file = jail.join("firecracker.pid");
     race(
         "row 23",
+        1,
         attacker,
         || {
             let mut held = Vec::new();
