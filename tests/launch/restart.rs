@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
 use microvm_runtime::{Console, Drive, ErrorKind, PidNamespace, State};
 
@@ -29,6 +30,25 @@ fn a_stopped_vm_starts_again_under_its_id_with_fresh_inodes() {
     assert_eq!(seen.len(), 3, "a descriptor kept over a restart would reach the next life");
     assert_eq!(fs::read_to_string(&rootfs).unwrap(), "golden");
     drop(inodes);
+    host.assert_clean();
+}
+
+/// As the README's example does.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn whose_end_was_seen_is_torn_down_though_somebody_has_it() {
+    let mut host = Host::new("ended");
+    let disk = host.scratch.file("disk.img", "kept");
+    let one = host.idle("one").drive(Drive::persistent("data", &disk));
+    let two = host.idle("two").drive(Drive::persistent("data", &disk));
+    let mut vm = host.jailer().launch(&one).unwrap();
+    assert_eq!(host.jailer().teardown("one").unwrap_err().kind(), ErrorKind::Busy);
+    vm.shutdown(Duration::from_secs(5)).unwrap();
+    host.jailer().teardown("one").unwrap();
+    // The drive is free too.
+    let mut other = host.jailer().launch(&two).unwrap();
+    vm.kill().expect("it has ended, and stays so");
+    other.kill().unwrap();
     host.assert_clean();
 }
 

@@ -99,10 +99,10 @@ pub enum ErrorKind {
 }
 
 /// A failure: operation, path, reason, hint, and its cause through `source()`.
-#[derive(Debug)]
+///
+/// `Debug` prints its kind and the whole message, causes included: it is what a `main` that returns an error shows.
 pub struct Failure(Box<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     kind: ErrorKind,
     operation: String,
@@ -112,6 +112,12 @@ struct Inner {
     source: Option<Box<dyn StdError + Send + Sync>>,
     /// The whole message with its causes, for `Deref`.
     message: String,
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.0.kind, self.0.message)
+    }
 }
 
 impl Failure {

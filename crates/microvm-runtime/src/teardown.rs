@@ -104,7 +104,7 @@ pub(crate) fn kill(record: &Record, jail: &Path) -> Result<Vec<u32>> {
             let held = process::hold(&killed)?;
             leaf.kill().map_err(|error| Failure::cgroup(operation(), error))?;
             leaf.wait_empty(DEATH).map_err(|error| Failure::cgroup(operation(), error))?;
-            process::reap(&held);
+            process::reap(&held, deadline);
         }
     }
     // Whoever is left is in no group of ours: the recorded process, a jailer that is on its way into the jail, and what

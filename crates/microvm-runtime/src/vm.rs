@@ -24,17 +24,27 @@ use jail_cmd::in_jail;
 /// # Caveats
 /// Dropping it leaves the VM running, as dropping a [`std::process::Child`] does; [`Jailer::adopt`](crate::Jailer::adopt)
 /// takes it up again. While this process lives it goes on reading the VM's pipes.
+///
+/// Nobody else can start, adopt or tear down this VM until its end was seen ([`wait`](Self::wait),
+/// [`shutdown`](Self::shutdown), [`kill`](Self::kill)), or this is dropped.
 #[derive(Debug)]
 pub struct Vm {
-    /// Held for its lock: one launcher at a time has a VM.
-    _jail: Jail,
+    /// Until its end was seen.
+    locks: Option<Locks>,
+    /// Since then.
+    exit: Option<Exit>,
     pub(crate) record: Record,
     pub(crate) leaf: Option<Leaf>,
     pub(crate) root: Dir,
     pub(crate) process: Process,
     console: Option<ConsoleReader>,
     ready_after: Option<Duration>,
-    /// Held for their locks.
+}
+
+/// What one launcher at a time has.
+#[derive(Debug)]
+struct Locks {
+    _jail: Jail,
     _drives: Vec<Lease>,
 }
 
@@ -42,14 +52,14 @@ impl Vm {
     pub(crate) fn new(prepared: Prepared, started: Started) -> Self {
         let Started { root, running: Running { process, kept }, ready_after } = started;
         Self {
-            _jail: prepared.jail,
+            locks: Some(Locks { _jail: prepared.jail, _drives: prepared.drives }),
+            exit: None,
             record: prepared.record,
             leaf: prepared.leaf,
             root,
             process,
             console: kept.into_reader(),
             ready_after: Some(ready_after),
-            _drives: prepared.drives,
         }
     }
 
@@ -61,14 +71,14 @@ impl Vm {
         process: Process,
     ) -> Self {
         Self {
-            _jail: jail,
+            locks: Some(Locks { _jail: jail, _drives: Vec::new() }),
+            exit: None,
             record,
             leaf,
             root,
             process,
             console: None,
             ready_after: None,
-            _drives: Vec::new(),
         }
     }
 
@@ -177,17 +187,20 @@ impl Vm {
     }
 
     pub(crate) fn ended_by(&mut self, deadline: Instant) -> Result<Option<Exit>> {
-        self.process.wait(Some(deadline))?.map(|status| self.exit(status)).transpose()
+        let ended = self.process.wait(Some(deadline))?;
+        ended.map(|status| self.exit(status)).transpose()
     }
 
-    fn exit(&self, status: ExitStatus) -> Result<Exit> {
-        let oom_killed = match &self.leaf {
-            Some(leaf) => {
-                leaf.oom_kills().map_err(|error| Failure::cgroup("read the OOM kills", error))? > 0
-            }
-            None => false,
-        };
-        Ok(Exit { status, oom_killed })
+    fn exit(&mut self, status: ExitStatus) -> Result<Exit> {
+        if let Some(exit) = self.exit {
+            return Ok(exit);
+        }
+        let oom_kills = self.leaf.as_ref().map_or(Ok(0), Leaf::oom_kills);
+        // After the look: whoever takes the jail now may remove its control group.
+        self.locks = None;
+        let oom_killed =
+            oom_kills.map_err(|error| Failure::cgroup("read the OOM kills", error))? > 0;
+        Ok(*self.exit.insert(Exit { status, oom_killed }))
     }
 }
 

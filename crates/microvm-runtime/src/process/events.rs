@@ -63,16 +63,24 @@ impl Events {
     }
 }
 
-impl Drop for Events {
+impl Events {
+    /// Ends the watch: from here on time alone wakes.
+    ///
     /// Closing an inotify descriptor waits until no one in the kernel can be using its watches any more, for some
     /// milliseconds (`synchronize_srcu`): a thread of its own does that, so that no launch waits for it.
-    fn drop(&mut self) {
+    pub(super) fn end(&mut self) {
         if let Some(inotify) = self.inotify.take() {
             // Without a thread the descriptor goes with the closure, here.
             let _ = std::thread::Builder::new()
                 .name("inotify-close".to_owned())
                 .spawn(move || drop(inotify));
         }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -44,8 +44,7 @@ pub(crate) fn kill_if(pid: u32, deadline: Instant, still: impl Fn(u32) -> bool) 
     let Some(pidfd) = open(pid)? else { return Ok(()) };
     if still(pid) {
         kill(pidfd.as_fd())?;
-        ended_by(pidfd.as_fd(), Some(deadline))?;
-        reap(&[pidfd]);
+        reap(&[pidfd], deadline);
     }
     Ok(())
 }
@@ -55,11 +54,13 @@ pub(crate) fn hold(pids: &[u32]) -> Result<Vec<OwnedFd>> {
     pids.iter().filter_map(|pid| open(*pid).transpose()).collect()
 }
 
-/// Reaps those that are children of ours and have ended. Their status stays known to whoever holds them
-/// (`PIDFD_GET_INFO`), on kernels that can tell.
-pub(crate) fn reap(ended: &[OwnedFd]) {
-    for pidfd in ended {
-        // ECHILD: it was somebody else's.
+/// Reaps what was killed, where it is a child of ours: it has left its control group a moment before it can be reaped, and
+/// is waited for until the deadline. Its status stays known to whoever holds it (`PIDFD_GET_INFO`), on kernels that can
+/// tell.
+pub(crate) fn reap<'a>(killed: impl IntoIterator<Item = &'a OwnedFd>, deadline: Instant) {
+    for pidfd in killed {
+        // At worst a zombie is left of it. ECHILD: it was somebody else's.
+        let _ = ended_by(pidfd.as_fd(), Some(deadline));
         let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     }
 }

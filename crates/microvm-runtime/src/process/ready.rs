@@ -36,6 +36,7 @@ pub(crate) fn start(
     let Spawned { pid, pidfd, kept } = spawn.start()?;
     let mut launch = Launch {
         begun: Instant::now(),
+        events,
         deadline,
         kept,
         pid,
@@ -48,7 +49,7 @@ pub(crate) fn start(
         proven,
         doubt: None,
     };
-    let ready = launch.begin(becomes_vmm).and_then(|()| launch.until_ready(&events));
+    let ready = launch.begin(becomes_vmm).and_then(|()| launch.until_ready());
     match ready {
         Ok(process) => {
             launch.dismiss();
@@ -64,6 +65,7 @@ pub(crate) fn start(
 /// A launch under way.
 struct Launch<'a> {
     begun: Instant,
+    events: Events,
     deadline: Instant,
     kept: Kept,
     /// The jailer's pid.
@@ -104,17 +106,12 @@ impl Launch<'_> {
         Ok(())
     }
 
-    /// Sees off a jailer that left its VMM behind: it has nothing left to do but to end, and is ours to reap. At worst a
-    /// zombie is left of it.
+    /// Sees off a jailer that left its VMM behind: it has nothing left to do but to end, and is ours to reap.
     fn dismiss(&self) {
-        if let Some(jailer) = &self.jailer
-            && pidfd::ended_by(jailer.as_fd(), Some(self.deadline)).unwrap_or(false)
-        {
-            pidfd::reap(std::slice::from_ref(jailer));
-        }
+        pidfd::reap(&self.jailer, self.deadline);
     }
 
-    fn until_ready(&mut self, events: &Events) -> Result<Process> {
+    fn until_ready(&mut self) -> Result<Process> {
         loop {
             self.follow()?;
             if self.has_ended()? {
@@ -122,7 +119,7 @@ impl Launch<'_> {
             }
             let soon = match self.step()? {
                 Step::Ready(process) => return Ok(process),
-                Step::Waiting => events.are_missing(),
+                Step::Waiting => self.events.are_missing(),
                 Step::Soon => true,
             };
             let now = Instant::now();
@@ -139,7 +136,7 @@ impl Launch<'_> {
                 // The last of them ended while it was looked at: nothing would tell of that any more.
                 continue;
             }
-            events.wait(&watched, until)?;
+            self.events.wait(&watched, until)?;
         }
     }
 
@@ -235,6 +232,8 @@ impl Launch<'_> {
         if expected.boots && !procfs::has_thread(process.pid(), "fc_vcpu") {
             return Ok(Step::Soon);
         }
+        // Here, where a VMM that was just made takes its time to answer.
+        self.events.end();
         Ok(match Api::over(socket, process.pid()).answers(self.deadline)? {
             Answer::Yes => self.ready(),
             Answer::NotYet => Step::Soon,
@@ -316,11 +315,6 @@ impl Launch<'_> {
         for process in &processes {
             let _ = pidfd::kill(process.as_fd());
         }
-        let deadline = Instant::now() + DEATH;
-        for process in processes {
-            if pidfd::ended_by(process.as_fd(), Some(deadline)).unwrap_or(false) {
-                pidfd::reap(std::slice::from_ref(process));
-            }
-        }
+        pidfd::reap(processes, Instant::now() + DEATH);
     }
 }

@@ -59,8 +59,6 @@ impl Spawn {
     /// the jailer closes before it does anything else.
     pub(super) fn start(self) -> Result<Spawned> {
         let Opened { stdout, stderr, ours } = self.console.open()?;
-        // Before there is a process that a failure here would leave behind.
-        let kept = ours.read()?;
         let mut command = Command::new(&self.jailer_bin);
         command.args(&self.argv).env_clear().current_dir("/");
         if !self.daemonize {
@@ -71,20 +69,21 @@ impl Spawn {
         let child = self.spawner.spawn(command);
         let mut child = child.map_err(|error| refused(self.jailer_bin, error))?;
         let pid = child.id();
-        // It is our child and not reaped yet: the number is its own.
-        let pidfd = match pidfd::open(pid) {
-            Ok(Some(pidfd)) => pidfd,
-            held => {
-                // Nobody could hold it to account.
-                let _ = child.kill().and_then(|()| child.wait());
-                let because = "it is not there: does this process ignore SIGCHLD?";
-                return Err(held.err().unwrap_or_else(|| {
-                    Failure::new(ErrorKind::Spawn, "hold the jailer").because(because)
-                }));
-            }
-        };
-        Ok(Spawned { pid, pidfd, kept })
+        // The jailer has begun, and does not wait for this.
+        let held = hold(pid).and_then(|pidfd| Ok(Spawned { pid, pidfd, kept: ours.read()? }));
+        held.inspect_err(|_| {
+            // Nobody could hold it to account.
+            let _ = child.kill().and_then(|()| child.wait());
+        })
     }
+}
+
+/// A child that is not reaped yet: the number is its own.
+fn hold(pid: u32) -> Result<OwnedFd> {
+    pidfd::open(pid)?.ok_or_else(|| {
+        Failure::new(ErrorKind::Spawn, "hold the jailer")
+            .because("it is not there: does this process ignore SIGCHLD?")
+    })
 }
 
 fn refused(jailer_bin: PathBuf, error: io::Error) -> Failure {
