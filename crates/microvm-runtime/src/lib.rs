@@ -5,10 +5,10 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use microvm_runtime::{Boot, ByteSize, Drive, JailSpec, Jailer, Limits};
+//! use microvm_runtime::{Boot, ByteSize, Drive, JailSpec, Jailer, JailerConfig, Limits};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let jailer = Jailer::from_env();
+//! let jailer = Jailer::new(JailerConfig::try_from_env()?);
 //! let spec = JailSpec::new("tenant-a/vm_1", "/usr/local/bin/firecracker")
 //!     .kernel("/var/lib/microvm/vmlinux")
 //!     .drive(Drive::private("rootfs", "/var/lib/microvm/rootfs.ext4"))

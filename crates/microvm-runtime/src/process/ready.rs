@@ -86,7 +86,7 @@ struct Launch<'a> {
 
 /// What a look at a launch found.
 enum Step {
-    /// It is.
+    /// It is: this is the VMM.
     Ready(Process),
     /// An event will tell.
     Waiting,
