@@ -36,7 +36,7 @@ impl Jail {
             };
             let lock = Lease::try_acquire(dir.dir()).map_err(|error| {
                 Failure::files(operation(), error)
-                    .hinted("another launcher works on it; wait for it to end")
+                    .hinted("another launcher has it, or a `Vm` of this one whose end nobody saw: wait for its end")
             })?;
             // Between the look-up and the lock a restart may have put another directory in its place.
             match exec_dir.child(&name) {
