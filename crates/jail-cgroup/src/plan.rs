@@ -82,7 +82,7 @@ impl LeafPlan {
     /// Plans the leaf `<parent>/<leaf>` with `limits` in `host`'s hierarchy, or hierarchies, of `version`.
     ///
     /// `parent` is relative to the mount; its groups are made where they are missing. Pure: all that is known of the host
-    /// is in [`Host`].
+    /// is in [`Host`], which reads this machine's memory nodes when a limit first names one.
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a limit or a name that is wrong anywhere;
