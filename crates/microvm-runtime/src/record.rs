@@ -167,3 +167,52 @@ fn damaged(at: &Path, name: &str) -> Failure {
 fn unwritten(at: &Path, name: &str) -> Failure {
     Failure::new(ErrorKind::Record, "write the record").path(at.join(name))
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the test's own files")]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn progress_is_told_by_the_vmms_file_and_half_of_it_is_a_start() {
+        let tmp = tempfile::tempdir().unwrap();
+        let base = TrustedDir::create(&tmp.path().join("base")).unwrap();
+        let name = Name::try_from("vm").unwrap();
+        let tree = StagedTree::create(&base, &name).unwrap();
+        let mut record = Record {
+            format: Record::FORMAT,
+            vm_id: "vm".to_owned(),
+            jail_id: "vm".parse().unwrap(),
+            exec_name: ExecName::new("firecracker").unwrap(),
+            spec: JailSpec::new("vm", "/firecracker"),
+            uid: 1,
+            gid: 2,
+            uid_leased: false,
+            root: tree.id(),
+            receipts: Vec::new(),
+            leaf: None,
+            progress: Progress::Prepared,
+        };
+        record.write(&tree).unwrap();
+        let dir = tree.publish().unwrap().dir;
+        let read = || Record::read(dir.dir(), dir.path()).unwrap().unwrap();
+        assert_eq!(read(), record);
+
+        let mut starting = record.starting(&dir).unwrap();
+        assert_eq!((&read(), &record.progress), (&record, &Progress::Starting));
+        assert!(record.starting(&dir).is_err(), "a jail is started once");
+
+        let me = ProcessStamp::of(std::process::id()).unwrap().unwrap();
+        record.started(&dir, &mut starting, me.clone()).unwrap();
+        assert_eq!((&read(), &record.progress), (&record, &Progress::Started(me)));
+
+        let whole = fs::read(dir.path().join(VMM)).unwrap();
+        fs::write(dir.path().join(VMM), &whole[..whole.len() / 2]).unwrap();
+        assert_eq!(read().progress, Progress::Starting);
+        fs::write(dir.path().join(JAIL), "{").unwrap();
+        let error = Record::read(dir.dir(), dir.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Record);
+    }
+}
