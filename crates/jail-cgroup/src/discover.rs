@@ -6,14 +6,16 @@ use rustix::io::Errno;
 
 use crate::dir::Dir;
 use crate::mount::{self, Mount};
-use crate::{Controller, CpuSet, Error, ErrorKind, Host, HostTexts, Result, Version};
+use crate::{Controller, CpuSet, Error, ErrorKind, Host, HostTexts, Result, Version, membership};
 
 const NODES: &str = "/sys/devices/system/node";
 const CPUS: &str = "/sys/devices/system/cpu";
 
 impl Host {
-    /// Reads the hierarchies this process sees (`/proc/thread-self/mountinfo`, `cgroup` beside it) and looks at each mount:
-    /// one that is covered by another (statx(2)), or is not what mountinfo says (fstatfs(2)), does not count.
+    /// Reads the hierarchies this process sees (`/proc/thread-self/mountinfo`; `cgroup` beside it when it is first asked
+    /// for) and looks at each mount:
+    /// one that another lies over does not count (mountinfo, and statx(2) where that leaves it open). What is opened later
+    /// is looked at again (fstatfs(2)).
     ///
     /// Changes nothing, and needs no privilege.
     ///
@@ -29,20 +31,22 @@ impl Host {
                 mounts.push(mount);
             }
         }
-        let self_cgroup = proc.read("cgroup")?;
-        let mut texts = HostTexts { self_cgroup: &self_cgroup, ..HostTexts::default() };
+        let mut texts = HostTexts::default();
 
         let mount = Self::from_mounts(mounts.clone(), &texts).v2_mount().map(Mount::open);
         let Some(dir) = mount.transpose()? else {
             return Ok(Self::from_mounts(mounts, &texts));
         };
         let controllers = dir.read_text("cgroup.controllers")?;
-        let subtree_control = dir.read_text("cgroup.subtree_control")?;
         texts.controllers = &controllers;
-        texts.subtree_control = &subtree_control;
         texts.nested = dir.read_if_there("cgroup.type")?.is_some();
-        // Asked only where it matters: the list of a host's root can be long.
-        texts.occupied = texts.nested && !dir.read("cgroup.procs")?.is_empty();
+        // Neither matters at the hierarchy's own root, where the list of processes can be long.
+        let subtree_control;
+        if texts.nested {
+            subtree_control = dir.read_text("cgroup.subtree_control")?;
+            texts.subtree_control = &subtree_control;
+            texts.occupied = !dir.read("cgroup.procs")?.is_empty();
+        }
         Ok(Self::from_mounts(mounts, &texts))
     }
 }
@@ -65,6 +69,12 @@ fn shows_itself(mount: &Mount) -> Result<bool> {
 /// [`Unsupported`](ErrorKind::Unsupported) where the host has no such node; the nodes it has are named.
 pub fn numa_node_cpus(node: u32) -> Result<CpuSet> {
     Host::from_mounts(Vec::new(), &HostTexts::default()).node_cpus(node).cloned()
+}
+
+/// The controllers that v1 hierarchies hold; none where that cannot be read.
+pub(crate) fn bound_to_v1() -> Vec<Controller> {
+    let text = Dir::open_system("/proc/thread-self").and_then(|proc| proc.read("cgroup"));
+    membership::bound_to_v1(&text.unwrap_or_default())
 }
 
 /// Each memory node and its CPUs. A kernel without NUMA has one node, with all CPUs.

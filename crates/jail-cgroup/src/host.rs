@@ -24,8 +24,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Host {
     mounts: Vec<Mount>,
-    /// Controllers that a v1 hierarchy holds, mounted or not: v2 cannot have them.
-    bound_to_v1: Vec<Controller>,
+    /// Controllers that a v1 hierarchy holds, mounted or not: v2 cannot have them. As the nodes.
+    bound_to_v1: OnceLock<Vec<Controller>>,
     unified: Unified,
     /// Of this machine's, read when they are first asked for.
     nodes: OnceLock<BTreeMap<u32, CpuSet>>,
@@ -109,21 +109,21 @@ impl Host {
         let nodes = texts.nodes.iter();
         let nodes = nodes.filter_map(|(node, cpus)| Some((*node, cpus.parse().ok()?)));
         Self {
+            bound_to_v1: OnceLock::from(membership::bound_to_v1(texts.self_cgroup)),
             nodes: OnceLock::from(nodes.collect::<BTreeMap<_, _>>()),
             ..Self::from_mounts(mount::parse_all(texts.mountinfo), texts)
         }
     }
 
-    /// Without the texts of memory nodes: they are this machine's.
+    /// With this machine's memory nodes and groups, whatever the texts say of them.
     pub(crate) fn from_mounts(mounts: Vec<Mount>, texts: &HostTexts<'_>) -> Self {
-        let bound_to_v1 = membership::bound_to_v1(texts.self_cgroup);
         let unified = Unified {
             controllers: names(texts.controllers),
             enabled: names(texts.subtree_control),
             nested: texts.nested,
             occupied: texts.occupied,
         };
-        Self { mounts, bound_to_v1, unified, nodes: OnceLock::new() }
+        Self { mounts, bound_to_v1: OnceLock::new(), unified, nodes: OnceLock::new() }
     }
 
     /// How the hierarchies are laid out.
@@ -185,7 +185,7 @@ impl Host {
             // The hierarchy's own root is free of the rule.
             let ruled_out = *nested && *occupied && !enabled.contains(&controller);
             if ruled_out { Err(WhyNot::InternalProcesses) } else { Ok(()) }
-        } else if self.bound_to_v1.contains(&controller) {
+        } else if self.bound_to_v1.get_or_init(discover::bound_to_v1).contains(&controller) {
             Err(WhyNot::BoundToV1)
         } else if *nested {
             Err(WhyNot::NotDelegated)

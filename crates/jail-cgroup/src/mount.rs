@@ -16,6 +16,15 @@ pub struct Mount {
     root: PathBuf,
     read_only: bool,
     controllers: Vec<Controller>,
+    covered: Covered,
+}
+
+/// Whether another mount lies over it, as far as mountinfo tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Covered {
+    No,
+    /// One that it is not mounted in has its point or one above it.
+    Perhaps,
 }
 
 impl Mount {
@@ -50,8 +59,11 @@ impl Mount {
         &self.controllers
     }
 
-    /// Whether its point leads to it, and not to another mount over it, by the mount's id.
+    /// Whether its point leads to it, and not to another mount over it: by the mount's id where mountinfo leaves that open.
     pub(crate) fn shows_itself(&self) -> Result<bool> {
+        if self.covered == Covered::No {
+            return Ok(true);
+        }
         match Dir::mount_id_at(&self.point)? {
             Some(id) => Ok(id == self.id),
             None => self.open().map(|_| true),
@@ -80,34 +92,69 @@ impl Mount {
 /// All control group mounts in the text of a mountinfo, in its order. Lines that are none, or none of the kernel's
 /// making, are passed over.
 pub(crate) fn parse_all(mountinfo: &[u8]) -> Vec<Mount> {
-    mountinfo.split(|byte| *byte == b'\n').filter_map(parse).collect()
+    let lines = mountinfo.split(|byte| *byte == b'\n');
+    let lines: Vec<_> = lines.filter_map(Line::parse).collect();
+    let mount = |line: &Line<'_>| {
+        let mount = line.mount()?;
+        Some(Mount { covered: line.covered(&lines), ..mount })
+    };
+    lines.iter().filter_map(mount).collect()
 }
 
-fn parse(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let (_parent, _device) = (fields.next()?, fields.next()?);
-    let root = absolute(fields.next()?)?;
-    let point = absolute(fields.next()?)?;
-    let options = fields.next()?;
-    // Any number of optional fields, then a lone hyphen.
-    fields.find(|field| *field == b"-")?;
-    let version = match fields.next()? {
-        b"cgroup" => Version::V1,
-        b"cgroup2" => Version::V2,
-        _ => return None,
-    };
-    let super_options = fields.nth(1)?;
-    let items = |options: &'static str, list: &[u8]| has_option(list, options);
-    let read_only = items("ro", options) || items("ro", super_options);
-    let controllers = match version {
-        Version::V1 => Controller::ALL
-            .into_iter()
-            .filter(|controller| has_option(super_options, controller.name(version)))
-            .collect(),
-        Version::V2 => Vec::new(),
-    };
-    Some(Mount { version, id, point, root, read_only, controllers })
+/// What every line has, and the fields after it.
+struct Line<'a> {
+    id: u64,
+    parent: u64,
+    root: PathBuf,
+    point: PathBuf,
+    rest: Vec<&'a [u8]>,
+}
+
+impl<'a> Line<'a> {
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
+        let (id, parent) = (number()?, number()?);
+        let _device = fields.next()?;
+        let root = absolute(fields.next()?)?;
+        let point = absolute(fields.next()?)?;
+        Some(Self { id, parent, root, point, rest: fields.collect() })
+    }
+
+    fn covered(&self, lines: &[Self]) -> Covered {
+        let above = |line: &&Self| line.id != self.id && self.point.starts_with(&line.point);
+        let mut above: Vec<_> = lines.iter().filter(above).collect();
+        // What it is mounted in, and what that is mounted in, is below it.
+        let mut parent = self.parent;
+        while let Some(at) = above.iter().position(|line| line.id == parent) {
+            parent = above.swap_remove(at).parent;
+        }
+        if above.is_empty() { Covered::No } else { Covered::Perhaps }
+    }
+
+    fn mount(&self) -> Option<Mount> {
+        let Self { id, root, point, .. } = self;
+        let mut fields = self.rest.iter().copied();
+        let options = fields.next()?;
+        // Any number of optional fields, then a lone hyphen.
+        fields.find(|field| *field == b"-")?;
+        let version = match fields.next()? {
+            b"cgroup" => Version::V1,
+            b"cgroup2" => Version::V2,
+            _ => return None,
+        };
+        let super_options = fields.nth(1)?;
+        let read_only = has_option(options, "ro") || has_option(super_options, "ro");
+        let controllers = match version {
+            Version::V1 => Controller::ALL
+                .into_iter()
+                .filter(|controller| has_option(super_options, controller.name(version)))
+                .collect(),
+            Version::V2 => Vec::new(),
+        };
+        let (id, root, point) = (*id, root.clone(), point.clone());
+        Some(Mount { version, id, point, root, read_only, controllers, covered: Covered::Perhaps })
+    }
 }
 
 fn has_option(list: &[u8], name: &str) -> bool {
@@ -137,4 +184,28 @@ fn unescape(field: &[u8]) -> PathBuf {
         }
     }
     OsString::from_vec(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_lie_over_a_mount_is_told_from_what_it_is_mounted_in() {
+        let text = b"20 1 8:1 / / rw - ext4 disk rw\n\
+            21 20 0:20 / /sys rw - sysfs sysfs rw\n\
+            22 21 0:21 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+            23 22 0:22 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n\
+            24 22 0:23 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+            25 24 0:24 / /sys/fs/cgroup/memory rw - tmpfs tmpfs rw\n\
+            26 22 0:25 / /sys/fs/cgroup/pids-too rw - cgroup2 cgroup2 rw\n\
+            30 20 0:30 / /old/sys rw - sysfs sysfs rw\n\
+            31 30 0:31 / /old/sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
+            32 20 0:32 / /old/sys rw - tmpfs tmpfs rw\n";
+        let covered: Vec<_> =
+            parse_all(text).iter().map(|mount| (mount.id, mount.covered)).collect();
+        let expected =
+            [(23, Covered::No), (24, Covered::Perhaps), (26, Covered::No), (31, Covered::Perhaps)];
+        assert_eq!(covered, expected);
+    }
 }
