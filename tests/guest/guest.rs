@@ -22,6 +22,8 @@ global_asm!(
     ".section .text.start, \"ax\"",
     ".globl _start",
     "_start:",
+    "    jmp before",
+    "print:",
     "    lea rsi, [rip + line]",
     "    mov dx, 0x3f8", // the UART's transmit register; an emulated one is always ready
     "1:  lodsb",
@@ -39,6 +41,9 @@ global_asm!(
     "    jmp halt",
 );
 
+#[cfg(not(idle))]
+global_asm!("before: jmp print");
+
 #[cfg(not(any(idle, deaf)))]
 global_asm!("after: jmp reset");
 
@@ -46,7 +51,8 @@ global_asm!("after: jmp reset");
 global_asm!("after: cli", "    jmp halt", "    .ascii \"(deaf)\"");
 
 // The keyboard interrupt, IRQ 1, comes through the old interrupt controller at vector 0x21: the one gate that is
-// filled in. The keys are not looked at: Ctrl+Alt+Del is all this keyboard ever sends.
+// filled in. The keys are not looked at: Ctrl+Alt+Del is all this keyboard ever sends. Before the line, for whoever has read
+// it may press them at once, and initialising the controller forgets what came before.
 #[cfg(idle)]
 global_asm!(
     ".equ idt, 0x200000", // free, zeroed memory
@@ -54,7 +60,7 @@ global_asm!(
     "    mov al, \\value",
     "    out \\number, al",
     ".endm",
-    "after:",
+    "before:",
     "    lea rax, [rip + reset]",
     "    mov rdi, offset idt + 0x21 * 16",
     "    mov [rdi], ax", // handler, bits 0 to 15
@@ -73,6 +79,8 @@ global_asm!(
     "    port 0x21, 0x01", // 8086 mode
     "    port 0x21, 0xfd", // all masked but IRQ 1
     "    port 0xa1, 0xff",
+    "    jmp print",
+    "after:",
     "    sti",
     "    jmp halt",
     "    .ascii \"(idle)\"",
