@@ -2,11 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::{Component, Path};
+use std::path::Path;
 
 use jail_cgroup::Controller::{Cpu, Cpuacct, Cpuset, Freezer, Hugetlb, Io, Memory, Pids};
 use jail_cgroup::{
-    ByteSize, Controller, ErrorKind, Host, HostLayout, HostTexts, Limit, Limits, Version, WhyNot,
+    ByteSize, Controller, ErrorKind, Host, HostLayout, HostTexts, Limit, Limits, Mount, Version,
+    WhyNot,
 };
 use proptest::prelude::*;
 
@@ -197,10 +198,10 @@ fn check_plans(host: &Host) {
             continue;
         };
         for path in plan.paths() {
-            let mount = host.mounts().iter().find(|mount| path.starts_with(mount.point()));
-            let below = path.strip_prefix(mount.unwrap().point()).unwrap();
-            assert!(below.ends_with("a/b/leaf"));
-            assert!(!below.components().any(|part| part == Component::ParentDir));
+            let is_below =
+                |mount: &Mount| path.strip_prefix(mount.point()) == Ok("a/b/leaf".as_ref());
+            // Of mounts in one another any will do.
+            assert!(host.mounts().iter().any(is_below), "{path:?}");
         }
     }
 }
