@@ -3,7 +3,9 @@
 use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use jail_fs::{Artifact, CopyOptions, ErrorKind, Fallback, Progress, Strategy, private, read_only};
 use testkit::{FsKind, Tmpfs};
@@ -54,7 +56,7 @@ fn a_private_copy_shares_blocks_where_the_filesystem_can() {
     });
 }
 
-fn same_content(one: &std::path::Path, other: &std::path::Path) {
+fn same_content(one: &Path, other: &Path) {
     let (one, other) = (File::open(one).unwrap(), File::open(other).unwrap());
     let size = one.metadata().unwrap().len();
     assert_eq!(size, other.metadata().unwrap().len());
@@ -167,6 +169,7 @@ fn a_full_disk_is_told_with_how_far_it_got() {
         let full = scene.dir("full");
         let _tmpfs = Tmpfs::mount(&full, "mode=0755,size=24m");
         let dir = jail_fs::TrustedDir::open(&full).unwrap();
+        let room = free(&full);
         for _ in 0..3 {
             let error =
                 private(&source, dir.dir(), &name("disk"), jail_user(), &plain()).unwrap_err();
@@ -181,8 +184,22 @@ fn a_full_disk_is_told_with_how_far_it_got() {
                 [""; 0],
                 "and nothing is left: the next has all the room again"
             );
+            wait_for_room(&full, room);
         }
     });
+}
+
+/// What another test forks has a file open that is gone, until it ends or execs.
+fn wait_for_room(filesystem: &Path, room: u64) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while free(filesystem) < room {
+        assert!(Instant::now() < deadline, "of {room} blocks {} are free", free(filesystem));
+        std::thread::yield_now();
+    }
+}
+
+fn free(filesystem: &Path) -> u64 {
+    nix::sys::statvfs::statvfs(filesystem).unwrap().blocks_free()
 }
 
 /// ENOSPC, EDQUOT and EIO from each call that a copy makes.

@@ -20,7 +20,7 @@ use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use testkit::{FsKind, Round};
 
 use crate::support::{Scene, jail_user, name, on_each_fs, plain};
-use crate::sys::Child;
+use crate::sys::{Child, close_inherited};
 
 /// The framework's race, on this filesystem.
 fn race(
@@ -49,6 +49,7 @@ fn won(kind: ErrorKind) -> Round {
 /// An attacker who does this for ever, as the jail's user.
 fn attacker(attack: impl Fn()) -> Child {
     Child::spawn(jail_user(), || {
+        close_inherited();
         loop {
             attack();
         }
@@ -570,6 +571,7 @@ fn row_31_race_with_another_jail_of_that_name() {
         let base = scene.base.path().to_owned();
         // Another launcher: root, restarting jails as fast as it can.
         let attackers = vec![Child::spawn(jail_fs::Owner::ROOT, || {
+            close_inherited();
             let dir = directory(&base).unwrap();
             loop {
                 exchange(&dir, "tree", "other");
