@@ -13,9 +13,8 @@ const CPUS: &str = "/sys/devices/system/cpu";
 
 impl Host {
     /// Reads the hierarchies this process sees (`/proc/thread-self/mountinfo`; `cgroup` beside it when it is first asked
-    /// for) and looks at each mount:
-    /// one that another lies over does not count (mountinfo, and statx(2) where that leaves it open). What is opened later
-    /// is looked at again (fstatfs(2)).
+    /// for). A mount that another lies over does not count (mountinfo, and statx(2) where that leaves it open); one that is
+    /// opened later is looked at again (fstatfs(2)).
     ///
     /// Changes nothing, and needs no privilege.
     ///
@@ -27,7 +26,7 @@ impl Host {
         })?;
         let mut mounts = Vec::new();
         for mount in mount::parse_all(&proc.read("mountinfo")?) {
-            if shows_itself(&mount)? {
+            if mount.shows_itself()? {
                 mounts.push(mount);
             }
         }
@@ -48,18 +47,6 @@ impl Host {
             texts.occupied = !dir.read("cgroup.procs")?.is_empty();
         }
         Ok(Self::from_mounts(mounts, &texts))
-    }
-}
-
-/// Whether it is there to be used: not covered, nor gone since. One that cannot be looked at is an error, or a group in it
-/// would be taken for removed.
-fn shows_itself(mount: &Mount) -> Result<bool> {
-    match mount.shows_itself() {
-        Ok(shown) => Ok(shown),
-        Err(error) if matches!(error.errno(), None | Some(Errno::NOENT | Errno::NOTDIR)) => {
-            Ok(false)
-        }
-        Err(error) => Err(error),
     }
 }
 

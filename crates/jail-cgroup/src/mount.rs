@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::dir::Dir;
 use crate::{Controller, Error, ErrorKind, Result, Version};
 
@@ -59,14 +61,22 @@ impl Mount {
         &self.controllers
     }
 
-    /// Whether its point leads to it, and not to another mount over it: by the mount's id where mountinfo leaves that open.
+    /// Whether it is there to be used: not covered by another, by the mount's id where mountinfo leaves that open, nor gone
+    /// since. One that cannot be looked at is an error, or a group in it would be taken for removed.
     pub(crate) fn shows_itself(&self) -> Result<bool> {
         if self.covered == Covered::No {
             return Ok(true);
         }
-        match Dir::mount_id_at(&self.point)? {
-            Some(id) => Ok(id == self.id),
-            None => self.open().map(|_| true),
+        let shown = match Dir::mount_id_at(&self.point) {
+            Ok(Some(id)) => Ok(id == self.id),
+            Ok(None) => self.open().map(|_| true),
+            Err(error) => Err(error),
+        };
+        match shown {
+            Err(error) if matches!(error.errno(), None | Some(Errno::NOENT | Errno::NOTDIR)) => {
+                Ok(false)
+            }
+            shown => shown,
         }
     }
 
