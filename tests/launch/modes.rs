@@ -157,7 +157,8 @@ fn a_bad_config_is_an_early_death_with_status_1_in_each_mode() {
         match death.status() {
             ExitStatus::Exited(code) => assert_eq!(code, 1, "{mode:?}: {death:?}"),
             ExitStatus::Unknown => assert!(
-                mode == PidNamespace::ByJailer && !testkit::kernel_tells_exit_of_strangers()
+                mode == PidNamespace::ByJailer && !testkit::kernel_tells_exit_of_strangers(),
+                "{mode:?}: {death:?}"
             ),
             other => panic!("{mode:?}: {other:?}"),
         }
