@@ -141,7 +141,7 @@ impl Vm {
     /// # Errors
     /// [`Identity`](ErrorKind::Identity) where the process has ended.
     pub fn inspect(&self) -> VmRuntimeResult<Inspection> {
-        Ok(self.process.inspect()?)
+        Ok(self.process.inspect(self.record.root)?)
     }
 
     /// What the VM uses, as its control group accounts for it.

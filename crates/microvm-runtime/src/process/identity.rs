@@ -4,6 +4,7 @@ use std::io;
 
 use jail_fs::{Dir, InodeId};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, getpgid};
 
 use super::procfs;
 use crate::error::{ErrorKind, Failure, Result};
@@ -81,9 +82,23 @@ pub(crate) fn is_rooted_in(pid: u32, root: InodeId) -> bool {
     procfs::held(pid, "root").is_ok_and(|held| InodeId::of(held).is_ok_and(|id| id == root))
 }
 
+/// Whether the process is in the process group that `leader` leads (`getpgid(2)`): told of a zombie too, until it is
+/// reaped, and the group's number is no other's as long as anybody is in it.
+pub(super) fn is_in_group(pid: u32, leader: u32) -> bool {
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    number
+        .and_then(|number| getpgid(Some(number)).ok())
+        .is_some_and(|group| group.as_raw_nonzero().get().cast_unsigned() == leader)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Command;
+
     use super::*;
+    use crate::process::pidfd;
 
     fn here() -> InodeId {
         InodeId::of(procfs::held(std::process::id(), "root").unwrap()).unwrap()
@@ -96,6 +111,18 @@ mod tests {
         assert!(rooted_in(here()).unwrap().contains(&me));
         let elsewhere = InodeId::of(procfs::held(me, "exe").unwrap()).unwrap();
         assert!(!is_rooted_in(me, elsewhere));
+    }
+
+    #[test]
+    fn the_dead_keep_their_group_until_they_are_reaped() {
+        let mut child = Command::new("/bin/true").process_group(0).spawn().unwrap();
+        let pidfd = pidfd::open(child.id()).unwrap().unwrap();
+        assert!(pidfd::ended_by(pidfd.as_fd(), None).unwrap());
+        assert!(is_in_group(child.id(), child.id()));
+        assert!(!is_rooted_in(child.id(), here()), "its root is lost already");
+        assert!(!is_in_group(std::process::id(), child.id()));
+        child.wait().unwrap();
+        assert!(!is_in_group(child.id(), child.id()));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The VMM as a process: started, found, proven, watched and waited for. Nothing in its jail is believed.
 
-mod candidates;
 mod console;
 mod death;
 mod diagnosis;
@@ -13,6 +12,7 @@ mod procfs;
 #[cfg(test)]
 mod races;
 mod ready;
+mod search;
 mod spawn;
 mod stamp;
 mod status;
@@ -27,11 +27,11 @@ pub use spawn::PidNamespace;
 pub use stamp::ProcessStamp;
 pub use status::ExitStatus;
 
-pub(crate) use candidates::Search;
 pub(crate) use console::read_tail;
 pub(crate) use identity::{Expected, is_rooted_in, rooted_in};
 pub(crate) use on_its_way::{is_on_its_way, on_the_way};
 pub(crate) use pidfd::{hold, kill_if, reap};
 pub(crate) use ready::start;
+pub(crate) use search::Search;
 pub(crate) use spawn::{Spawn, Spawner};
 pub(crate) use vmm::{Process, Running};

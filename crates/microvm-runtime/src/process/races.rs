@@ -15,8 +15,9 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::{Pid, test_kill_process};
 use rustix::thread::{Uid, set_thread_res_uid};
 
-use super::candidates::{Candidate, Search};
 use super::identity::{Expected, is_rooted_in};
+use super::search::Search;
+use super::vmm::Process;
 
 #[path = "../../../../tests/framework/race.rs"]
 #[expect(unreachable_pub, reason = "the framework's module, and its own way to be seen")]
@@ -81,8 +82,8 @@ fn in_file(pid_file: &Path) -> Option<u32> {
 }
 
 /// The process that a descriptor means, by the kernel's word.
-fn meant(candidate: &Candidate) -> u32 {
-    let info = format!("/proc/self/fdinfo/{}", candidate.pidfd.as_raw_fd());
+fn meant(process: &Process) -> u32 {
+    let info = format!("/proc/self/fdinfo/{}", process.pidfd.as_raw_fd());
     let info = fs::read_to_string(info).unwrap();
     info.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap().trim().parse().unwrap()
 }
@@ -128,7 +129,7 @@ fn row_23_race_for_the_pid_file() {
         attacker,
         || {
             let mut held = Vec::new();
-            search.look(0, &mut held, false).unwrap();
+            search.look(u32::MAX, &mut held, false).unwrap();
             match held.iter().map(meant).collect::<Vec<_>>().as_slice() {
                 [] => Round::Won("nobody held"),
                 [pid] if *pid == vmm_pid => Round::Won("VMM held"),

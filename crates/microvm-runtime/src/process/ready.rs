@@ -3,12 +3,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::candidates::{Candidate, Search, alive};
 use super::death::EarlyDeath;
 use super::events::Events;
 use super::procfs;
+use super::search::{Search, alive};
 use super::spawn::{Spawn, Spawned};
-use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
 use super::vmm::{Process, Running};
 use super::{console::Kept, pidfd};
@@ -74,7 +73,8 @@ struct Launch<'a> {
     jailer: Option<OwnedFd>,
     /// Whether a process in the jail may end well without being the VMM: a daemon is forked twice.
     forks: bool,
-    held: Vec<Candidate>,
+    /// Those in the jail, or on their way there.
+    held: Vec<Process>,
     /// The one of them that was proven to be the VMM.
     vmm: Option<Process>,
     search: Search<'a>,
@@ -97,11 +97,8 @@ enum Step {
 impl Launch<'_> {
     /// A jailer that becomes the VMM in place is the one to watch.
     fn begin(&mut self, becomes_vmm: bool) -> Result<()> {
-        if becomes_vmm
-            && let Some(stamp) = ProcessStamp::of(self.pid)?
-            && let Some(pidfd) = self.jailer.take()
-        {
-            self.held.push(Candidate { stamp, pidfd, status: None });
+        if becomes_vmm && let Some(jailer) = self.jailer.take() {
+            self.held.extend(Process::held(self.pid, jailer)?);
         }
         Ok(())
     }
@@ -190,8 +187,7 @@ impl Launch<'_> {
     fn bury(&mut self) -> Result<Process> {
         // The only one there was is the VMM, though nobody saw it run. A daemon's fork is not.
         if self.vmm.is_none() && !self.forks {
-            let last = self.held.pop();
-            self.vmm = last.map(|last| last.into_process(self.search.expected.root));
+            self.vmm = self.held.pop();
             if self.vmm.as_ref().is_some_and(|vmm| self.did_well(vmm)) {
                 self.settle()?;
             }
@@ -246,14 +242,13 @@ impl Launch<'_> {
 
     /// Looks which of those that live is the VMM by now: whether one is.
     fn prove(&mut self) -> Result<bool> {
-        for (index, candidate) in self.held.iter().enumerate() {
-            if candidate.status.is_some() {
+        for (index, process) in self.held.iter().enumerate() {
+            if process.status.is_some() {
                 continue;
             }
-            match candidate.prove(self.search.expected, self.search.root) {
+            match process.prove(self.search.expected, self.search.root) {
                 Ok(()) => {
-                    let candidate = self.held.swap_remove(index);
-                    self.vmm = Some(candidate.into_process(self.search.expected.root));
+                    self.vmm = Some(self.held.swap_remove(index));
                     self.settle()?;
                     return Ok(true);
                 }
@@ -308,10 +303,10 @@ impl Launch<'_> {
         let living = self
             .held
             .iter()
-            .filter(|candidate| candidate.status.is_none())
-            .map(|candidate| &candidate.pidfd);
-        let vmm = self.vmm.iter().filter(|vmm| vmm.status.is_none()).map(|vmm| &vmm.pidfd);
-        let processes = self.jailer.iter().chain(living).chain(vmm).collect::<Vec<_>>();
+            .chain(&self.vmm)
+            .filter(|process| process.status.is_none())
+            .map(|process| &process.pidfd);
+        let processes = self.jailer.iter().chain(living).collect::<Vec<_>>();
         for process in &processes {
             let _ = pidfd::kill(process.as_fd());
         }

@@ -1,27 +1,26 @@
-//! The VMM that runs: held, waited for, killed, looked at.
+//! The VMM, or who may become it: held, proven, waited for, killed, looked at.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use jail_fs::InodeId;
+use jail_fs::{Dir, InodeId};
 
 use super::console::Kept;
-use super::identity::Expected;
+use super::identity::{Expected, doubt};
 use super::inspect::Inspection;
 use super::pidfd;
 use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
-use crate::error::Result;
+use crate::error::{Failure, Result};
 
 /// How long a VMM that is ending may take until its end is told.
 const ENDING: Duration = Duration::from_secs(1);
 
-/// A VMM, held by descriptor.
+/// A process held by descriptor, so that its number cannot come to mean another.
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(super) stamp: ProcessStamp,
     pub(super) pidfd: OwnedFd,
-    pub(super) root: InodeId,
     /// Once it has ended: a child can be reaped once.
     pub(super) status: Option<ExitStatus>,
 }
@@ -34,6 +33,11 @@ pub(crate) struct Running {
 }
 
 impl Process {
+    /// Of one whose descriptor is there; `None` where it is gone and reaped.
+    pub(super) fn held(pid: u32, pidfd: OwnedFd) -> Result<Option<Self>> {
+        Ok(ProcessStamp::of(pid)?.map(|stamp| Self { stamp, pidfd, status: None }))
+    }
+
     /// Takes up a process that was recorded; `None` where it has ended.
     ///
     /// # Errors
@@ -52,7 +56,24 @@ impl Process {
             }
             Err(doubt) => return Err(doubt),
         }
-        Ok(Some(Self { stamp: stamp.clone(), pidfd, root: expected.root, status: None }))
+        Ok(Some(Self { stamp: stamp.clone(), pidfd, status: None }))
+    }
+
+    /// Whether it is the VMM by now, by the kernel's word.
+    ///
+    /// It may go on or end between two looks, so what does not fit is a doubt and no failure.
+    pub(super) fn prove(
+        &self,
+        expected: &Expected,
+        root: &Dir,
+    ) -> std::result::Result<(), Failure> {
+        expected.prove(self.pid())?;
+        expected.prove_exec_copy(self.pid(), root)?;
+        // What was read was about this process only if it still has its number.
+        match pidfd::ended_by(self.pidfd.as_fd(), Some(Instant::now()))? {
+            false => Ok(()),
+            true => Err(doubt(self.pid(), "it has ended")),
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -80,8 +101,9 @@ impl Process {
         pidfd::kill(self.pidfd.as_fd())
     }
 
-    pub(crate) fn inspect(&self) -> Result<Inspection> {
-        Inspection::of(self.pid(), self.root)
+    /// What the kernel says of it, and whether its root is the jail's.
+    pub(crate) fn inspect(&self, jail: InodeId) -> Result<Inspection> {
+        Inspection::of(self.pid(), jail)
     }
 }
 
