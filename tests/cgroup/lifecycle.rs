@@ -1,6 +1,7 @@
 //! A leaf is made, joined, read back, found again and removed, and nothing else is.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use jail_cgroup::{ByteSize, ErrorKind, Limit, Limits, Version};
 
@@ -42,6 +43,24 @@ fn a_leaf_from_its_making_to_its_end() {
         assert_eq!(report.removed.len(), 2 * plan.paths().count());
         assert!(ground.dirs().is_empty());
         assert!(plan.id().open(&ground.host).unwrap().is_none());
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_leaf_of_v2_is_a_birthplace() {
+    const TEST: &str = "lifecycle::a_leaf_of_v2_is_a_birthplace";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let leaf = ground.plan("leaf", &Limits::new()).create().unwrap();
+        let held = leaf.birthplace().map(|dir| rustix::fs::fstat(dir).unwrap().st_ino);
+        let inode = |path| fs::metadata(path).unwrap().ino();
+        let expected = match ground.version {
+            // A thread or a process has one place in each hierarchy there, and clone3(2) takes one.
+            Version::V1 => None,
+            Version::V2 => leaf.paths().next().map(inode),
+        };
+        assert_eq!(held, expected);
+        leaf.remove().unwrap();
     }
 }
 

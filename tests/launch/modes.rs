@@ -1,6 +1,7 @@
 //! The main job: a jailed VM in each pid-namespace mode, with and without netns, on each version of control groups.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::time::Duration;
 
 use microvm_runtime::{
@@ -44,7 +45,7 @@ fn every_combination_boots_is_confined_and_ends_with_its_true_status() {
     const NAME: &str = "every_combination_boots_is_confined_and_ends_with_its_true_status";
     let mut host = long_base("matrix");
     let netns = testkit::Netns::new(&host.scratch);
-    let ours = std::fs::metadata("/proc/self/ns/net").unwrap().ino();
+    let ours = fs::metadata("/proc/self/ns/net").unwrap().ino();
     let limits = Limits::new().memory_max(ByteSize::mib(256)).cpus(0.5).pids_max(64);
     let mut done = 0;
     for version in [CgroupVersion::V1, CgroupVersion::V2] {
@@ -223,6 +224,44 @@ fn without_limits_there_is_still_a_leaf_per_vm() {
                 testkit::skip("without_limits_there_is_still_a_leaf_per_vm", error.failure())
             }
         }
+        vm.kill().unwrap();
+        drop(vm);
+        host.assert_clean();
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn on_v2_the_jailer_is_in_the_leaf_from_its_first_instruction() {
+    const TEST: &str = "on_v2_the_jailer_is_in_the_leaf_from_its_first_instruction";
+    for mode in MODES {
+        let mut host = Host::new("born");
+        let (groups, told) = (host.scratch.join("groups"), host.scratch.join("told"));
+        let script = format!(
+            "#!/bin/sh\nif [ \"$1\" != --version ]; then cat /proc/self/cgroup > {}; echo \"$@\" > {}; fi\nexec {} \"$@\"\n",
+            groups.display(),
+            told.display(),
+            host.binaries.jailer().display()
+        );
+        host.config.jailer_bin = host.scratch.file("jailer", script);
+        let mode_755 = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&host.config.jailer_bin, mode_755).unwrap();
+        let spec = host.idle("vm").cgroup_version(CgroupVersion::V2).pid_namespace(mode);
+        let plan = match host.jailer().plan(&spec) {
+            Ok(plan) => plan,
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                return testkit::skip(TEST, error.failure());
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let leaf = plan.cgroup().leaf.as_ref().unwrap().paths().next().unwrap();
+        let mut vm = host.jailer().launch(&spec).unwrap();
+        let groups = fs::read_to_string(groups).unwrap();
+        let born = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+        assert!(leaf.ends_with(born), "{} and {born}", leaf.display());
+        let told = fs::read_to_string(told).unwrap();
+        assert!(!told.contains("cgroup"), "{told}");
+        assert_eq!(vm.cgroup().unwrap().members().unwrap(), [vm.pid()]);
         vm.kill().unwrap();
         drop(vm);
         host.assert_clean();

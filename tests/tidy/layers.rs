@@ -19,6 +19,7 @@ const LAYERS: [(&str, &[&str]); 4] = [
             "jail-cmd",
             "jail-fs",
             "httparse",
+            "libc",
             "rustix",
             "serde",
             "serde_json",

@@ -174,6 +174,13 @@ impl Host {
         }
     }
 
+    /// Whether a group of v2 has, or can be given, `controller`: as [`usable`](Self::usable), without asking the machine
+    /// why not.
+    pub(crate) fn has_in_v2(&self, controller: Controller) -> bool {
+        let on = controller.is_core_in_v2() || self.unified.controllers.contains(&controller);
+        on && self.usable_v2(controller).is_ok()
+    }
+
     fn usable_v2(&self, controller: Controller) -> Result<(), WhyNot> {
         let mount = self.v2_mount().ok_or(WhyNot::NotMounted)?;
         let Unified { controllers, enabled, nested, occupied } = &self.unified;

@@ -1,5 +1,6 @@
 //! A leaf that exists: [`Leaf`], who is in it, and who joins.
 
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -120,6 +121,18 @@ impl Leaf {
         Err(Error::new(ErrorKind::Partial, format!("find process {pid} in the leaf"))
             .because(format!("it is in {inside}; it, or a thread of it, is not in {outside}"))
             .hinted("after a launcher that joins by settings, call `Leaf::adopt_rest`"))
+    }
+
+    /// The directory to have a process born in: `clone3(2)` with `CLONE_INTO_CGROUP`, Linux 5.7. `None` on v1, which has no
+    /// such thing.
+    ///
+    /// Nobody waits then. Whoever is moved in later ([`adopt`](Self::adopt), or by itself) waits for a grace period of the
+    /// kernel's, and every process of the host that starts or ends with it (`cgroup_threadgroup_rwsem`): often ten
+    /// milliseconds.
+    #[must_use]
+    pub fn birthplace(&self) -> Option<BorrowedFd<'_>> {
+        let group = self.groups.first().filter(|_| self.version() == Version::V2)?;
+        Some(group.dir.as_fd())
     }
 
     /// Moves the process `pid`, with all its threads, into the leaf, in every hierarchy (`cgroup.procs`).

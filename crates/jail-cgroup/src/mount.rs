@@ -1,7 +1,7 @@
 //! The mounts of control group hierarchies, as mountinfo has them.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -132,7 +132,7 @@ impl<'a> Line<'a> {
     }
 
     fn covered(&self, lines: &[Self]) -> Covered {
-        let above = |line: &&Self| line.id != self.id && self.point.starts_with(&line.point);
+        let above = |line: &&Self| line.id != self.id && is_at_or_below(&self.point, &line.point);
         let mut above: Vec<_> = lines.iter().filter(above).collect();
         // What it is mounted in, and what that is mounted in, is below it.
         let mut parent = self.parent;
@@ -164,6 +164,15 @@ impl<'a> Line<'a> {
         };
         let (id, root, point) = (*id, root.clone(), point.clone());
         Some(Mount { version, id, point, root, read_only, controllers, covered: Covered::Perhaps })
+    }
+}
+
+/// Of paths as the kernel writes them, without the cost of taking each into its components: mounts can be many.
+fn is_at_or_below(path: &Path, other: &Path) -> bool {
+    let (path, other) = (path.as_os_str().as_bytes(), other.as_os_str().as_bytes());
+    match path.strip_prefix(other) {
+        Some(rest) => rest.is_empty() || rest.starts_with(b"/") || other.ends_with(b"/"),
+        None => false,
     }
 }
 
@@ -199,6 +208,22 @@ fn unescape(field: &[u8]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn below_is_told_by_names_and_not_by_letters() {
+        for (path, other, below) in [
+            ("/a/b", "/a/b", true),
+            ("/a/b", "/a", true),
+            ("/a/b", "/", true),
+            ("/", "/", true),
+            ("/ab", "/a", false),
+            ("/a", "/a/b", false),
+        ] {
+            let (path, other) = (Path::new(path), Path::new(other));
+            assert_eq!(is_at_or_below(path, other), below, "{path:?} {other:?}");
+            assert_eq!(path.starts_with(other), below);
+        }
+    }
 
     #[test]
     fn what_may_lie_over_a_mount_is_told_from_what_it_is_mounted_in() {

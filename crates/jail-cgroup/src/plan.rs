@@ -257,9 +257,7 @@ fn v2_place(
         Error::new(ErrorKind::Unsupported, "use control groups v2").because("it is not mounted")
     })?;
     let mut controllers: Vec<_> = writes.iter().map(|write| write.controller).collect();
-    controllers.extend(
-        V2_ALWAYS.into_iter().filter(|controller| host.usable(Version::V2, *controller).is_ok()),
-    );
+    controllers.extend(V2_ALWAYS.into_iter().filter(|controller| host.has_in_v2(*controller)));
     controllers.sort_unstable();
     controllers.dedup();
     told.extend(

@@ -7,7 +7,7 @@ use jail_fs::Dir;
 
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
 use crate::prepare::Prepared;
-use crate::process::{self, Process, Running, Search, Spawn, Spawner};
+use crate::process::{self, Process, Running, Search, Spawn};
 use crate::vm::{Vm, expected};
 use crate::{teardown, trace};
 use jail_cmd::in_jail;
@@ -51,15 +51,8 @@ pub(crate) struct Started {
 }
 
 fn start(prepared: &mut Prepared) -> Result<Started> {
-    let plan = &prepared.plan;
     let (uid, gid) = prepared.user()?;
-    let spawn = Spawn {
-        spawner: Spawner::new(plan.spec.pid_namespace),
-        jailer_bin: plan.jailer_bin.clone(),
-        argv: plan.jailer_args(uid, gid)?.to_argv(),
-        daemonize: plan.spec.daemonize,
-        console: plan.spec.console.clone(),
-    };
+    let argv = prepared.plan.jailer_args(uid, gid)?.to_argv();
     let root = prepared.root()?;
     prepared.base.verify_path().map_err(|error| Failure::files("check the chroot base", error))?;
     let mut starting = prepared.record.starting(&prepared.jail.dir)?;
@@ -67,6 +60,14 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
     let begun = Instant::now();
     let Prepared { plan, jail, record, leaf, .. } = prepared;
     let leaf = leaf.as_ref();
+    let spawn = Spawn {
+        jailer_bin: &plan.jailer_bin,
+        argv,
+        pid_namespace: plan.spec.pid_namespace,
+        daemonize: plan.spec.daemonize,
+        cgroup: leaf.and_then(Leaf::birthplace),
+        console: plan.spec.console.clone(),
+    };
     let members = || match leaf {
         Some(leaf) => leaf
             .members()

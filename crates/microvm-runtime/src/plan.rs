@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use jail_cgroup::{LeafPlan, Version};
 use jail_cmd::{
     ArtifactName, CgroupVersion, ExecName, FirecrackerArgs, Gid, HostPath, JailId, JailPath,
     JailerArgs, JailerVersion, Layout, ParentCgroup, Uid, in_jail,
@@ -75,7 +76,7 @@ impl Plan {
         let exec_file = host_file::executable("exec file", &spec.exec_file)?;
         let exec_name = ExecName::try_from(&exec_file)?;
         let mut plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
-        plan.cgroup = cgroup::plan(config, Some(release), spec, &plan.jail_id)?;
+        plan.cgroup = cgroup::plan(config, spec, &plan.jail_id)?;
         let (uid, gid) = plan.some_user()?;
         plan.jailer_args(uid, gid)?.check(release)?;
         Ok(plan)
@@ -89,7 +90,7 @@ impl Plan {
     ) -> Result<Self> {
         let exec_file = HostPath::try_from(spec.exec_file.as_path())?;
         let mut plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
-        plan.cgroup = cgroup::plan(config, None, spec, &plan.jail_id)?;
+        plan.cgroup = cgroup::plan(config, spec, &plan.jail_id)?;
         Ok(plan)
     }
 
@@ -109,7 +110,6 @@ impl Plan {
         let artifacts = artifacts(spec, &layout)?;
         let files = files(spec, &artifacts)?;
         let netns = spec.netns.as_deref().map(host_file::network_namespace).transpose()?;
-        let version = if config.cgroup_v2 { CgroupVersion::V2 } else { CgroupVersion::V1 };
         let parent = ParentCgroup::new(&config.cgroup_parent)?;
         let plan = Self {
             spec: spec.clone(),
@@ -121,7 +121,7 @@ impl Plan {
             user,
             artifacts,
             files,
-            cgroup: PlannedCgroup { version, parent, settings: Vec::new(), leaf: None },
+            cgroup: PlannedCgroup { leaf: None, parent, settings: Vec::new() },
         };
         plan.some_user()?;
         if !spec.api && spec.boot.is_none() {
@@ -158,9 +158,11 @@ impl Plan {
     /// The jailer's arguments for this VM as this user.
     pub(crate) fn jailer_args(&self, uid: Uid, gid: Gid) -> Result<JailerArgs> {
         let mut args = JailerArgs::new(self.jail_id.clone(), self.exec_file.clone(), uid, gid)
-            .chroot_base(self.layout.base().clone())
-            .cgroup_version(self.cgroup.version)
-            .parent_cgroup(self.cgroup.parent.clone());
+            .chroot_base(self.layout.base().clone());
+        if !self.cgroup.settings.is_empty() {
+            let parent = self.cgroup.parent.clone();
+            args = args.cgroup_version(CgroupVersion::V1).parent_cgroup(parent);
+        }
         for setting in &self.cgroup.settings {
             args = args.cgroup(setting.clone());
         }
@@ -282,6 +284,10 @@ impl fmt::Display for Plan {
             for write in leaf.writes() {
                 writeln!(f, "limit   {write}")?;
             }
+        }
+        let born = self.cgroup.leaf.as_ref().filter(|leaf| leaf.version() == Version::V2);
+        for path in born.into_iter().flat_map(LeafPlan::paths) {
+            writeln!(f, "within  {}", path.display())?;
         }
         write!(f, "spawn   {}", self.jailer_bin.display())?;
         for item in self.argv() {

@@ -1,18 +1,260 @@
 //! The system calls that no safe wrapper has: the only unsafe code of this crate.
-#![expect(unsafe_code, reason = "two calls, each with its reason")]
+#![expect(unsafe_code, reason = "two calls, and what the first takes, each with its reason")]
 
+use std::arch::asm;
+use std::ffi::{CStr, CString, c_int, c_long};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
 
+use rustix::io::retry_on_intr;
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-/// Puts the children of the calling thread into a new pid namespace (`unshare(2)` with `CLONE_NEWPID`). The first of
-/// them is its PID 1; the thread itself stays where it is, and can start no thread any more.
-pub(crate) fn unshare_pid_namespace() -> io::Result<()> {
-    // SAFETY: the danger is in `CLONE_FILES`, which is not asked for.
-    unsafe { unshare_unsafe(UnshareFlags::NEWPID) }?;
-    Ok(())
+/// A process to be made.
+#[derive(Debug)]
+pub(crate) struct NewProcess<'a> {
+    /// A path: it is not looked for.
+    pub(crate) program: &'a CStr,
+    /// Its own name first.
+    pub(crate) argv: &'a [CString],
+    /// Its stdin, stdout and stderr.
+    pub(crate) stdio: [BorrowedFd<'a>; 3],
+    /// Whether it leads a process group of its own.
+    pub(crate) leads_group: bool,
+    /// Whether it is PID 1 of a fresh pid namespace.
+    pub(crate) pid_namespace: bool,
+    /// The control group of v2 that it is born in.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// What a process could not be made for.
+#[derive(Debug)]
+pub(crate) enum NotMade {
+    /// There is none.
+    Process(io::Error),
+    /// There was one, which could not become the program; it is gone.
+    Program(io::Error),
+}
+
+/// `CLONE_CLEAR_SIGHAND` and `CLONE_INTO_CGROUP` of `linux/sched.h`, which do not fit libc's type for such flags.
+const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// What the child may use until it becomes another program.
+const STACK: usize = 64 << 10;
+
+#[repr(align(16))]
+struct Stack(#[expect(dead_code, reason = "the child's")] [MaybeUninit<u8>; STACK]);
+
+/// Makes a process (`clone3(2)`, Linux 5.7) and waits until it is another program (`execve(2)`), without an environment,
+/// in `/`: its pid, and its pidfd, which no other process can have come between.
+///
+/// In place of [`std::process::Command`], which cannot have it born in a control group: whoever is moved into one later
+/// waits, and every process of the host that starts or ends with it, until the kernel has seen all processors pass
+/// (`cgroup_threadgroup_rwsem`), ten milliseconds and more. Like `Command` it shares the caller's memory until then
+/// (`CLONE_VM`, `CLONE_VFORK`), so it takes no longer in a large process.
+pub(crate) fn spawn(new: &NewProcess<'_>) -> Result<(u32, OwnedFd), NotMade> {
+    let argv: Vec<_> = new.argv.iter().map(|arg| arg.as_ptr()).chain([ptr::null()]).collect();
+    let child = Child {
+        program: new.program.as_ptr(),
+        argv: argv.as_ptr(),
+        stdio: new.stdio.map(|fd| fd.as_raw_fd()),
+        leads_group: new.leads_group,
+        errno: AtomicI32::new(0),
+    };
+    let mut stack = Box::<Stack>::new_uninit();
+    let mut pidfd: c_int = -1;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
+    let mut flags = u64::from(flags.cast_unsigned()) | CLEAR_SIGHAND;
+    if new.pid_namespace {
+        flags |= u64::from(libc::CLONE_NEWPID.cast_unsigned());
+    }
+    let mut cgroup = 0;
+    if let Some(group) = new.cgroup {
+        flags |= INTO_CGROUP;
+        cgroup = u64::from(group.as_raw_fd().cast_unsigned());
+    }
+    let arguments = libc::clone_args {
+        flags,
+        pidfd: (&raw mut pidfd).addr() as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
+        stack: stack.as_mut_ptr().addr() as u64,
+        stack_size: STACK as u64,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup,
+    };
+    // No handler of this process's may run in the child, in this process's memory.
+    let blocked = Blocked::all();
+    // SAFETY: `arguments` names a stack and a place for the pidfd that live until this returns, as `child` and all it points
+    // to do; the child is done with them by then.
+    let made = unsafe { clone3(&arguments, become_program, &child) };
+    drop(blocked);
+    let pid = u32::try_from(made).map_err(|_| {
+        let errno = i32::try_from(made.wrapping_neg()).unwrap_or(libc::EINVAL);
+        NotMade::Process(io::Error::from_raw_os_error(errno))
+    })?;
+    // SAFETY: the kernel has put a descriptor there that nobody else knows of.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    match child.errno.load(Ordering::Relaxed) {
+        0 => Ok((pid, pidfd)),
+        errno => {
+            // ECHILD: who ignores SIGCHLD has no zombies.
+            let _ = retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
+            Err(NotMade::Program(io::Error::from_raw_os_error(errno)))
+        }
+    }
+}
+
+/// What the child is told, in memory that it shares.
+struct Child {
+    program: *const libc::c_char,
+    argv: *const *const libc::c_char,
+    stdio: [c_int; 3],
+    leads_group: bool,
+    /// Why it has not become the program.
+    errno: AtomicI32,
+}
+
+/// The child: nothing but system calls, as another thread may hold any lock of this process's.
+extern "C" fn become_program(child: &Child) -> ! {
+    /// The result of the call; else the child's last words.
+    fn done(child: &Child, result: c_int) -> c_int {
+        if result < 0 {
+            let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL);
+            child.errno.store(errno, Ordering::Relaxed);
+            // SAFETY: it ends this process alone, and runs nothing of the parent's.
+            unsafe { libc::_exit(127) }
+        }
+        result
+    }
+    // Out of the way of one another first, should the launcher have closed its own.
+    let high = child.stdio.map(|fd| {
+        // SAFETY: it duplicates a descriptor.
+        done(child, unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) })
+    });
+    for (number, fd) in (0..).zip(high) {
+        // SAFETY: the table of descriptors is the child's own.
+        done(child, unsafe { libc::dup2(fd, number) });
+    }
+    if child.leads_group {
+        // SAFETY: it changes this process alone.
+        done(child, unsafe { libc::setpgid(0, 0) });
+    }
+    // SAFETY: it changes this process alone.
+    done(child, unsafe { libc::chdir(c"/".as_ptr()) });
+    // Rust ignores it, and an exec would keep that.
+    // SAFETY: no handler is set.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    // SAFETY: an empty set is a set.
+    done(child, unsafe { libc::sigprocmask(libc::SIG_SETMASK, &Blocked::none(), ptr::null_mut()) });
+    let environment = [ptr::null()];
+    // SAFETY: all three are strings, or lists of strings that end with a null, which the parent keeps.
+    done(child, unsafe { libc::execve(child.program, child.argv, environment.as_ptr()) });
+    // SAFETY: it ends this process alone.
+    unsafe { libc::_exit(127) }
+}
+
+/// Calls `run` in a new process, on the stack that `arguments` names; the new process's pid, or a negative error number.
+///
+/// # Safety
+/// What `arguments` points to, the stack too, must be there until the child has become another program or ended.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone3(
+    arguments: &libc::clone_args,
+    run: extern "C" fn(&Child) -> !,
+    child: &Child,
+) -> c_long {
+    let made;
+    // SAFETY: the parent goes on behind the call as behind any other; the child has a stack of its own and never comes
+    // back. The kernel keeps every register but the three.
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, {child}",
+            "call {run}",
+            "2:",
+            run = in(reg) run,
+            child = in(reg) child,
+            inlateout("rax") libc::SYS_clone3 => made,
+            in("rdi") arguments,
+            in("rsi") size_of::<libc::clone_args>(),
+            out("rcx") _,
+            out("r11") _,
+        );
+    }
+    made
+}
+
+/// The same.
+///
+/// # Safety
+/// The same.
+#[cfg(target_arch = "aarch64")]
+unsafe fn clone3(
+    arguments: &libc::clone_args,
+    run: extern "C" fn(&Child) -> !,
+    child: &Child,
+) -> c_long {
+    let made;
+    // SAFETY: the same; the kernel keeps every register but the result's.
+    unsafe {
+        asm!(
+            "svc #0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, {child}",
+            "blr {run}",
+            "2:",
+            run = in(reg) run,
+            child = in(reg) child,
+            inlateout("x0") arguments => made,
+            in("x1") size_of::<libc::clone_args>(),
+            in("x8") libc::SYS_clone3,
+        );
+    }
+    made
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("Firecracker runs on x86_64 and aarch64");
+
+/// Every signal is blocked for this thread until it is dropped.
+struct Blocked(libc::sigset_t);
+
+impl Blocked {
+    fn all() -> Self {
+        let (mut all, mut before) = (Self::none(), Self::none());
+        // SAFETY: the set is there, and filled.
+        unsafe { libc::sigfillset(&raw mut all) };
+        // SAFETY: both sets are there.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) };
+        Self(before)
+    }
+
+    fn none() -> libc::sigset_t {
+        let mut none = MaybeUninit::uninit();
+        // SAFETY: it fills what it is given.
+        unsafe { libc::sigemptyset(none.as_mut_ptr()) };
+        // SAFETY: it was filled.
+        unsafe { none.assume_init() }
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // SAFETY: the set is there.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, ptr::null_mut()) };
+    }
 }
 
 /// `struct pidfd_info` of `linux/pidfd.h`, as of its first version.

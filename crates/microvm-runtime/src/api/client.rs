@@ -27,13 +27,31 @@ pub struct Api {
     deadline: Option<Instant>,
 }
 
-/// Whether an API that is to appear answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// It answered `GET /`.
-    Yes,
-    /// Nobody listens yet, or he broke off.
-    NotYet,
+/// A question that was sent, and not answered yet.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    stream: UnixStream,
+    request: Request,
+    sent: std::result::Result<(), Talk>,
+    deadline: Instant,
+}
+
+impl Asked {
+    /// Waits for the answer; `false` where there comes none. A VMM that dies meanwhile closes the connection, which ends
+    /// the wait.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Api`] for an answer that is none, or a refusal.
+    pub(crate) fn got_answer(self) -> Result<bool> {
+        let response = self.sent.and_then(|()| receive(&self.stream, self.deadline));
+        match judge(&self.request, response) {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.kind() == ErrorKind::Timeout || broke_off(&failure) => {
+                Ok(false)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
 }
 
 /// What Firecracker answered.
@@ -79,24 +97,15 @@ impl Api {
         Self { socket, pid, deadline: None }
     }
 
-    /// Whether it answers `GET /` by now, asked once; for a VMM that may not listen yet.
-    ///
-    /// Waits for the answer once the question is sent. A VMM that dies meanwhile closes the connection, which ends the
-    /// wait.
+    /// Asks `GET /` of a VMM that may not listen yet: `None` then.
     ///
     /// # Errors
-    /// As [`connect`](Self::connect), and [`ErrorKind::Api`] for an answer that is none.
-    pub(crate) fn answers(&self, deadline: Instant) -> Result<Answer> {
-        let Some(stream) = self.socket.connect(self.pid, deadline)? else {
-            return Ok(Answer::NotYet);
-        };
-        match exchange(&stream, &Request::new("GET", "/", None)?, deadline) {
-            Ok(_) => Ok(Answer::Yes),
-            Err(failure) if failure.kind() == ErrorKind::Timeout || broke_off(&failure) => {
-                Ok(Answer::NotYet)
-            }
-            Err(failure) => Err(failure),
-        }
+    /// As [`connect`](Self::connect).
+    pub(crate) fn ask(&self, deadline: Instant) -> Result<Option<Asked>> {
+        let Some(stream) = self.socket.connect(self.pid, deadline)? else { return Ok(None) };
+        let request = Request::new("GET", "/", None)?;
+        let sent = send(&stream, request.bytes(), deadline);
+        Ok(Some(Asked { stream, request, sent, deadline }))
     }
 
     /// Ends every request at `deadline`, instead of 10 s after its begin.
@@ -160,7 +169,9 @@ impl Api {
     fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Response> {
         let request = Request::new(method, path, body)?;
         let deadline = self.until();
-        exchange(&self.dial(deadline)?, &request, deadline)
+        let stream = self.dial(deadline)?;
+        let response = send(&stream, request.bytes(), deadline);
+        judge(&request, response.and_then(|()| receive(&stream, deadline)))
     }
 
     fn dial(&self, deadline: Instant) -> Result<UnixStream> {
@@ -175,10 +186,10 @@ impl Api {
     }
 }
 
-/// One request and its answer over a connection whose other end was verified.
-fn exchange(stream: &UnixStream, request: &Request, deadline: Instant) -> Result<Response> {
+/// What came of a request.
+fn judge(request: &Request, response: std::result::Result<Response, Talk>) -> Result<Response> {
     let operation = || format!("send {} to the API", request.line());
-    let response = talk(stream, request.bytes(), deadline).map_err(|error| match error {
+    let response = response.map_err(|error| match error {
         Talk::Broken(error) if error.kind() == io::ErrorKind::TimedOut => {
             Failure::new(ErrorKind::Timeout, operation())
                 .because("Firecracker did not answer in time")
@@ -210,7 +221,8 @@ fn broke_off(failure: &Failure) -> bool {
     })
 }
 
-/// Why an exchange failed.
+/// Why a request or its answer did not get through.
+#[derive(Debug)]
 enum Talk {
     Broken(io::Error),
     NotHttp(Failure),
@@ -226,12 +238,12 @@ impl From<io::Error> for Talk {
     }
 }
 
-fn talk(
+/// With what time is left for each write, as for each read: a byte now and then must not outlive the deadline.
+fn send(
     mut stream: &UnixStream,
     request: &[u8],
     deadline: Instant,
-) -> std::result::Result<Response, Talk> {
-    // Each write and read with what time is left: a byte now and then must not outlive the deadline.
+) -> std::result::Result<(), Talk> {
     let mut unsent = request;
     while !unsent.is_empty() {
         stream.set_write_timeout(Some(left(deadline)?))?;
@@ -241,6 +253,10 @@ fn talk(
             Err(error) => return Err(error.into()),
         }
     }
+    Ok(())
+}
+
+fn receive(mut stream: &UnixStream, deadline: Instant) -> std::result::Result<Response, Talk> {
     let mut bytes = Vec::with_capacity(1024);
     loop {
         if let Some(head) = http::head(&bytes).map_err(Talk::NotHttp)?

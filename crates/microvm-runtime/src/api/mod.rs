@@ -9,5 +9,4 @@ mod socket;
 pub use client::{Api, Response};
 pub use instance::{Action, InstanceInfo, InstanceState};
 
-pub(crate) use client::Answer;
 pub(crate) use socket::JailSocket;

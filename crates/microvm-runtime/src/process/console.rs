@@ -6,7 +6,6 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -106,8 +105,8 @@ impl PartialEq for Console {
 
 /// The child's ends of a console, and ours.
 pub(super) struct Opened {
-    pub(super) stdout: Stdio,
-    pub(super) stderr: Stdio,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
     pub(super) ours: Ours,
 }
 
@@ -130,9 +129,7 @@ pub(super) enum Ours {
 impl Console {
     pub(super) fn open(&self) -> Result<Opened> {
         match &self.sink {
-            Sink::Null => {
-                Ok(Opened { stdout: Stdio::null(), stderr: Stdio::null(), ours: Ours::Null })
-            }
+            Sink::Null => Ok(Opened { stdout: null()?, stderr: null()?, ours: Ours::Null }),
             Sink::Tail(keep) => {
                 let failed = |error| {
                     Failure::new(ErrorKind::Spawn, "make the console's pipes").source_of(error)
@@ -158,11 +155,19 @@ impl Console {
                 };
                 let file = append(path).map_err(failed)?;
                 let from = file.metadata().map_err(failed)?.len();
-                let theirs = || file.try_clone().map(Stdio::from).map_err(failed);
+                let theirs = || file.try_clone().map(OwnedFd::from).map_err(failed);
                 Ok(Opened { stdout: theirs()?, stderr: theirs()?, ours: Ours::File { file, from } })
             }
         }
     }
+}
+
+/// Where nothing comes from, and all that is written is gone.
+pub(super) fn null() -> Result<OwnedFd> {
+    let path = "/dev/null";
+    rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
+        Failure::new(ErrorKind::Spawn, "open the null device").path(path).source_of(errno)
+    })
 }
 
 /// A link is not followed: the file may lie where another user can plant one.

@@ -25,10 +25,8 @@ impl Events {
             Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => return Ok(Self { inotify: None }),
             Err(errno) => return Err(failed(errno)),
         };
-        // Made: the pid file and the API's socket. Written: the pid file. Opened: the configuration, by a VMM that was
-        // exec'ed.
-        let what =
-            WatchFlags::CREATE | WatchFlags::CLOSE_WRITE | WatchFlags::OPEN | WatchFlags::ONLYDIR;
+        // Made: what the jailer makes once it is in the jail, the pid file and the API's socket. Written: the pid file.
+        let what = WatchFlags::CREATE | WatchFlags::CLOSE_WRITE | WatchFlags::ONLYDIR;
         let path = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
         match inotify::add_watch(&inotify, path, what) {
             Ok(_) => Ok(Self { inotify: Some(inotify) }),

@@ -33,5 +33,5 @@ pub(crate) use on_its_way::{is_on_its_way, on_the_way};
 pub(crate) use pidfd::{hold, kill_if, reap};
 pub(crate) use ready::start;
 pub(crate) use search::Search;
-pub(crate) use spawn::{Spawn, Spawner};
+pub(crate) use spawn::Spawn;
 pub(crate) use vmm::{Process, Running};

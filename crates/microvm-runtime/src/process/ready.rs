@@ -11,11 +11,11 @@ use super::spawn::{Spawn, Spawned};
 use super::status::ExitStatus;
 use super::vmm::{Process, Running};
 use super::{console::Kept, pidfd};
-use crate::api::{Answer, Api, JailSocket};
+use crate::api::{Api, JailSocket};
 use crate::error::{ErrorKind, Failure, Result};
 
 /// How long killed processes may take to be gone.
-const DEATH: Duration = Duration::from_secs(5);
+pub(super) const DEATH: Duration = Duration::from_secs(5);
 
 /// Starts the jailer and waits until the VM is ready.
 ///
@@ -24,7 +24,7 @@ const DEATH: Duration = Duration::from_secs(5);
 /// to come, so that nobody waits for what is done there. On failure what was started is killed, as far as it is known;
 /// what else is in the jail or in its control group is for the caller.
 pub(crate) fn start(
-    spawn: Spawn,
+    spawn: Spawn<'_>,
     search: Search<'_>,
     socket: Option<&str>,
     proven: &mut dyn FnMut(&mut Process) -> Result<()>,
@@ -228,12 +228,12 @@ impl Launch<'_> {
         if expected.boots && !procfs::has_thread(process.pid(), "fc_vcpu") {
             return Ok(Step::Soon);
         }
-        // Here, where a VMM that was just made takes its time to answer.
+        let Some(asked) = Api::over(socket, process.pid()).ask(self.deadline)? else {
+            return Ok(Step::Soon);
+        };
+        // Here, while it thinks about the answer.
         self.events.end();
-        Ok(match Api::over(socket, process.pid()).answers(self.deadline)? {
-            Answer::Yes => self.ready(),
-            Answer::NotYet => Step::Soon,
-        })
+        Ok(if asked.got_answer()? { self.ready() } else { Step::Soon })
     }
 
     fn ready(&mut self) -> Step {

@@ -1,20 +1,20 @@
 //! Starting the jailer.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::console::{Console, Kept, Opened};
+use super::console::{Console, Kept, Opened, null};
 use super::pidfd;
 use crate::error::{ErrorKind, Failure, Result};
-use crate::sys;
+use crate::sys::{self, NewProcess, NotMade};
 
 /// Who makes the VM's pid namespace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,11 +33,13 @@ pub enum PidNamespace {
 
 /// How to start the jailer.
 #[derive(Debug)]
-pub(crate) struct Spawn {
-    pub(crate) spawner: Spawner,
-    pub(crate) jailer_bin: PathBuf,
+pub(crate) struct Spawn<'a> {
+    pub(crate) jailer_bin: &'a Path,
     pub(crate) argv: Vec<OsString>,
+    pub(crate) pid_namespace: PidNamespace,
     pub(crate) daemonize: bool,
+    /// The control group it is born in; without one it joins what its arguments tell it to.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
     pub(crate) console: Console,
 }
 
@@ -48,10 +50,10 @@ pub(super) struct Spawned {
     pub(super) kept: Kept,
 }
 
-impl Spawn {
+impl Spawn<'_> {
     /// Whether the process that is started becomes the VMM itself.
     pub(super) fn becomes_vmm(&self) -> bool {
-        self.spawner.pid_namespace != PidNamespace::ByJailer && !self.daemonize
+        self.pid_namespace != PidNamespace::ByJailer && !self.daemonize
     }
 
     /// Starts the jailer: no environment, nothing of ours open but 0, 1 and 2, and a process group of its own, so that a
@@ -59,104 +61,95 @@ impl Spawn {
     /// the jailer closes before it does anything else.
     pub(super) fn start(self) -> Result<Spawned> {
         let Opened { stdout, stderr, ours } = self.console.open()?;
-        let mut command = Command::new(&self.jailer_bin);
-        command.args(&self.argv).env_clear().current_dir("/");
-        if !self.daemonize {
+        let program = found(self.jailer_bin);
+        let words = [program.as_os_str()].into_iter().chain(self.argv.iter().map(AsRef::as_ref));
+        let argv = words.map(|word| {
+            CString::new(word.as_bytes()).map_err(|error| {
+                Failure::invalid("start the jailer", "there is a NUL in its arguments")
+                    .source_of(error)
+            })
+        });
+        let argv = argv.collect::<Result<Vec<_>>>()?;
+        let stdin = null()?;
+        let joins = self.cgroup.is_some();
+        let made = sys::spawn(&NewProcess {
+            program: argv.first().map_or(c"", CString::as_c_str),
+            argv: &argv,
+            stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
             // Before 1.7 a jailer that daemonizes calls setsid() without a fork, which a group's leader may not.
-            command.process_group(0);
-        }
-        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-        let child = self.spawner.spawn(command);
-        let mut child = child.map_err(|error| refused(self.jailer_bin, error))?;
-        let pid = child.id();
+            leads_group: !self.daemonize,
+            pid_namespace: self.pid_namespace == PidNamespace::ByLauncher,
+            cgroup: self.cgroup,
+        });
+        let (pid, pidfd) = made.map_err(|error| refused(self.jailer_bin, joins, error))?;
+        // The child has its ends of the pipes; ours must go, or they would never end.
+        drop((stdout, stderr));
         // The jailer has begun, and does not wait for this.
-        let held = hold(pid).and_then(|pidfd| Ok(Spawned { pid, pidfd, kept: ours.read()? }));
-        held.inspect_err(|_| {
-            // Nobody could hold it to account.
-            let _ = child.kill().and_then(|()| child.wait());
-        })
-    }
-}
-
-/// A child that is not reaped yet: the number is its own.
-fn hold(pid: u32) -> Result<OwnedFd> {
-    pidfd::open(pid)?.ok_or_else(|| {
-        Failure::new(ErrorKind::Spawn, "hold the jailer")
-            .because("it is not there: does this process ignore SIGCHLD?")
-    })
-}
-
-fn refused(jailer_bin: PathBuf, error: io::Error) -> Failure {
-    let (kind, hint) = match error.kind() {
-        io::ErrorKind::NotFound => (
-            ErrorKind::NotFound,
-            "install Firecracker's jailer, or name it in `JailerConfig::jailer_bin`",
-        ),
-        io::ErrorKind::PermissionDenied => (
-            ErrorKind::Privilege,
-            "run as root with CAP_SYS_ADMIN; the jailer must be executable, and not on a noexec filesystem",
-        ),
-        _ => (
-            ErrorKind::Spawn,
-            "is it an executable of this machine, and are processes left to start?",
-        ),
-    };
-    Failure::new(kind, "start the jailer").path(jailer_bin).source_of(error).hinted(hint)
-}
-
-/// Who spawns one process, in the pid namespace that is asked for. Made early, so that it is ready by then.
-#[derive(Debug)]
-pub(crate) struct Spawner {
-    pid_namespace: PidNamespace,
-    thread: io::Result<Option<NamespaceThread>>,
-}
-
-impl Spawner {
-    /// What this cannot do, [`Spawn::start`] tells.
-    pub(crate) fn new(pid_namespace: PidNamespace) -> Self {
-        let thread = match pid_namespace {
-            PidNamespace::ByLauncher => NamespaceThread::begin().map(Some),
-            PidNamespace::ByJailer | PidNamespace::Host => Ok(None),
-        };
-        Self { pid_namespace, thread }
-    }
-
-    fn spawn(self, mut command: Command) -> io::Result<Child> {
-        match self.thread? {
-            Some(thread) => thread.spawn(command),
-            None => command.spawn(),
+        match ours.read() {
+            Ok(kept) => Ok(Spawned { pid, pidfd, kept }),
+            Err(failure) => {
+                // Nobody could hold it to account.
+                let _ = pidfd::kill(pidfd.as_fd());
+                pidfd::reap([&pidfd], Instant::now() + super::ready::DEATH);
+                Err(failure)
+            }
         }
     }
 }
 
-/// A thread whose next child is PID 1 of a fresh pid namespace. `unshare(2)` changes the namespace of the calling
-/// thread's children for good, so it is a thread of its own, which ends after that child, or with this.
-#[derive(Debug)]
-struct NamespaceThread {
-    command: SyncSender<Command>,
-    child: Receiver<io::Result<Child>>,
+/// The program that is meant: a bare name is looked for on the `PATH`.
+fn found(jailer_bin: &Path) -> PathBuf {
+    if jailer_bin.as_os_str().as_bytes().contains(&b'/') {
+        return jailer_bin.to_owned();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut there = std::env::split_paths(&path).map(|dir| dir.join(jailer_bin));
+    there
+        .find(|program| access(program, Access::EXEC_OK).is_ok())
+        .unwrap_or_else(|| jailer_bin.to_owned())
 }
 
-impl NamespaceThread {
-    fn begin() -> io::Result<Self> {
-        let (command, commands) = sync_channel::<Command>(1);
-        let (children, child) = sync_channel(1);
-        thread::Builder::new().name("jailer-spawn".to_owned()).spawn(move || {
-            let unshared = sys::unshare_pid_namespace();
-            if let Ok(mut command) = commands.recv() {
-                let child = unshared.and_then(|()| command.spawn());
-                // The child has its ends of the pipes; ours must go, or they would never end.
-                drop(command);
-                let _ = children.send(child);
-            }
-        })?;
-        Ok(Self { command, child })
-    }
-
-    fn spawn(self, command: Command) -> io::Result<Child> {
-        let gone = || io::Error::other("the spawning thread panicked");
-        self.command.send(command).map_err(|_| gone())?;
-        self.child.recv().map_err(|_| gone())?
+fn refused(jailer_bin: &Path, joins: bool, error: NotMade) -> Failure {
+    let operation = "start the jailer";
+    match error {
+        // None of these is about a process alone.
+        NotMade::Process(error)
+            if joins
+                && matches!(
+                    Errno::from_io_error(&error),
+                    Some(Errno::BUSY | Errno::NODEV | Errno::NOENT | Errno::OPNOTSUPP)
+                ) =>
+        {
+            Failure::new(ErrorKind::Cgroup, "start the jailer in its control group")
+                .source_of(error)
+                .hinted("did somebody else remove it, or put groups below it?")
+        }
+        NotMade::Process(error) => {
+            let (kind, hint) = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    (ErrorKind::Privilege, "run as root with CAP_SYS_ADMIN")
+                }
+                _ => (
+                    ErrorKind::Spawn,
+                    "are processes, memory and descriptors left? It takes Linux 5.7",
+                ),
+            };
+            Failure::new(kind, operation).source_of(error).hinted(hint)
+        }
+        NotMade::Program(error) => {
+            let (kind, hint) = match error.kind() {
+                io::ErrorKind::NotFound => (
+                    ErrorKind::NotFound,
+                    "install Firecracker's jailer, or name it in `JailerConfig::jailer_bin`",
+                ),
+                io::ErrorKind::PermissionDenied => (
+                    ErrorKind::Privilege,
+                    "the jailer must be executable, and not on a noexec filesystem",
+                ),
+                _ => (ErrorKind::Spawn, "is it an executable of this machine?"),
+            };
+            Failure::new(kind, operation).path(jailer_bin).source_of(error).hinted(hint)
+        }
     }
 }
 
@@ -167,17 +160,18 @@ mod tests {
     use super::*;
     use crate::process::status::ExitStatus;
 
-    fn spawn(pid_namespace: PidNamespace, script: &str) -> Spawn {
+    fn spawn(pid_namespace: PidNamespace, script: &str) -> Spawn<'_> {
         Spawn {
-            spawner: Spawner::new(pid_namespace),
-            jailer_bin: "/bin/sh".into(),
+            jailer_bin: Path::new("/bin/sh"),
             argv: ["-c", script].map(OsString::from).to_vec(),
+            pid_namespace,
             daemonize: false,
+            cgroup: None,
             console: Console::default(),
         }
     }
 
-    fn run(spawn: Spawn) -> (ExitStatus, String) {
+    fn run(spawn: Spawn<'_>) -> (ExitStatus, String) {
         let Spawned { pidfd, kept, .. } = spawn.start().unwrap();
         assert!(pidfd::ended_by(pidfd.as_fd(), None).unwrap());
         (pidfd::status(pidfd.as_fd()).unwrap(), kept.last_words().0)
@@ -207,7 +201,7 @@ mod tests {
     fn in_a_namespace_of_ours_it_is_pid_1_and_its_status_is_told() {
         let (status, said) = run(spawn(PidNamespace::ByLauncher, "echo $$; exit 148"));
         assert_eq!((status, said.trim()), (ExitStatus::Exited(148), "1"));
-        // The thread that changed its namespace is gone: the next child is in ours.
+        // Its namespace is its own: the next child is in ours.
         let (_, said) = run(spawn(PidNamespace::Host, "echo $$"));
         assert_ne!(said.trim(), "1");
     }
@@ -217,7 +211,7 @@ mod tests {
         for (path, kind) in
             [("/nope/jailer", ErrorKind::NotFound), ("/etc/passwd", ErrorKind::Privilege)]
         {
-            let bad = Spawn { jailer_bin: path.into(), ..spawn(PidNamespace::Host, "") };
+            let bad = Spawn { jailer_bin: Path::new(path), ..spawn(PidNamespace::Host, "") };
             let error = bad.start().map(|_| ()).unwrap_err();
             assert_eq!(error.kind(), kind);
             assert!(error.to_string().contains(path) && error.hint().is_some(), "{error}");
