@@ -270,6 +270,30 @@ fn on_v2_the_jailer_is_in_the_leaf_from_its_first_instruction() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
+fn a_memory_limit_too_small_even_for_the_jailer_ends_the_launch_and_not_the_launcher() {
+    for version in [CgroupVersion::V1, CgroupVersion::V2] {
+        let mut host = Host::new("tiny");
+        let limits = Limits::new().memory_max(ByteSize::kib(64));
+        let spec = host.idle("vm").limits(limits).cgroup_version(version);
+        let error = host.jailer().launch(&spec).unwrap_err();
+        if error.kind() == ErrorKind::Unsupported {
+            testkit::skip(
+                &format!(
+                    "a_memory_limit_too_small_even_for_the_jailer_ends_the_launch_and_not_the_launcher ({version:?})"
+                ),
+                error.failure(),
+            );
+            continue;
+        }
+        let expected = [ErrorKind::EarlyDeath, ErrorKind::Spawn];
+        assert!(expected.contains(&error.kind()), "{version:?}: {error}: {error:?}");
+        println!("{version:?}: {error}");
+        host.assert_clean();
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
 fn a_vm_joins_the_network_namespace_it_is_given() {
     for mode in MODES {
         let mut host = Host::new("netns");

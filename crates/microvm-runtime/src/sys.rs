@@ -55,7 +55,8 @@ struct Stack(#[expect(dead_code, reason = "the child's")] [MaybeUninit<u8>; STAC
 /// In place of [`std::process::Command`], which cannot have it born in a control group: whoever is moved into one later
 /// waits, and every process of the host that starts or ends with it, until the kernel has seen all processors pass
 /// (`cgroup_threadgroup_rwsem`), ten milliseconds and more. Like `Command` it shares the caller's memory until then
-/// (`CLONE_VM`, `CLONE_VFORK`), so it takes no longer in a large process.
+/// (`CLONE_VM`, `CLONE_VFORK`), so it takes no longer in a large process. An OOM kill in that group, which would meet all who
+/// share a memory, passes over who does so in a vfork (`in_vfork()`, Linux 4.8).
 pub(crate) fn spawn(new: &NewProcess<'_>) -> Result<(u32, OwnedFd), NotMade> {
     let argv: Vec<_> = new.argv.iter().map(|arg| arg.as_ptr()).chain([ptr::null()]).collect();
     let child = Child {
@@ -79,11 +80,11 @@ pub(crate) fn spawn(new: &NewProcess<'_>) -> Result<(u32, OwnedFd), NotMade> {
     }
     let arguments = libc::clone_args {
         flags,
-        pidfd: (&raw mut pidfd).addr() as u64,
+        pidfd: (&raw mut pidfd).expose_provenance() as u64,
         child_tid: 0,
         parent_tid: 0,
         exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
-        stack: stack.as_mut_ptr().addr() as u64,
+        stack: stack.as_mut_ptr().expose_provenance() as u64,
         stack_size: STACK as u64,
         tls: 0,
         set_tid: 0,

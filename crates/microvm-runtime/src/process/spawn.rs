@@ -207,6 +207,28 @@ mod tests {
     }
 
     #[test]
+    fn its_signals_are_those_of_a_fresh_process() {
+        // This process ignores it, as every one of Rust's does.
+        let (status, _) = run(spawn(PidNamespace::Host, "kill -PIPE $$; exit 3"));
+        assert_eq!(status, ExitStatus::Signaled(13));
+        let (_, said) = run(spawn(
+            PidNamespace::Host,
+            "while read line; do echo $line; done < /proc/$$/status",
+        ));
+        let blocked = said.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+        assert_eq!(blocked.trim(), "0000000000000000");
+    }
+
+    #[test]
+    fn a_bare_name_is_looked_for_on_the_path() {
+        let bare = Spawn { jailer_bin: Path::new("sh"), ..spawn(PidNamespace::Host, "exit 7") };
+        assert_eq!(run(bare).0, ExitStatus::Exited(7));
+        let none =
+            Spawn { jailer_bin: Path::new("no-such-jailer"), ..spawn(PidNamespace::Host, "") };
+        assert_eq!(none.start().map(|_| ()).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
     fn what_cannot_be_started_is_named() {
         for (path, kind) in
             [("/nope/jailer", ErrorKind::NotFound), ("/etc/passwd", ErrorKind::Privilege)]
