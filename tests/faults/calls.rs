@@ -77,7 +77,6 @@ pub fn known(number: i64, arguments: [u64; 4]) -> Option<Known> {
         libc::SYS_fcntl if arguments[1] == 0x406 => other("fcntl", &[EMFILE]),
         libc::SYS_clone => other("clone", &[EAGAIN, ENOMEM]),
         libc::SYS_clone3 => other("clone3", &[EAGAIN, ENOMEM]),
-        libc::SYS_unshare => other("unshare", &[ENOMEM, ENOSPC, EPERM]),
         libc::SYS_pidfd_open => other("pidfd_open", &[EMFILE, ENFILE, ENOMEM]),
         libc::SYS_pidfd_send_signal => other("pidfd_send_signal", &[EPERM]),
         libc::SYS_waitid => other("waitid", &[EINTR]),

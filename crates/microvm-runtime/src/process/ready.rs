@@ -8,6 +8,7 @@ use super::events::Events;
 use super::procfs;
 use super::search::{Search, alive};
 use super::spawn::{Spawn, Spawned};
+use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
 use super::vmm::{Process, Running};
 use super::{console::Kept, pidfd};
@@ -97,8 +98,12 @@ enum Step {
 impl Launch<'_> {
     /// A jailer that becomes the VMM in place is the one to watch.
     fn begin(&mut self, becomes_vmm: bool) -> Result<()> {
-        if becomes_vmm && let Some(jailer) = self.jailer.take() {
-            self.held.extend(Process::held(self.pid, jailer)?);
+        // The stamp first: until it is read the jailer stays where a failure finds it, and kills it.
+        if becomes_vmm
+            && let Some(stamp) = ProcessStamp::of(self.pid)?
+            && let Some(pidfd) = self.jailer.take()
+        {
+            self.held.push(Process { stamp, pidfd, status: None });
         }
         Ok(())
     }

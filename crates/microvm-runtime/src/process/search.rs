@@ -7,6 +7,7 @@ use jail_fs::Dir;
 
 use super::identity::{Expected, is_in_group, is_rooted_in, rooted_in};
 use super::pidfd;
+use super::stamp::ProcessStamp;
 use super::vmm::Process;
 use crate::error::Result;
 
@@ -50,9 +51,9 @@ impl Search<'_> {
             }
             let Some(pidfd) = pidfd::open(pid)? else { continue };
             if (is_rooted_in(pid, self.expected.root) || is_in_group(pid, jailer))
-                && let Some(process) = Process::held(pid, pidfd)?
+                && let Some(stamp) = ProcessStamp::of(pid)?
             {
-                held.push(process);
+                held.push(Process { stamp, pidfd, status: None });
             }
         }
         Ok(())

@@ -33,11 +33,6 @@ pub(crate) struct Running {
 }
 
 impl Process {
-    /// Of one whose descriptor is there; `None` where it is gone and reaped.
-    pub(super) fn held(pid: u32, pidfd: OwnedFd) -> Result<Option<Self>> {
-        Ok(ProcessStamp::of(pid)?.map(|stamp| Self { stamp, pidfd, status: None }))
-    }
-
     /// Takes up a process that was recorded; `None` where it has ended.
     ///
     /// # Errors
