@@ -1,6 +1,7 @@
 //! A leaf is made, joined, read back, found again and removed, and nothing else is.
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use jail_cgroup::{ByteSize, ErrorKind, Limit, Limits, Version};
@@ -48,19 +49,29 @@ fn a_leaf_from_its_making_to_its_end() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_leaf_of_v2_is_a_birthplace() {
-    const TEST: &str = "lifecycle::a_leaf_of_v2_is_a_birthplace";
-    for ground in Ground::each(TEST, &Limits::new()) {
-        let leaf = ground.plan("leaf", &Limits::new()).create().unwrap();
-        let held = leaf.birthplace().map(|dir| rustix::fs::fstat(dir).unwrap().st_ino);
-        let inode = |path| fs::metadata(path).unwrap().ino();
-        let expected = match ground.version {
-            // A thread or a process has one place in each hierarchy there, and clone3(2) takes one.
-            Version::V1 => None,
-            Version::V2 => leaf.paths().next().map(inode),
-        };
-        assert_eq!(held, expected);
-        leaf.remove().unwrap();
+fn a_leaf_is_a_birthplace() {
+    const TEST: &str = "lifecycle::a_leaf_is_a_birthplace";
+    for limits in [Limits::new(), Limits::new().numa_node(0)] {
+        for ground in Ground::each(TEST, &limits) {
+            let leaf = ground.plan("leaf", &limits).create().unwrap();
+            let place = leaf.birthplace().unwrap();
+            let inode = |path| fs::metadata(path).unwrap().ino();
+            let held = |fd| rustix::fs::fstat(fd).unwrap().st_ino;
+            match ground.version {
+                Version::V1 => {
+                    let tasks = leaf.paths().map(|path| inode(path.join("tasks")));
+                    assert!(place.tasks.iter().map(|file| held(file.as_fd())).eq(tasks));
+                    assert!(place.group.is_none());
+                    assert_eq!(place.moves_memory, limits != Limits::new());
+                }
+                Version::V2 => {
+                    assert_eq!(place.group.map(held), leaf.paths().next().map(inode));
+                    assert!(place.tasks.is_empty() && !place.moves_memory);
+                }
+            }
+            drop(place);
+            leaf.remove().unwrap();
+        }
     }
 }
 

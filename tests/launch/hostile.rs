@@ -130,7 +130,7 @@ fn row_33_a_leaf_that_is_gone_is_no_launch() {
     let mut host = Host::new("noleaf");
     let spec = host.idle("vm");
     let prepared = host.jailer().plan(&spec).unwrap().prepare(&CopyOptions::new()).unwrap();
-    let Some(leaf) = prepared.plan().cgroup().leaf.clone() else {
+    let Some(leaf) = prepared.plan().leaf().cloned() else {
         return testkit::skip(
             "row_33_a_leaf_that_is_gone_is_no_launch",
             "this host has no hierarchy for a leaf",

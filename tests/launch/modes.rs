@@ -232,39 +232,57 @@ fn without_limits_there_is_still_a_leaf_per_vm() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn on_v2_the_jailer_is_in_the_leaf_from_its_first_instruction() {
-    const TEST: &str = "on_v2_the_jailer_is_in_the_leaf_from_its_first_instruction";
-    for mode in MODES {
-        let mut host = Host::new("born");
-        let (groups, told) = (host.scratch.join("groups"), host.scratch.join("told"));
-        let script = format!(
-            "#!/bin/sh\nif [ \"$1\" != --version ]; then cat /proc/self/cgroup > {}; echo \"$@\" > {}; fi\nexec {} \"$@\"\n",
-            groups.display(),
-            told.display(),
-            host.binaries.jailer().display()
-        );
-        host.config.jailer_bin = host.scratch.file("jailer", script);
-        let mode_755 = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(&host.config.jailer_bin, mode_755).unwrap();
-        let spec = host.idle("vm").cgroup_version(CgroupVersion::V2).pid_namespace(mode);
-        let plan = match host.jailer().plan(&spec) {
-            Ok(plan) => plan,
-            Err(error) if error.kind() == ErrorKind::Unsupported => {
-                return testkit::skip(TEST, error.failure());
+fn the_jailer_is_in_the_leaf_from_its_first_instruction() {
+    const TEST: &str = "the_jailer_is_in_the_leaf_from_its_first_instruction";
+    let none = Limits::new();
+    let node = Limits::new().numa_node(0);
+    for version in [CgroupVersion::V1, CgroupVersion::V2] {
+        for (limits, mode) in [
+            (&none, PidNamespace::ByLauncher),
+            (&none, PidNamespace::ByJailer),
+            (&none, PidNamespace::Host),
+            // v1: a cpuset moves the memory of who joins it.
+            (&node, PidNamespace::ByLauncher),
+        ] {
+            let mut host = Host::new("born");
+            let (groups, told) = (host.scratch.join("groups"), host.scratch.join("told"));
+            let script = format!(
+                "#!/bin/sh\nif [ \"$1\" != --version ]; then cat /proc/self/cgroup > {}; echo \"$@\" > {}; fi\nexec {} \"$@\"\n",
+                groups.display(),
+                told.display(),
+                host.binaries.jailer().display()
+            );
+            host.config.jailer_bin = host.scratch.file("jailer", script);
+            let mode_755 = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(&host.config.jailer_bin, mode_755).unwrap();
+            let spec = host.idle("vm").limits(limits.clone());
+            let spec = spec.cgroup_version(version).pid_namespace(mode);
+            let plan = match host.jailer().plan(&spec) {
+                Ok(plan) => plan,
+                Err(error) if error.kind() == ErrorKind::Unsupported => {
+                    testkit::skip(&format!("{TEST} ({version:?}, {limits:?})"), error.failure());
+                    continue;
+                }
+                Err(error) => panic!("{error}"),
+            };
+            let mut vm = host.jailer().launch(&spec).unwrap();
+            let groups = fs::read_to_string(groups).unwrap();
+            let born: Vec<_> =
+                groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).collect();
+            for leaf in plan.leaf().unwrap().paths() {
+                let inside = |path: &&str| leaf.ends_with(path.trim_start_matches('/'));
+                let here = born.iter().filter(|path| path.len() > 1).any(inside);
+                assert!(here, "{} is none of {born:?}", leaf.display());
             }
-            Err(error) => panic!("{error}"),
-        };
-        let leaf = plan.cgroup().leaf.as_ref().unwrap().paths().next().unwrap();
-        let mut vm = host.jailer().launch(&spec).unwrap();
-        let groups = fs::read_to_string(groups).unwrap();
-        let born = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
-        assert!(leaf.ends_with(born), "{} and {born}", leaf.display());
-        let told = fs::read_to_string(told).unwrap();
-        assert!(!told.contains("cgroup"), "{told}");
-        assert_eq!(vm.cgroup().unwrap().members().unwrap(), [vm.pid()]);
-        vm.kill().unwrap();
-        drop(vm);
-        host.assert_clean();
+            let places = born.iter().filter(|path| path.ends_with("/vm")).count();
+            assert_eq!(places, plan.leaf().unwrap().paths().count(), "{born:?}");
+            let told = fs::read_to_string(told).unwrap();
+            assert!(!told.contains("cgroup"), "{told}");
+            assert_eq!(vm.cgroup().unwrap().members().unwrap(), [vm.pid()]);
+            vm.kill().unwrap();
+            drop(vm);
+            host.assert_clean();
+        }
     }
 }
 

@@ -133,6 +133,12 @@ impl Dir {
             .map_err(|errno| self.failed("open", name, errno))
     }
 
+    /// Opens the existing file `name` to write, to be held.
+    pub(crate) fn open_to_write(&self, name: &str) -> Result<OwnedFd> {
+        self.open_below(Path::new(name), OFlags::WRONLY)
+            .map_err(|errno| self.failed("open", name, errno))
+    }
+
     /// All of the file `name` (read(2)).
     pub(crate) fn read(&self, name: impl AsRef<Path>) -> Result<Vec<u8>> {
         let name = name.as_ref();

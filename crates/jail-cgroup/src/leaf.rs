@@ -1,6 +1,6 @@
 //! A leaf that exists: [`Leaf`], who is in it, and who joins.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::dir::Dir;
 use crate::leaf_id::{LeafId, Place};
 use crate::plan::Setting;
-use crate::{Error, ErrorKind, Result, Version, keyed};
+use crate::{Controller, Error, ErrorKind, Result, Version, keyed};
 
 /// The processes of a group, one pid a line.
 pub(crate) const PROCS: &str = "cgroup.procs";
@@ -28,6 +28,20 @@ pub struct Leaf {
     pub(crate) groups: Vec<Group>,
     /// What was asked for, of a leaf that this process made.
     pub(crate) writes: Vec<Setting>,
+}
+
+/// How a new process gets into a leaf before it is another program: see [`Leaf::birthplace`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Birthplace<'a> {
+    /// v2: the leaf's directory, for `clone3(2)` with `CLONE_INTO_CGROUP` (Linux 5.7).
+    pub group: Option<BorrowedFd<'a>>,
+    /// v1: the leaf's `tasks` in each hierarchy. A process with one thread writes `0` to each, which moves that thread and
+    /// takes no lock (`cgroup_procs_write_start()`, Linux 5.6).
+    pub tasks: Vec<OwnedFd>,
+    /// v1: whether that rebinds the memory of who does it to the leaf's nodes (`cpuset_attach()`): whoever shares it with
+    /// another process, as after `vfork(2)`, must not.
+    pub moves_memory: bool,
 }
 
 /// A leaf's directory in one hierarchy.
@@ -123,16 +137,26 @@ impl Leaf {
             .hinted("after a launcher that joins by settings, call `Leaf::adopt_rest`"))
     }
 
-    /// The directory to have a process born in: `clone3(2)` with `CLONE_INTO_CGROUP`, Linux 5.7. `None` on v1, which has no
-    /// such thing.
+    /// What it takes to have a process born in the leaf.
     ///
-    /// Nobody waits then. Whoever is moved in later ([`adopt`](Self::adopt), or by itself) waits for a grace period of the
-    /// kernel's, and every process of the host that starts or ends with it (`cgroup_threadgroup_rwsem`): often ten
-    /// milliseconds.
-    #[must_use]
-    pub fn birthplace(&self) -> Option<BorrowedFd<'_>> {
-        let group = self.groups.first().filter(|_| self.version() == Version::V2)?;
-        Some(group.dir.as_fd())
+    /// Nobody waits then. Whoever is moved in later ([`adopt`](Self::adopt), or by itself through `cgroup.procs`) waits for a
+    /// grace period of the kernel's in each hierarchy, and every process of the host that starts or ends with it
+    /// (`cgroup_threadgroup_rwsem`): often ten milliseconds.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) where the leaf was removed.
+    pub fn birthplace(&self) -> Result<Birthplace<'_>> {
+        let mut place = Birthplace { group: None, tasks: Vec::new(), moves_memory: false };
+        for group in &self.groups {
+            match self.version() {
+                Version::V1 => {
+                    place.tasks.push(group.dir.open_to_write(TASKS)?);
+                    place.moves_memory |= group.place.has(Controller::Cpuset);
+                }
+                Version::V2 => place.group = Some(group.dir.as_fd()),
+            }
+        }
+        Ok(place)
     }
 
     /// Moves the process `pid`, with all its threads, into the leaf, in every hierarchy (`cgroup.procs`).

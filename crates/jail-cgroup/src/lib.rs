@@ -103,7 +103,7 @@ pub use effective::Effective;
 pub use error::{Error, ErrorKind, Result};
 pub use host::{Host, HostLayout, HostTexts, WhyNot};
 pub use io_limit::IoLimit;
-pub use leaf::Leaf;
+pub use leaf::{Birthplace, Leaf};
 pub use leaf_id::LeafId;
 pub use limit::Limit;
 pub use limits::Limits;

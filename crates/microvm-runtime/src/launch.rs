@@ -60,12 +60,15 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
     let begun = Instant::now();
     let Prepared { plan, jail, record, leaf, .. } = prepared;
     let leaf = leaf.as_ref();
+    let birthplace = leaf.map(Leaf::birthplace).transpose().map_err(|error| {
+        Failure::cgroup("have the jailer born in the VM's control group", error)
+    })?;
     let spawn = Spawn {
         jailer_bin: &plan.jailer_bin,
         argv,
         pid_namespace: plan.spec.pid_namespace,
         daemonize: plan.spec.daemonize,
-        cgroup: leaf.and_then(Leaf::birthplace),
+        birthplace,
         console: plan.spec.console.clone(),
     };
     let members = || match leaf {
@@ -93,17 +96,16 @@ const ENDING: Duration = Duration::from_secs(1);
 fn confirm_membership(leaf: &Leaf, process: &mut Process) -> Result<()> {
     let operation = "read the VM's control group back";
     let pid = process.pid();
-    // v1: the jailer joins the hierarchies it is given a value for, and not all of them have one to give.
-    let joined = leaf.adopt_rest(pid).and_then(|()| leaf.contains(pid));
-    if matches!(joined, Ok(true)) {
+    let contains = leaf.contains(pid);
+    if matches!(contains, Ok(true)) {
         return Ok(());
     }
     // A guest that is done is in no group any more, and the kernel takes it out a moment before it tells of the end.
     if process.wait(Some(Instant::now() + ENDING))?.is_some() {
         return Ok(());
     }
-    joined.map_err(|error| Failure::cgroup(operation, error))?;
+    contains.map_err(|error| Failure::cgroup(operation, error))?;
     Err(Failure::new(ErrorKind::Cgroup, operation)
         .because(format!("process {pid} is not in it"))
-        .hinted("the jailer did not join it: is the parent another than the configured one?"))
+        .hinted("it was born there: does somebody else on this host move processes?"))
 }

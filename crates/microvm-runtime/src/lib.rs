@@ -96,7 +96,7 @@ pub use crate::exit::Exit;
 pub use crate::firecracker::FirecrackerOptions;
 pub use crate::jailer::{DeviceNodes, Jailer};
 pub use crate::list::{Listed, State, Swept};
-pub use crate::plan::{Plan, PlannedArtifact, PlannedCgroup, PlannedFile};
+pub use crate::plan::{Plan, PlannedArtifact, PlannedFile};
 pub use crate::prepare::{PrepareReceipt, Prepared};
 pub use crate::process::{
     Console, ConsoleReader, Descriptor, Diagnosis, EarlyDeath, ExitStatus, Inspection,

@@ -4,16 +4,14 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use jail_cgroup::{LeafPlan, Version};
+use jail_cgroup::LeafPlan;
 use jail_cmd::{
-    ArtifactName, CgroupVersion, ExecName, FirecrackerArgs, Gid, HostPath, JailId, JailPath,
-    JailerArgs, JailerVersion, Layout, ParentCgroup, Uid, in_jail,
+    ArtifactName, ExecName, FirecrackerArgs, Gid, HostPath, JailId, JailPath, JailerArgs,
+    JailerVersion, Layout, Uid, in_jail,
 };
 use serde::{Deserialize, Serialize};
 
-mod cgroup;
-
-pub use cgroup::PlannedCgroup;
+mod leaf;
 
 use crate::boot::{DriveConfig, VmConfig};
 use crate::config::JailerConfig;
@@ -39,7 +37,7 @@ pub struct Plan {
     pub(crate) user: User,
     pub(crate) artifacts: Vec<PlannedArtifact>,
     pub(crate) files: Vec<PlannedFile>,
-    pub(crate) cgroup: PlannedCgroup,
+    pub(crate) leaf: Option<LeafPlan>,
 }
 
 /// A file of the host that the jail will have.
@@ -76,7 +74,7 @@ impl Plan {
         let exec_file = host_file::executable("exec file", &spec.exec_file)?;
         let exec_name = ExecName::try_from(&exec_file)?;
         let mut plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
-        plan.cgroup = cgroup::plan(config, spec, &plan.jail_id)?;
+        plan.leaf = leaf::plan(config, spec, &plan.jail_id)?;
         let (uid, gid) = plan.some_user()?;
         plan.jailer_args(uid, gid)?.check(release)?;
         Ok(plan)
@@ -90,7 +88,7 @@ impl Plan {
     ) -> Result<Self> {
         let exec_file = HostPath::try_from(spec.exec_file.as_path())?;
         let mut plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
-        plan.cgroup = cgroup::plan(config, spec, &plan.jail_id)?;
+        plan.leaf = leaf::plan(config, spec, &plan.jail_id)?;
         Ok(plan)
     }
 
@@ -110,7 +108,6 @@ impl Plan {
         let artifacts = artifacts(spec, &layout)?;
         let files = files(spec, &artifacts)?;
         let netns = spec.netns.as_deref().map(host_file::network_namespace).transpose()?;
-        let parent = ParentCgroup::new(&config.cgroup_parent)?;
         let plan = Self {
             spec: spec.clone(),
             jail_id,
@@ -121,7 +118,7 @@ impl Plan {
             user,
             artifacts,
             files,
-            cgroup: PlannedCgroup { leaf: None, parent, settings: Vec::new() },
+            leaf: None,
         };
         plan.some_user()?;
         if !spec.api && spec.boot.is_none() {
@@ -155,17 +152,10 @@ impl Plan {
         }
     }
 
-    /// The jailer's arguments for this VM as this user.
+    /// The jailer's arguments for this VM as this user. None is about control groups: it is born in its leaf.
     pub(crate) fn jailer_args(&self, uid: Uid, gid: Gid) -> Result<JailerArgs> {
         let mut args = JailerArgs::new(self.jail_id.clone(), self.exec_file.clone(), uid, gid)
             .chroot_base(self.layout.base().clone());
-        if !self.cgroup.settings.is_empty() {
-            let parent = self.cgroup.parent.clone();
-            args = args.cgroup_version(CgroupVersion::V1).parent_cgroup(parent);
-        }
-        for setting in &self.cgroup.settings {
-            args = args.cgroup(setting.clone());
-        }
         for limit in &self.spec.resource_limits {
             args = args.resource_limit(*limit);
         }
@@ -243,10 +233,11 @@ impl Plan {
         &self.files
     }
 
-    /// The control group.
+    /// The control group the VM will have, and its limits; none where no limit was asked for and the host has no hierarchy
+    /// for a leaf.
     #[must_use]
-    pub fn cgroup(&self) -> &PlannedCgroup {
-        &self.cgroup
+    pub fn leaf(&self) -> Option<&LeafPlan> {
+        self.leaf.as_ref()
     }
 
     /// The jailer's argv, without its own name; of a leased uid, as for the first of the range.
@@ -277,24 +268,21 @@ impl fmt::Display for Plan {
             writeln!(f, "write   /{} ({} bytes)", file.name, file.content.len())?;
         }
         writeln!(f, "publish {} by one rename", jail.display())?;
-        if let Some(leaf) = &self.cgroup.leaf {
+        if let Some(leaf) = &self.leaf {
             for path in leaf.paths() {
                 writeln!(f, "mkdir   {}", path.display())?;
             }
             for write in leaf.writes() {
                 writeln!(f, "limit   {write}")?;
             }
-        }
-        let born = self.cgroup.leaf.as_ref().filter(|leaf| leaf.version() == Version::V2);
-        for path in born.into_iter().flat_map(LeafPlan::paths) {
-            writeln!(f, "within  {}", path.display())?;
+            writeln!(f, "born    there, the jailer:")?;
         }
         write!(f, "spawn   {}", self.jailer_bin.display())?;
         for item in self.argv() {
             write!(f, " {}", item.to_string_lossy())?;
         }
         writeln!(f, "\nundo    kill the VM, remove {}", jail.display())?;
-        if let Some(leaf) = &self.cgroup.leaf {
+        if let Some(leaf) = &self.leaf {
             for path in leaf.paths() {
                 writeln!(f, "undo    rmdir {}", path.display())?;
             }

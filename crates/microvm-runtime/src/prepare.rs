@@ -243,7 +243,7 @@ fn publish_failure(error: jail_fs::Error) -> Failure {
 fn is_still_right(Work { plan, sources, .. }: Work<'_>, record: &Record) -> bool {
     record.progress == Progress::Prepared
         && record.spec == plan.spec
-        && record.leaf == plan.cgroup.leaf.as_ref().map(jail_cgroup::LeafPlan::id)
+        && record.leaf == plan.leaf.as_ref().map(jail_cgroup::LeafPlan::id)
         && record.receipts.len() == sources.len()
         && record
             .receipts
@@ -303,7 +303,7 @@ pub(crate) fn open_root(jail: &Jail, expected: InodeId) -> Result<Dir> {
 }
 
 fn make_leaf(plan: &Plan) -> Result<Option<Leaf>> {
-    let Some(leaf) = &plan.cgroup.leaf else { return Ok(None) };
+    let Some(leaf) = &plan.leaf else { return Ok(None) };
     leaf.create().map(Some).map_err(|error| Failure::cgroup("make the VM's control group", error))
 }
 

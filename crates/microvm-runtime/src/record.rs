@@ -81,7 +81,7 @@ impl Record {
             uid_leased,
             root,
             receipts,
-            leaf: plan.cgroup.leaf.as_ref().map(jail_cgroup::LeafPlan::id),
+            leaf: plan.leaf.as_ref().map(jail_cgroup::LeafPlan::id),
             progress: Progress::Prepared,
         }
     }

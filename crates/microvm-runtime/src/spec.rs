@@ -112,7 +112,7 @@ impl JailSpec {
     /// Limits on the VMM's memory, CPU, processes and I/O. None asked for, the VM still gets a control group of its
     /// own where the host has a hierarchy for it.
     ///
-    /// On v2 they hold for the jailer too, which copies the exec file: under a small CPU limit a launch takes longer.
+    /// They hold for the jailer too, which copies the exec file: under a small CPU limit a launch takes longer.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;

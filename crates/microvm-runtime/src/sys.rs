@@ -7,11 +7,12 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
 
-use rustix::io::retry_on_intr;
+use jail_cgroup::Birthplace;
+use rustix::io::{Errno, read, retry_on_intr};
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 /// A process to be made.
 #[derive(Debug)]
@@ -26,8 +27,8 @@ pub(crate) struct NewProcess<'a> {
     pub(crate) leads_group: bool,
     /// Whether it is PID 1 of a fresh pid namespace.
     pub(crate) pid_namespace: bool,
-    /// The control group of v2 that it is born in.
-    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// The control group that it is born in.
+    pub(crate) birthplace: Option<&'a Birthplace<'a>>,
 }
 
 /// What a process could not be made for.
@@ -35,6 +36,8 @@ pub(crate) struct NewProcess<'a> {
 pub(crate) enum NotMade {
     /// There is none.
     Process(io::Error),
+    /// It could not be in its control group.
+    Group(io::Error),
     /// There was one, which could not become the program; it is gone.
     Program(io::Error),
 }
@@ -52,29 +55,38 @@ struct Stack(#[expect(dead_code, reason = "the child's")] [MaybeUninit<u8>; STAC
 /// Makes a process (`clone3(2)`, Linux 5.7) and waits until it is another program (`execve(2)`), without an environment,
 /// in `/`: its pid, and its pidfd, which no other process can have come between.
 ///
-/// In place of [`std::process::Command`], which cannot have it born in a control group: whoever is moved into one later
-/// waits, and every process of the host that starts or ends with it, until the kernel has seen all processors pass
-/// (`cgroup_threadgroup_rwsem`), ten milliseconds and more. Like `Command` it shares the caller's memory until then
-/// (`CLONE_VM`, `CLONE_VFORK`), so it takes no longer in a large process. An OOM kill in that group, which would meet all who
-/// share a memory, passes over who does so in a vfork (`in_vfork()`, Linux 4.8).
+/// In place of [`std::process::Command`], which cannot have it born in a control group (see [`Birthplace`]). Like that one
+/// it shares the caller's memory until then (`CLONE_VM`, `CLONE_VFORK`), so it takes no longer in a large process; but not
+/// where to join a group would move that memory. An OOM kill in the group, which would meet all who share a memory, passes
+/// over who does so in a vfork (`in_vfork()`, Linux 4.8).
 pub(crate) fn spawn(new: &NewProcess<'_>) -> Result<(u32, OwnedFd), NotMade> {
+    // Not to be waited for: whoever else forks at this moment has a copy of it.
+    let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+    let (failure, fails) = pipe_with(flags).map_err(|errno| NotMade::Process(errno.into()))?;
     let argv: Vec<_> = new.argv.iter().map(|arg| arg.as_ptr()).chain([ptr::null()]).collect();
+    let tasks = new
+        .birthplace
+        .map_or_else(Vec::new, |place| place.tasks.iter().map(|file| file.as_raw_fd()).collect());
     let child = Child {
         program: new.program.as_ptr(),
         argv: argv.as_ptr(),
         stdio: new.stdio.map(|fd| fd.as_raw_fd()),
         leads_group: new.leads_group,
-        errno: AtomicI32::new(0),
+        tasks: &tasks,
+        fails: fails.as_raw_fd(),
     };
     let mut stack = Box::<Stack>::new_uninit();
     let mut pidfd: c_int = -1;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
-    let mut flags = u64::from(flags.cast_unsigned()) | CLEAR_SIGHAND;
-    if new.pid_namespace {
-        flags |= u64::from(libc::CLONE_NEWPID.cast_unsigned());
+    let mut flags = libc::CLONE_VFORK | libc::CLONE_PIDFD;
+    if new.birthplace.is_none_or(|place| !place.moves_memory) {
+        flags |= libc::CLONE_VM;
     }
+    if new.pid_namespace {
+        flags |= libc::CLONE_NEWPID;
+    }
+    let mut flags = u64::from(flags.cast_unsigned()) | CLEAR_SIGHAND;
     let mut cgroup = 0;
-    if let Some(group) = new.cgroup {
+    if let Some(group) = new.birthplace.and_then(|place| place.group) {
         flags |= INTO_CGROUP;
         cgroup = u64::from(group.as_raw_fd().cast_unsigned());
     }
@@ -99,67 +111,92 @@ pub(crate) fn spawn(new: &NewProcess<'_>) -> Result<(u32, OwnedFd), NotMade> {
     drop(blocked);
     let pid = u32::try_from(made).map_err(|_| {
         let errno = i32::try_from(made.wrapping_neg()).unwrap_or(libc::EINVAL);
-        NotMade::Process(io::Error::from_raw_os_error(errno))
+        let error = io::Error::from_raw_os_error(errno);
+        match errno {
+            // None of these is about a process alone.
+            libc::EBUSY | libc::ENODEV | libc::ENOENT | libc::EOPNOTSUPP => NotMade::Group(error),
+            _ => NotMade::Process(error),
+        }
     })?;
     // SAFETY: the kernel has put a descriptor there that nobody else knows of.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    match child.errno.load(Ordering::Relaxed) {
-        0 => Ok((pid, pidfd)),
-        errno => {
-            // ECHILD: who ignores SIGCHLD has no zombies.
-            let _ = retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
-            Err(NotMade::Program(io::Error::from_raw_os_error(errno)))
+    // It is another program by now, or has said why not.
+    let mut said = [0; 2];
+    let not_made = match retry_on_intr(|| read(&failure, &mut said)) {
+        Ok(0) | Err(Errno::AGAIN) => return Ok((pid, pidfd)),
+        Ok(_) => {
+            let [step, errno] = said;
+            let error = io::Error::from_raw_os_error(errno.into());
+            if step == JOINING { NotMade::Group(error) } else { NotMade::Program(error) }
         }
-    }
+        Err(errno) => NotMade::Process(errno.into()),
+    };
+    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+    // ECHILD: who ignores SIGCHLD has no zombies.
+    let _ = retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
+    Err(not_made)
 }
 
-/// What the child is told, in memory that it shares.
-struct Child {
+/// What the child is told.
+struct Child<'a> {
     program: *const libc::c_char,
     argv: *const *const libc::c_char,
     stdio: [c_int; 3],
     leads_group: bool,
-    /// Why it has not become the program.
-    errno: AtomicI32,
+    tasks: &'a [c_int],
+    /// Where it says at which step it failed, and why.
+    fails: c_int,
+}
+
+/// The steps of a child that can fail.
+const JOINING: u8 = 0;
+const BECOMING: u8 = 1;
+
+impl Child<'_> {
+    /// The child's last words.
+    fn fail(&self, step: u8) -> ! {
+        let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL);
+        let words = [step, u8::try_from(errno).unwrap_or(u8::MAX)];
+        // SAFETY: the bytes are there. Nobody could be told that they were not written.
+        unsafe { libc::write(self.fails, words.as_ptr().cast(), words.len()) };
+        // SAFETY: it ends this process alone, and runs nothing of the parent's.
+        unsafe { libc::_exit(127) }
+    }
 }
 
 /// The child: nothing but system calls, as another thread may hold any lock of this process's.
-extern "C" fn become_program(child: &Child) -> ! {
-    /// The result of the call; else the child's last words.
-    fn done(child: &Child, result: c_int) -> c_int {
-        if result < 0 {
-            let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL);
-            child.errno.store(errno, Ordering::Relaxed);
-            // SAFETY: it ends this process alone, and runs nothing of the parent's.
-            unsafe { libc::_exit(127) }
+extern "C" fn become_program(child: &Child<'_>) -> ! {
+    let done = |result: c_int| if result < 0 { child.fail(BECOMING) } else { result };
+    for file in child.tasks {
+        // SAFETY: the byte is there.
+        if unsafe { libc::write(*file, c"0".as_ptr().cast(), 1) } < 0 {
+            child.fail(JOINING);
         }
-        result
     }
     // Out of the way of one another first, should the launcher have closed its own.
     let high = child.stdio.map(|fd| {
         // SAFETY: it duplicates a descriptor.
-        done(child, unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) })
+        done(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) })
     });
     for (number, fd) in (0..).zip(high) {
         // SAFETY: the table of descriptors is the child's own.
-        done(child, unsafe { libc::dup2(fd, number) });
+        done(unsafe { libc::dup2(fd, number) });
     }
     if child.leads_group {
         // SAFETY: it changes this process alone.
-        done(child, unsafe { libc::setpgid(0, 0) });
+        done(unsafe { libc::setpgid(0, 0) });
     }
     // SAFETY: it changes this process alone.
-    done(child, unsafe { libc::chdir(c"/".as_ptr()) });
+    done(unsafe { libc::chdir(c"/".as_ptr()) });
     // Rust ignores it, and an exec would keep that.
     // SAFETY: no handler is set.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     // SAFETY: an empty set is a set.
-    done(child, unsafe { libc::sigprocmask(libc::SIG_SETMASK, &Blocked::none(), ptr::null_mut()) });
+    done(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &Blocked::none(), ptr::null_mut()) });
     let environment = [ptr::null()];
     // SAFETY: all three are strings, or lists of strings that end with a null, which the parent keeps.
-    done(child, unsafe { libc::execve(child.program, child.argv, environment.as_ptr()) });
-    // SAFETY: it ends this process alone.
-    unsafe { libc::_exit(127) }
+    unsafe { libc::execve(child.program, child.argv, environment.as_ptr()) };
+    child.fail(BECOMING)
 }
 
 /// Calls `run` in a new process, on the stack that `arguments` names; the new process's pid, or a negative error number.
@@ -169,8 +206,8 @@ extern "C" fn become_program(child: &Child) -> ! {
 #[cfg(target_arch = "x86_64")]
 unsafe fn clone3(
     arguments: &libc::clone_args,
-    run: extern "C" fn(&Child) -> !,
-    child: &Child,
+    run: extern "C" fn(&Child<'_>) -> !,
+    child: &Child<'_>,
 ) -> c_long {
     let made;
     // SAFETY: the parent goes on behind the call as behind any other; the child has a stack of its own and never comes
@@ -203,8 +240,8 @@ unsafe fn clone3(
 #[cfg(target_arch = "aarch64")]
 unsafe fn clone3(
     arguments: &libc::clone_args,
-    run: extern "C" fn(&Child) -> !,
-    child: &Child,
+    run: extern "C" fn(&Child<'_>) -> !,
+    child: &Child<'_>,
 ) -> c_long {
     let made;
     // SAFETY: the same; the kernel keeps every register but the result's.

@@ -113,15 +113,21 @@ impl<'a> Bench<'a> {
     /// which the jailer joins as it is told to.
     fn launch_bare(&self, id: &str, joins: bool) -> Result<Duration> {
         let plan = self.bare.plan(&self.spec(id))?;
-        let leaf = plan.cgroup().leaf.as_ref().filter(|_| joins);
+        let leaf = plan.leaf().filter(|_| joins);
         let mut arguments = plan.argv();
-        if leaf.is_none() {
-            without_control_groups(&mut arguments);
-        } else if plan.cgroup().settings.is_empty() {
-            // v2: ours are born in it.
-            let leaf = format!("{}/{id}", self.bare.config().cgroup_parent);
-            let told = ["--cgroup-version", "2", "--parent-cgroup", &leaf];
+        // Ours is born in its group, and is told of none.
+        if let Some(leaf) = leaf {
+            let parent = &self.bare.config().cgroup_parent;
+            let settings = leaf.settings();
+            let (version, parent) = match settings.is_empty() {
+                true => ("2", format!("{parent}/{id}")),
+                false => ("1", parent.clone()),
+            };
+            let told = ["--cgroup-version", version, "--parent-cgroup", &parent];
             arguments.splice(0..0, told.map(OsString::from));
+            for (file, value) in settings {
+                arguments.splice(0..0, ["--cgroup".into(), format!("{file}={value}").into()]);
+            }
         }
         let root = plan.layout().root().to_owned();
         let begun = Instant::now();
@@ -217,16 +223,6 @@ fn config(scratch: &Scratch, name: &str, jailer_bin: PathBuf) -> JailerConfig {
         chroot_base: scratch.join(name),
         cgroup_parent: testkit::unique(name),
         ..JailerConfig::default()
-    }
-}
-
-/// Takes away what makes the jailer join control groups.
-fn without_control_groups(arguments: &mut Vec<OsString>) {
-    while let Some(at) = arguments.iter().position(|argument| {
-        argument == "--cgroup" || argument == "--parent-cgroup" || argument == "--cgroup-version"
-    }) {
-        // The flag and its value.
-        arguments.drain(at..(at + 2).min(arguments.len()));
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::ffi::{CString, OsString};
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use jail_cgroup::Birthplace;
 use rustix::fs::{Access, access};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::console::{Console, Kept, Opened, null};
@@ -38,8 +38,8 @@ pub(crate) struct Spawn<'a> {
     pub(crate) argv: Vec<OsString>,
     pub(crate) pid_namespace: PidNamespace,
     pub(crate) daemonize: bool,
-    /// The control group it is born in; without one it joins what its arguments tell it to.
-    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// The control group it is born in; without one it is where its launcher is.
+    pub(crate) birthplace: Option<Birthplace<'a>>,
     pub(crate) console: Console,
 }
 
@@ -71,7 +71,6 @@ impl Spawn<'_> {
         });
         let argv = argv.collect::<Result<Vec<_>>>()?;
         let stdin = null()?;
-        let joins = self.cgroup.is_some();
         let made = sys::spawn(&NewProcess {
             program: argv.first().map_or(c"", CString::as_c_str),
             argv: &argv,
@@ -79,9 +78,9 @@ impl Spawn<'_> {
             // Before 1.7 a jailer that daemonizes calls setsid() without a fork, which a group's leader may not.
             leads_group: !self.daemonize,
             pid_namespace: self.pid_namespace == PidNamespace::ByLauncher,
-            cgroup: self.cgroup,
+            birthplace: self.birthplace.as_ref(),
         });
-        let (pid, pidfd) = made.map_err(|error| refused(self.jailer_bin, joins, error))?;
+        let (pid, pidfd) = made.map_err(|error| refused(self.jailer_bin, error))?;
         // The child has its ends of the pipes; ours must go, or they would never end.
         drop((stdout, stderr));
         // The jailer has begun, and does not wait for this.
@@ -109,21 +108,13 @@ fn found(jailer_bin: &Path) -> PathBuf {
         .unwrap_or_else(|| jailer_bin.to_owned())
 }
 
-fn refused(jailer_bin: &Path, joins: bool, error: NotMade) -> Failure {
+fn refused(jailer_bin: &Path, error: NotMade) -> Failure {
     let operation = "start the jailer";
     match error {
-        // None of these is about a process alone.
-        NotMade::Process(error)
-            if joins
-                && matches!(
-                    Errno::from_io_error(&error),
-                    Some(Errno::BUSY | Errno::NODEV | Errno::NOENT | Errno::OPNOTSUPP)
-                ) =>
-        {
-            Failure::new(ErrorKind::Cgroup, "start the jailer in its control group")
-                .source_of(error)
-                .hinted("did somebody else remove it, or put groups below it?")
-        }
+        NotMade::Group(error) => Failure::new(ErrorKind::Cgroup, operation)
+            .because("it cannot be born in the VM's control group")
+            .source_of(error)
+            .hinted("did somebody else remove it, or put groups below it?"),
         NotMade::Process(error) => {
             let (kind, hint) = match error.kind() {
                 io::ErrorKind::PermissionDenied => {
@@ -166,7 +157,7 @@ mod tests {
             argv: ["-c", script].map(OsString::from).to_vec(),
             pid_namespace,
             daemonize: false,
-            cgroup: None,
+            birthplace: None,
             console: Console::default(),
         }
     }

@@ -1,0 +1,34 @@
+//! Which control group a VM gets, on which version.
+
+use jail_cgroup::{Host, LeafPlan, Version};
+use jail_cmd::{CgroupVersion, JailId, ParentCgroup};
+
+use crate::config::JailerConfig;
+use crate::error::Result;
+use crate::spec::JailSpec;
+
+/// The leaf of this VM: of the version it insists on, else of the configured one where that keeps its limits. None where
+/// it has no limits and the host no hierarchy: nothing is lost then but killing and accounting per VM.
+pub(super) fn plan(
+    config: &JailerConfig,
+    spec: &JailSpec,
+    jail_id: &JailId,
+) -> Result<Option<LeafPlan>> {
+    let parent = ParentCgroup::new(&config.cgroup_parent)?;
+    let (preferred, other) = match config.cgroup_v2 {
+        true => (Version::V2, Version::V1),
+        false => (Version::V1, Version::V2),
+    };
+    let mut limits = spec.limits.clone();
+    if let (Some(node), None) = (config.numa_node, limits.numa()) {
+        limits = limits.numa_node(node);
+    }
+    let host = Host::discover()?;
+    let of = |version| LeafPlan::new(&host, version, parent.as_str(), jail_id.as_str(), &limits);
+    Ok(match spec.cgroup_version {
+        Some(CgroupVersion::V1) => Some(of(Version::V1)?),
+        Some(CgroupVersion::V2) => Some(of(Version::V2)?),
+        None if limits.is_empty() => of(preferred).or_else(|_| of(other)).ok(),
+        None => Some(of(host.pick(preferred, &limits)?)?),
+    })
+}
