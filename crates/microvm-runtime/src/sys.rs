@@ -148,31 +148,33 @@ struct Child<'a> {
     fails: c_int,
 }
 
+/// The last descriptor that a child has: where it says why it failed, until its exec.
+const LAST: c_int = 3;
+
 /// The steps of a child that can fail.
 const JOINING: u8 = 0;
 const BECOMING: u8 = 1;
 
-impl Child<'_> {
-    /// The child's last words.
-    fn fail(&self, step: u8) -> ! {
-        let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL);
-        let words = [step, u8::try_from(errno).unwrap_or(u8::MAX)];
-        // SAFETY: the bytes are there. Nobody could be told that they were not written.
-        unsafe { libc::write(self.fails, words.as_ptr().cast(), words.len()) };
-        // SAFETY: it ends this process alone, and runs nothing of the parent's.
-        unsafe { libc::_exit(127) }
-    }
+/// The child's last words.
+fn fail(fails: c_int, step: u8) -> ! {
+    let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL);
+    let words = [step, u8::try_from(errno).unwrap_or(u8::MAX)];
+    // SAFETY: the bytes are there. Nobody could be told that they were not written.
+    unsafe { libc::write(fails, words.as_ptr().cast(), words.len()) };
+    // SAFETY: it ends this process alone, and runs nothing of the parent's.
+    unsafe { libc::_exit(127) }
 }
 
 /// The child: nothing but system calls, as another thread may hold any lock of this process's.
 extern "C" fn become_program(child: &Child<'_>) -> ! {
-    let done = |result: c_int| if result < 0 { child.fail(BECOMING) } else { result };
+    let mut fails = child.fails;
     for file in child.tasks {
         // SAFETY: the byte is there.
         if unsafe { libc::write(*file, c"0".as_ptr().cast(), 1) } < 0 {
-            child.fail(JOINING);
+            fail(fails, JOINING);
         }
     }
+    let done = |result: c_int| if result < 0 { fail(child.fails, BECOMING) } else { result };
     // Out of the way of one another first, should the launcher have closed its own.
     let high = child.stdio.map(|fd| {
         // SAFETY: it duplicates a descriptor.
@@ -182,6 +184,15 @@ extern "C" fn become_program(child: &Child<'_>) -> ! {
         // SAFETY: the table of descriptors is the child's own.
         done(unsafe { libc::dup2(fd, number) });
     }
+    if fails != LAST {
+        // SAFETY: as before.
+        fails = done(unsafe { libc::dup3(fails, LAST, libc::O_CLOEXEC) });
+    }
+    // Here, and not by the exec, which lets the launcher go on before it closes any: were the launcher killed then, its
+    // locks would seem to be held. Before Linux 5.9 that is so.
+    // SAFETY: as before. No one else has those descriptors.
+    unsafe { libc::syscall(libc::SYS_close_range, LAST + 1, c_int::MAX, 0) };
+    let done = |result: c_int| if result < 0 { fail(fails, BECOMING) } else { result };
     if child.leads_group {
         // SAFETY: it changes this process alone.
         done(unsafe { libc::setpgid(0, 0) });
@@ -196,7 +207,7 @@ extern "C" fn become_program(child: &Child<'_>) -> ! {
     let environment = [ptr::null()];
     // SAFETY: all three are strings, or lists of strings that end with a null, which the parent keeps.
     unsafe { libc::execve(child.program, child.argv, environment.as_ptr()) };
-    child.fail(BECOMING)
+    fail(fails, BECOMING)
 }
 
 /// Calls `run` in a new process, on the stack that `arguments` names; the new process's pid, or a negative error number.

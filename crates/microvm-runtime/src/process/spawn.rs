@@ -56,9 +56,8 @@ impl Spawn<'_> {
         self.pid_namespace != PidNamespace::ByJailer && !self.daemonize
     }
 
-    /// Starts the jailer: no environment, nothing of ours open but 0, 1 and 2, and a process group of its own, so that a
-    /// Ctrl-C meant for the launcher does not reach the VM. What others have opened in this process without `O_CLOEXEC`
-    /// the jailer closes before it does anything else.
+    /// Starts the jailer: no environment, nothing open but 0, 1 and 2, and a process group of its own, so that a Ctrl-C meant
+    /// for the launcher does not reach the VM.
     pub(super) fn start(self) -> Result<Spawned> {
         let Opened { stdout, stderr, ours } = self.console.open()?;
         let program = found(self.jailer_bin);
@@ -171,6 +170,8 @@ mod tests {
     #[test]
     fn the_child_has_none_of_our_descriptors_and_no_environment() {
         let (ours, _other_end) = io::pipe().unwrap();
+        // As a careless library would: not close-on-exec.
+        let _careless = rustix::io::dup(&ours).unwrap();
         let ours = format!("pipe:[{}]", rustix::fs::fstat(&ours).unwrap().st_ino);
         // `$$` is the child itself.
         let script = "ls -l /proc/$$/fd; echo end; pwd; echo ${HOME-none}; read line < /proc/$$/stat; echo $line; exit 3";
