@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use jail_cmd::CgroupSetting;
 use microvm_runtime::{
-    Boot, ByteSize, CgroupSetting, Drive, ErrorKind, JailId, JailSpec, Jailer, JailerConfig,
-    Limits, NetworkInterface, User, VmRuntimeError,
+    Boot, ByteSize, Drive, ErrorKind, JailId, JailSpec, Jailer, JailerConfig, Limits,
+    NetworkInterface, User, VmRuntimeError,
 };
 use testkit::{Binaries, Canary, Scratch};
 

@@ -82,8 +82,7 @@ mod vm;
 // What stands in a signature here can be named from here.
 pub use jail_cgroup::{ByteSize, CpuSet, IoLimit, Leaf, LeafPlan, Limits, Stats};
 pub use jail_cmd::{
-    ArtifactName, CgroupSetting, CgroupVersion, Feature, JailId, JailerVersion, Layout, LogLevel,
-    ParentCgroup, ResourceLimit,
+    ArtifactName, CgroupVersion, Feature, JailId, JailerVersion, Layout, LogLevel, ResourceLimit,
 };
 pub use jail_fs::{CopyOptions, InodeId, Progress, Receipt, Strategy};
 
