@@ -167,43 +167,44 @@ fn fail(fails: c_int, step: u8) -> ! {
 
 /// The child: nothing but system calls, as another thread may hold any lock of this process's.
 extern "C" fn become_program(child: &Child<'_>) -> ! {
-    let mut fails = child.fails;
     for file in child.tasks {
         // SAFETY: the byte is there.
         if unsafe { libc::write(*file, c"0".as_ptr().cast(), 1) } < 0 {
-            fail(fails, JOINING);
+            fail(child.fails, JOINING);
         }
     }
-    let done = |result: c_int| if result < 0 { fail(child.fails, BECOMING) } else { result };
+    let check = |fails, result: c_int| if result < 0 { fail(fails, BECOMING) } else { result };
     // Out of the way of one another first, should the launcher have closed its own.
-    let high = child.stdio.map(|fd| {
+    let high = |fd| {
         // SAFETY: it duplicates a descriptor.
-        done(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) })
-    });
-    for (number, fd) in (0..).zip(high) {
+        check(child.fails, unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, LAST) })
+    };
+    let mut fails = high(child.fails);
+    for (number, fd) in (0..).zip(child.stdio.map(high)) {
         // SAFETY: the table of descriptors is the child's own.
-        done(unsafe { libc::dup2(fd, number) });
+        check(fails, unsafe { libc::dup2(fd, number) });
     }
     if fails != LAST {
         // SAFETY: as before.
-        fails = done(unsafe { libc::dup3(fails, LAST, libc::O_CLOEXEC) });
+        fails = check(fails, unsafe { libc::dup3(fails, LAST, libc::O_CLOEXEC) });
     }
     // Here, and not by the exec, which lets the launcher go on before it closes any: were the launcher killed then, its
     // locks would seem to be held. Before Linux 5.9 that is so.
     // SAFETY: as before. No one else has those descriptors.
     unsafe { libc::syscall(libc::SYS_close_range, LAST + 1, c_int::MAX, 0) };
-    let done = |result: c_int| if result < 0 { fail(fails, BECOMING) } else { result };
     if child.leads_group {
         // SAFETY: it changes this process alone.
-        done(unsafe { libc::setpgid(0, 0) });
+        check(fails, unsafe { libc::setpgid(0, 0) });
     }
     // SAFETY: it changes this process alone.
-    done(unsafe { libc::chdir(c"/".as_ptr()) });
+    check(fails, unsafe { libc::chdir(c"/".as_ptr()) });
     // Rust ignores it, and an exec would keep that.
     // SAFETY: no handler is set.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     // SAFETY: an empty set is a set.
-    done(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &Blocked::none(), ptr::null_mut()) });
+    let unblocked =
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &Blocked::none(), ptr::null_mut()) };
+    check(fails, unblocked);
     let environment = [ptr::null()];
     // SAFETY: all three are strings, or lists of strings that end with a null, which the parent keeps.
     unsafe { libc::execve(child.program, child.argv, environment.as_ptr()) };
