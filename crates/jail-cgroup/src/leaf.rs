@@ -144,7 +144,11 @@ impl Leaf {
     /// (`cgroup_threadgroup_rwsem`): often ten milliseconds.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) where the leaf was removed.
+    /// [`NotFound`](ErrorKind::NotFound) where the leaf was removed, [`Privilege`](ErrorKind::Privilege) where it is not the
+    /// caller's to write to.
+    ///
+    /// # Privileges
+    /// Write access to the leaf: root, or its delegate.
     pub fn birthplace(&self) -> Result<Birthplace<'_>> {
         let mut place = Birthplace { group: None, tasks: Vec::new(), moves_memory: false };
         for group in &self.groups {

@@ -73,8 +73,7 @@ impl Plan {
     ) -> Result<Self> {
         let exec_file = host_file::executable("exec file", &spec.exec_file)?;
         let exec_name = ExecName::try_from(&exec_file)?;
-        let mut plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
-        plan.leaf = leaf::plan(config, spec, &plan.jail_id)?;
+        let plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
         let (uid, gid) = plan.some_user()?;
         plan.jailer_args(uid, gid)?.check(release)?;
         Ok(plan)
@@ -87,9 +86,7 @@ impl Plan {
         exec_name: ExecName,
     ) -> Result<Self> {
         let exec_file = HostPath::try_from(spec.exec_file.as_path())?;
-        let mut plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
-        plan.leaf = leaf::plan(config, spec, &plan.jail_id)?;
-        Ok(plan)
+        Self::for_exec_name(config, spec, exec_file, exec_name)
     }
 
     fn for_exec_name(
@@ -133,7 +130,8 @@ impl Plan {
             return Err(Failure::invalid("plan the VM", because)
                 .hinted("use `PidNamespace::ByJailer`, or a `Console` without pipes"));
         }
-        Ok(plan)
+        let leaf = leaf::plan(config, spec, &plan.jail_id)?;
+        Ok(Self { leaf, ..plan })
     }
 
     /// The user the VM will have, or the first of those it may have.

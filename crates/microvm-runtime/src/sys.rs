@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "two calls, and what the first takes, each with its reason")]
 
 use std::arch::asm;
-use std::ffi::{CStr, CString, c_int, c_long};
+use std::ffi::{CString, c_int, c_long};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
@@ -17,9 +17,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 /// A process to be made.
 #[derive(Debug)]
 pub(crate) struct NewProcess<'a> {
-    /// A path: it is not looked for.
-    pub(crate) program: &'a CStr,
-    /// Its own name first.
+    /// The program's path first: it is not looked for.
     pub(crate) argv: &'a [CString],
     /// Its stdin, stdout and stderr.
     pub(crate) stdio: [BorrowedFd<'a>; 3],
@@ -68,7 +66,7 @@ pub(crate) fn spawn(new: &NewProcess<'_>) -> Result<(u32, OwnedFd), NotMade> {
         .birthplace
         .map_or_else(Vec::new, |place| place.tasks.iter().map(|file| file.as_raw_fd()).collect());
     let child = Child {
-        program: new.program.as_ptr(),
+        program: argv.first().copied().unwrap_or(ptr::null()),
         argv: argv.as_ptr(),
         stdio: new.stdio.map(|fd| fd.as_raw_fd()),
         leads_group: new.leads_group,
@@ -215,7 +213,6 @@ extern "C" fn become_program(child: &Child<'_>) -> ! {
 ///
 /// # Safety
 /// What `arguments` points to, the stack too, must be there until the child has become another program or ended.
-#[cfg(target_arch = "x86_64")]
 unsafe fn clone3(
     arguments: &libc::clone_args,
     run: extern "C" fn(&Child<'_>) -> !,
@@ -224,6 +221,7 @@ unsafe fn clone3(
     let made;
     // SAFETY: the parent goes on behind the call as behind any other; the child has a stack of its own and never comes
     // back. The kernel keeps every register but the three.
+    #[cfg(target_arch = "x86_64")]
     unsafe {
         asm!(
             "syscall",
@@ -242,21 +240,8 @@ unsafe fn clone3(
             out("r11") _,
         );
     }
-    made
-}
-
-/// The same.
-///
-/// # Safety
-/// The same.
-#[cfg(target_arch = "aarch64")]
-unsafe fn clone3(
-    arguments: &libc::clone_args,
-    run: extern "C" fn(&Child<'_>) -> !,
-    child: &Child<'_>,
-) -> c_long {
-    let made;
     // SAFETY: the same; the kernel keeps every register but the result's.
+    #[cfg(target_arch = "aarch64")]
     unsafe {
         asm!(
             "svc #0",

@@ -21,6 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use jail_cgroup::Version;
 use microvm_runtime::{CopyOptions, JailSpec, Jailer, JailerConfig, Prepared};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
@@ -119,10 +120,13 @@ impl<'a> Bench<'a> {
         if let Some(leaf) = leaf {
             let parent = &self.bare.config().cgroup_parent;
             let settings = leaf.settings();
-            let (version, parent) = match settings.is_empty() {
-                true => ("2", format!("{parent}/{id}")),
-                false => ("1", parent.clone()),
+            let version = match leaf.version() {
+                Version::V1 => "1",
+                Version::V2 => "2",
             };
+            // Without a setting it joins its parent, since 1.6.0 and on v2.
+            let parent =
+                if settings.is_empty() { format!("{parent}/{id}") } else { parent.clone() };
             let told = ["--cgroup-version", version, "--parent-cgroup", &parent];
             arguments.splice(0..0, told.map(OsString::from));
             for (file, value) in settings {

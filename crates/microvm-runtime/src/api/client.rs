@@ -37,14 +37,41 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// Sends it, over a connection whose other end was verified.
+    fn new(stream: UnixStream, request: Request, deadline: Instant) -> Self {
+        let sent = send(&stream, request.bytes(), deadline);
+        Self { stream, request, sent, deadline }
+    }
+
+    /// Waits for the answer.
+    fn answer(self) -> Result<Response> {
+        let operation = || format!("send {} to the API", self.request.line());
+        let response = self.sent.and_then(|()| receive(&self.stream, self.deadline));
+        let response = response.map_err(|error| match error {
+            Talk::Broken(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Failure::new(ErrorKind::Timeout, operation())
+                    .because("Firecracker did not answer in time")
+            }
+            Talk::Broken(error) => Failure::new(ErrorKind::Api, operation()).source_of(error),
+            Talk::NotHttp(failure) => Failure::new(failure.kind(), operation()).source_of(failure),
+        })?;
+        if (200..300).contains(&response.status) {
+            return Ok(response);
+        }
+        Err(Failure::new(ErrorKind::Api, operation()).because(format!(
+            "status {}, {}",
+            response.status,
+            fault(&response.body)
+        )))
+    }
+
     /// Waits for the answer; `false` where there comes none. A VMM that dies meanwhile closes the connection, which ends
     /// the wait.
     ///
     /// # Errors
     /// [`ErrorKind::Api`] for an answer that is none, or a refusal.
     pub(crate) fn got_answer(self) -> Result<bool> {
-        let response = self.sent.and_then(|()| receive(&self.stream, self.deadline));
-        match judge(&self.request, response) {
+        match self.answer() {
             Ok(_) => Ok(true),
             Err(failure) if failure.kind() == ErrorKind::Timeout || broke_off(&failure) => {
                 Ok(false)
@@ -103,9 +130,7 @@ impl Api {
     /// As [`connect`](Self::connect).
     pub(crate) fn ask(&self, deadline: Instant) -> Result<Option<Asked>> {
         let Some(stream) = self.socket.connect(self.pid, deadline)? else { return Ok(None) };
-        let request = Request::new("GET", "/", None)?;
-        let sent = send(&stream, request.bytes(), deadline);
-        Ok(Some(Asked { stream, request, sent, deadline }))
+        Ok(Some(Asked::new(stream, Request::new("GET", "/", None)?, deadline)))
     }
 
     /// Ends every request at `deadline`, instead of 10 s after its begin.
@@ -169,9 +194,7 @@ impl Api {
     fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Response> {
         let request = Request::new(method, path, body)?;
         let deadline = self.until();
-        let stream = self.dial(deadline)?;
-        let response = send(&stream, request.bytes(), deadline);
-        judge(&request, response.and_then(|()| receive(&stream, deadline)))
+        Asked::new(self.dial(deadline)?, request, deadline).answer()
     }
 
     fn dial(&self, deadline: Instant) -> Result<UnixStream> {
@@ -184,27 +207,6 @@ impl Api {
     fn until(&self) -> Instant {
         self.deadline.unwrap_or_else(|| Instant::now() + PATIENCE)
     }
-}
-
-/// What came of a request.
-fn judge(request: &Request, response: std::result::Result<Response, Talk>) -> Result<Response> {
-    let operation = || format!("send {} to the API", request.line());
-    let response = response.map_err(|error| match error {
-        Talk::Broken(error) if error.kind() == io::ErrorKind::TimedOut => {
-            Failure::new(ErrorKind::Timeout, operation())
-                .because("Firecracker did not answer in time")
-        }
-        Talk::Broken(error) => Failure::new(ErrorKind::Api, operation()).source_of(error),
-        Talk::NotHttp(failure) => Failure::new(failure.kind(), operation()).source_of(failure),
-    })?;
-    if (200..300).contains(&response.status) {
-        return Ok(response);
-    }
-    Err(Failure::new(ErrorKind::Api, operation()).because(format!(
-        "status {}, {}",
-        response.status,
-        fault(&response.body)
-    )))
 }
 
 /// Whether the other side went away, as a VMM that dies does.

@@ -4,9 +4,9 @@ use std::io;
 
 use jail_fs::{Dir, InodeId};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, getpgid};
+use rustix::process::getpgid;
 
-use super::procfs;
+use super::{pidfd, procfs};
 use crate::error::{ErrorKind, Failure, Result};
 
 /// What the VMM of a jail is.
@@ -85,10 +85,8 @@ pub(crate) fn is_rooted_in(pid: u32, root: InodeId) -> bool {
 /// Whether the process is in the process group that `leader` leads (`getpgid(2)`): told of a zombie too, until it is
 /// reaped, and the group's number is no other's as long as anybody is in it.
 pub(super) fn is_in_group(pid: u32, leader: u32) -> bool {
-    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    number
-        .and_then(|number| getpgid(Some(number)).ok())
-        .is_some_and(|group| group.as_raw_nonzero().get().cast_unsigned() == leader)
+    let group = pidfd::number(pid).and_then(|number| getpgid(Some(number)).ok());
+    group.is_some() && group == pidfd::number(leader)
 }
 
 #[cfg(test)]
@@ -98,7 +96,6 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::process::pidfd;
 
     fn here() -> InodeId {
         InodeId::of(procfs::held(std::process::id(), "root").unwrap()).unwrap()

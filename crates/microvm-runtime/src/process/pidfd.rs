@@ -16,13 +16,15 @@ use crate::sys;
 /// How long after its end the kernel may take to have a stranger's status: until its parent has reaped it.
 const REAPED: Duration = Duration::from_secs(2);
 
+/// As the calls take it; `None` of what can be no pid.
+pub(super) fn number(pid: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(pid).ok()?)
+}
+
 /// Opens `pid` (`pidfd_open(2)`); `None` where there is no such process.
 pub(crate) fn open(pid: u32) -> Result<Option<OwnedFd>> {
     let failed = || Failure::new(ErrorKind::Identity, format!("open process {pid}"));
-    let number = i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or_else(|| failed().because("it is no pid"))?;
+    let number = number(pid).ok_or_else(|| failed().because("it is no pid"))?;
     match pidfd_open(number, PidfdFlags::empty()) {
         Ok(pidfd) => Ok(Some(pidfd)),
         // The last two of a number that is a thread's, or one the kernel is about to give back.

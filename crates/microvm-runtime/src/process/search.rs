@@ -106,10 +106,10 @@ mod tests {
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
-        let held_of = |group: i32, status: &str| {
+        let held_of = |group: i32| {
             #[expect(clippy::zombie_processes, reason = "reaped by pidfd, or by the test's end")]
             let child = Command::new("/bin/sh")
-                .args(["-c", &format!("exit {status}")])
+                .args(["-c", "exit 3"])
                 .process_group(group)
                 .spawn()
                 .unwrap();
@@ -123,8 +123,8 @@ mod tests {
             held.iter().filter_map(|process| process.status).collect::<Vec<_>>()
         };
         let group = i32::try_from(jailer.id()).unwrap();
-        assert_eq!(held_of(group, "3"), [ExitStatus::Exited(3)]);
-        assert_eq!(held_of(0, "3"), [], "a number alone makes nobody the VMM");
+        assert_eq!(held_of(group), [ExitStatus::Exited(3)]);
+        assert_eq!(held_of(0), [], "a number alone makes nobody the VMM");
         drop(jailer.stdin.take());
         jailer.wait().unwrap();
     }

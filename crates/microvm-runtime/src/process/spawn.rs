@@ -71,7 +71,6 @@ impl Spawn<'_> {
         let argv = argv.collect::<Result<Vec<_>>>()?;
         let stdin = null()?;
         let made = sys::spawn(&NewProcess {
-            program: argv.first().map_or(c"", CString::as_c_str),
             argv: &argv,
             stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
             // Before 1.7 a jailer that daemonizes calls setsid() without a fork, which a group's leader may not.
