@@ -1,15 +1,15 @@
-//! What the jailer writes into a control group: [`CgroupSetting`].
+//! One `--cgroup` setting of the jailer: [`CgroupSetting`].
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::{Error, ErrorKind, name};
 
-/// Longest value with its line feed, in bytes: the kernel takes one page a write and drops the
+/// Longest value, line feed included, in bytes: the kernel reads one page per write and drops the
 /// rest.
 const PAGE: usize = 4096;
 
-/// A control group file and what the jailer writes to it, its `--cgroup <file>=<value>`.
+/// A control group file and the value for that file: `--cgroup <file>=<value>` of the jailer.
 ///
 /// The jailer splits at every `=`, so that a value with one, such as io.max's `8:0 rbps=1048576`,
 /// cannot be passed at all: write that file before the start instead.
@@ -58,7 +58,7 @@ impl CgroupSetting {
         &self.file
     }
 
-    /// What is written to it; the jailer appends a line feed.
+    /// The value to write; the jailer appends a line feed.
     #[must_use]
     pub fn value(&self) -> &str {
         &self.value

@@ -1,14 +1,14 @@
-//! Which control groups the jailer uses: [`CgroupVersion`].
+//! The version of control groups: [`CgroupVersion`].
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::{Error, ErrorKind};
 
-/// The version of control groups the jailer uses, its `--cgroup-version`.
+/// The version of control groups for the jailer to use: `--cgroup-version`.
 ///
-/// There is no default here: the jailer's is 1, and on a host without v1 that is an error only
-/// where a `--cgroup` is given.
+/// This type has no default. The jailer's default is 1; on a host without v1, the jailer reports
+/// that as an error only if a `--cgroup` is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]

@@ -38,35 +38,34 @@ impl Error {
         Self { kind, value: value.into(), reason: reason.into() }
     }
 
-    /// What the value was meant to be, to match on.
+    /// The kind of value that was refused, to match on.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The value as it was given, or the name of the argument, without its `--`, where that is what
-    /// is wrong.
+    /// The refused value, or the name of the refused argument without `--`.
     ///
-    /// What is not UTF-8 is given with replacement characters.
+    /// Bytes that are not UTF-8 appear as replacement characters.
     #[must_use]
     pub fn value(&self) -> &str {
         &self.value
     }
 
-    /// What is wrong with the value.
+    /// The reason why the value was refused.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// What would be right.
+    /// A description of the values that are accepted.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         self.kind.hint()
     }
 }
 
-/// What a refused value was meant to be.
+/// The kind of value that was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -84,7 +83,7 @@ pub enum ErrorKind {
     ExecName,
     /// The name of a file staged into the jail.
     ArtifactName,
-    /// A control group file and its value.
+    /// A control group file with a value.
     CgroupSetting,
     /// A version of control groups.
     CgroupVersion,
@@ -119,10 +118,10 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Whether the official grammar refuses the command line, whatever the values are.
+    /// Returns true if the official grammar refuses the command line, regardless of the values.
     ///
-    /// Of the other kinds, some values are fine for the official programs and refused by this
-    /// crate's types alone: uid 0 or the id `é`, for instance.
+    /// The official programs accept some values of the other kinds that this crate's types refuse:
+    /// uid 0 and the id `é`, for example.
     #[must_use]
     pub fn is_grammar(self) -> bool {
         matches!(
@@ -213,7 +212,7 @@ impl ErrorKind {
     }
 }
 
-/// A value as a message shows it: quoted, escaped and not longer than a line.
+/// A value for a message: quoted, escaped, and cut to one line.
 struct Shown<'a>(&'a str);
 
 impl fmt::Display for Shown<'_> {

@@ -3,7 +3,7 @@
 use crate::text::text_type;
 use crate::{Error, ErrorKind, HostPath, in_jail, name};
 
-/// What the jailer appends to the name for its pid file.
+/// The suffix that the jailer appends to the exec file's name to name the pid file.
 pub(crate) const PID_SUFFIX: &str = ".pid";
 
 /// The file name of the canonical exec file: the jailer names the directory above its jails, the

@@ -1,8 +1,8 @@
-//! What each release understands and does: [`Feature`].
+//! The differences between releases: [`Feature`].
 
 use std::fmt;
 
-use crate::JailerVersion;
+use crate::{Error, ErrorKind, JailerVersion};
 
 /// Something that some releases understand or do and others do not.
 ///
@@ -21,23 +21,23 @@ use crate::JailerVersion;
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Feature {
-    /// The jailer takes an exec file without `firecracker` in its name.
+    /// The jailer accepts an exec file of any name, not only names that contain `firecracker`.
     AnyExecName,
     /// With cgroup v2 and no `--cgroup`, the jailer joins `--parent-cgroup`, where that exists.
     JoinsParentCgroup,
     /// The jailer writes `<exec name>.pid` without `--new-pid-ns` too.
     PidFileAlways,
-    /// `-h` prints the help and exits 0, wherever it stands before `--`.
+    /// `-h` anywhere before `--` prints the help and exits 0.
     ShortHelp,
-    /// The jailer makes `/dev/userfaultfd` where the host has it.
+    /// The jailer makes `/dev/userfaultfd` if the host has that device.
     UserfaultfdNode,
     /// With `--daemonize`, the VMM is no session leader and can get no controlling terminal.
     DoubleFork,
-    /// With `--new-pid-ns`, a jailer that leads a session gives Firecracker a session of its own,
-    /// so that it does not get a SIGHUP when the jailer exits.
+    /// With `--new-pid-ns`, a jailer that leads a session gives Firecracker a new session, so that
+    /// Firecracker gets no SIGHUP when the jailer exits.
     OwnSession,
-    /// A launch that fails prints its message, then `Error: ` and the message's debug form, and
-    /// exits 1; before, it ends in a panic's text and SIGABRT.
+    /// A failed launch prints an error message, then `Error: ` and the debug form of that error, and
+    /// exits 1. Older releases print a panic message and end by SIGABRT.
     PlainErrors,
     /// The jailer refuses a symbolic or hard link in the place of the exec copy; before, it wrote
     /// through it as root (CVE-2026-1386).
@@ -76,7 +76,7 @@ impl Feature {
         Self::EnablePci,
     ];
 
-    /// The releases that have it, for a person to read.
+    /// Returns the releases that have the feature, as text for a person.
     #[must_use]
     pub fn known_to(self) -> String {
         self.releases().iter().map(Span::to_string).collect::<Vec<_>>().join(", and ")
@@ -107,7 +107,26 @@ impl Feature {
     }
 }
 
-/// Releases from one on, and before another where there is one.
+impl JailerVersion {
+    /// Returns true if this release has the feature. A pre-release has the features of the release
+    /// before it.
+    #[must_use]
+    pub fn supports(self, feature: Feature) -> bool {
+        feature.releases().iter().any(|span| span.contains(self))
+    }
+
+    /// Refuses an argument that takes a feature this release does not have.
+    pub(crate) fn require(self, feature: Feature, argument: &str) -> Result<(), Error> {
+        if self.supports(feature) {
+            return Ok(());
+        }
+        let reason =
+            format!("release {self} does not take it; known to releases {}", feature.known_to());
+        Err(Error::new(ErrorKind::UnsupportedByRelease, argument, reason))
+    }
+}
+
+/// A range of releases: from one release on, and before another if there is an end.
 #[derive(Debug)]
 pub(crate) struct Span {
     from: JailerVersion,
@@ -141,7 +160,8 @@ impl fmt::Display for Span {
 mod tests {
     use super::*;
 
-    /// The last release without a feature, and the first with it, for each change of the table.
+    /// For each row of the table: the last release without the feature, and the first release with
+    /// the feature.
     #[test]
     fn every_change_is_where_the_sources_have_it() {
         use Feature as F;

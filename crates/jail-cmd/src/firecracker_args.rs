@@ -5,12 +5,12 @@ use std::fmt::Display;
 
 use crate::{Error, ErrorKind, Feature, JailPath, JailerVersion, LogLevel, LogModule};
 
-/// What follows the jailer's `--`: Firecracker's own arguments, each optional. Paths are the
-/// jail's.
+/// Firecracker's own arguments, after the jailer's `--`. Each is optional; paths are paths in the
+/// jail.
 ///
-/// `--no-seccomp` cannot be said. Neither can what the jailer adds itself (`--id` and the start
-/// times) and what only prints (`--help`, `--version`, `--snapshot-version`,
-/// `--describe-snapshot`).
+/// `--no-seccomp` cannot be expressed. Neither can the arguments that the jailer adds itself
+/// (`--id` and the start times), nor the arguments that only print (`--help`, `--version`,
+/// `--snapshot-version`, `--describe-snapshot`).
 ///
 /// ```
 /// use jail_cmd::{FirecrackerArgs, JailPath, LogLevel};
@@ -141,7 +141,7 @@ impl FirecrackerArgs {
         self
     }
 
-    /// Gives the guest a device to time its boot with (`--boot-timer`).
+    /// Gives the guest a device that reports the boot time (`--boot-timer`).
     #[must_use]
     pub fn boot_timer(mut self) -> Self {
         self.boot_timer = true;
@@ -224,7 +224,7 @@ impl FirecrackerArgs {
     }
 }
 
-/// Appends an argument and its value, two items.
+/// Appends an argument and a value, as two items.
 pub(crate) fn option(argv: &mut Vec<OsString>, name: &str, value: Option<impl Display>) {
     if let Some(value) = value {
         argv.extend([name.into(), value.to_string().into()]);

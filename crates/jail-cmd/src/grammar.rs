@@ -1,13 +1,14 @@
-//! The grammar that the jailer and Firecracker share, written from its behaviour and not from the
-//! builder.
+//! The grammar that the jailer and Firecracker share, written from the behaviour of the official
+//! binaries and not from the builder.
 //!
-//! An argument is one item, or two where it takes a value; a value does not begin with `--`.
+//! An argument is one item, or two items if the argument takes a value; a value does not begin with
+//! `--`.
 
 use std::ffi::OsString;
 
 use crate::{Error, ErrorKind};
 
-/// An argument a program knows, by its name without `--`.
+/// An argument of a program, by name without `--`.
 #[derive(Debug)]
 pub(crate) struct Argument {
     name: &'static str,
@@ -41,12 +42,12 @@ impl Argument {
     }
 }
 
-/// What was given, in its order.
+/// The given arguments, in the given order.
 #[derive(Debug, Default)]
 pub(crate) struct Given(Vec<(&'static str, String)>);
 
 impl Given {
-    /// Whether the argument was given.
+    /// Returns true if the argument was given.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(given, _)| *given == name)
     }

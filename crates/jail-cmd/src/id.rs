@@ -63,8 +63,8 @@ impl JailId {
         }
     }
 
-    /// Whether this id ends as an encoded one does. [`for_vm`](Self::for_vm) never returns such an
-    /// id unchanged.
+    /// Returns true if this id ends like an encoded id. [`for_vm`](Self::for_vm) never returns such
+    /// an id unchanged.
     #[must_use]
     pub fn looks_encoded(&self) -> bool {
         let digest = self.0.rsplit_once(SEPARATOR).map(|(_, digest)| digest.as_bytes());
@@ -96,7 +96,7 @@ fn encode(vm_id: &str) -> String {
     id
 }
 
-/// The letters and digits of `vm_id`, a hyphen for each run of others between them.
+/// Returns the letters and digits of `vm_id`, with one hyphen for each run of other characters.
 fn readable(vm_id: &str) -> String {
     let mut readable = String::new();
     let words = vm_id.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());

@@ -6,7 +6,7 @@ pub const KERNEL: &str = "vmlinux";
 /// The initial RAM disk, where a launcher stages one.
 pub const INITRD: &str = "initrd";
 
-/// The API socket, where a launcher has Firecracker make it.
+/// The API socket that a launcher asks Firecracker to make.
 pub const API_SOCKET: &str = "api.sock";
 
 /// The VM's configuration, where a launcher writes one.
@@ -15,13 +15,13 @@ pub const VM_CONFIG: &str = "vm.json";
 /// Firecracker's log, where a launcher asks for one.
 pub const LOG: &str = "firecracker.log";
 
-/// Firecracker's metrics, where a launcher asks for them.
+/// Firecracker's metrics file, if a launcher asks for one.
 pub const METRICS: &str = "metrics";
 
 /// The vsock device's socket; those of single ports are called `v.sock_<port>`.
 pub const VSOCK: &str = "v.sock";
 
-/// What [`for_boot`](crate::ArtifactName::for_boot) takes and a drive may not be called.
+/// The names that [`for_boot`](crate::ArtifactName::for_boot) accepts and no drive may have.
 pub const BOOT_FILES: [&str; 2] = [KERNEL, INITRD];
 
 /// The directories the jailer makes, with mode 0700 and the jail's owner.
@@ -32,8 +32,8 @@ pub const DIRECTORIES: [&str; 3] = ["dev", "dev/net", "run"];
 /// `userfaultfd` only where the host has it, from release 1.5.0 on.
 pub const DEVICES: [&str; 4] = ["dev/net/tun", "dev/kvm", "dev/urandom", "dev/userfaultfd"];
 
-/// Where the jailer puts the host's root for the moment of `pivot_root(2)`; it removes the
-/// directory.
+/// The directory that the jailer mounts the host's root on during `pivot_root(2)`, and then
+/// removes.
 pub const OLD_ROOT: &str = "old_root";
 
 /// Names in the root that neither an executable nor a drive can have. `sys` is the jailer's on
@@ -41,7 +41,7 @@ pub const OLD_ROOT: &str = "old_root";
 const RESERVED: [&str; 11] =
     [KERNEL, INITRD, API_SOCKET, VM_CONFIG, LOG, METRICS, VSOCK, OLD_ROOT, "dev", "run", "sys"];
 
-/// Whether a name in the root already means something, whatever the exec file is called.
+/// Returns true if a name in the root is reserved, regardless of the exec file's name.
 pub(crate) fn is_reserved(name: &str) -> bool {
     RESERVED.contains(&name) || name.strip_prefix(VSOCK).is_some_and(|port| port.starts_with('_'))
 }

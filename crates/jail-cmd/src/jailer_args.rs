@@ -8,10 +8,10 @@ use crate::{
     JailId, JailerVersion, ParentCgroup, ResourceLimit, Uid,
 };
 
-/// Every argument of the jailer, from which its argv is made.
+/// The arguments of the jailer; [`to_argv`](Self::to_argv) makes the argv.
 ///
-/// The types have made sure that no value can be taken for an argument; [`check`](Self::check)
-/// compares the whole with a release.
+/// The types ensure that no value can be read as an argument. [`check`](Self::check) compares the
+/// arguments with a release.
 ///
 /// ```
 /// use jail_cmd::{CgroupVersion, Gid, HostPath, JailId, JailerArgs, JailerVersion, Uid};
@@ -118,11 +118,10 @@ impl JailerArgs {
         self
     }
 
-    /// Puts the VMM into a session of its own, with `/dev/null` for its standard streams
-    /// (`--daemonize`).
+    /// Gives the VMM a new session, with `/dev/null` as stdin, stdout and stderr (`--daemonize`).
     ///
     /// # Caveats
-    /// The jailer exits 0, whatever becomes of the VMM.
+    /// The jailer exits 0 even if the VMM fails.
     #[must_use]
     pub fn daemonize(mut self) -> Self {
         self.daemonize = true;
@@ -258,13 +257,13 @@ impl JailerArgs {
         self.netns.as_ref()
     }
 
-    /// Whether the VMM gets a session of its own.
+    /// Returns true if the VMM gets a new session.
     #[must_use]
     pub fn get_daemonize(&self) -> bool {
         self.daemonize
     }
 
-    /// Whether the jailer makes a pid namespace.
+    /// Returns true if the jailer makes a pid namespace.
     #[must_use]
     pub fn get_new_pid_ns(&self) -> bool {
         self.new_pid_ns

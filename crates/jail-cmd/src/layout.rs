@@ -1,4 +1,4 @@
-//! Where everything of a jail is: [`Layout`].
+//! The paths of a jail: [`Layout`].
 
 use std::path::PathBuf;
 
@@ -84,7 +84,7 @@ impl Layout {
         self.jail_dir().join("root")
     }
 
-    /// What a launcher writes down about the jail, beside the root.
+    /// The launcher's record of the jail, beside the root.
     #[must_use]
     pub fn record(&self) -> PathBuf {
         self.jail_dir().join("jail.json")
@@ -115,14 +115,14 @@ impl Layout {
         JailPath::in_root(in_jail::API_SOCKET)
     }
 
-    /// Where a path of the jail is on the host.
+    /// Returns the host path of a path in the jail.
     #[must_use]
     pub fn on_host(&self, path: &JailPath) -> PathBuf {
         self.root().join(path.as_str().trim_start_matches('/'))
     }
 
-    /// Whether a socket at this path of the jail can be connected to by its name on the host, or is
-    /// more than [`SUN_PATH_MAX`] bytes away and needs a descriptor (`/proc/self/fd/<n>`).
+    /// Returns true if the host path of a socket fits into `sun_path`. A longer path, of more than
+    /// [`SUN_PATH_MAX`] bytes, needs a descriptor to connect through (`/proc/self/fd/<n>`).
     #[must_use]
     pub fn fits_sun_path(&self, socket: &JailPath) -> bool {
         self.on_host(socket).as_os_str().len() <= SUN_PATH_MAX

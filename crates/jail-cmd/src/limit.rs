@@ -21,10 +21,10 @@ const MIN_OPEN_FILES: u64 = 4;
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ResourceLimit {
-    /// How large a file may become that the VMM writes to, in bytes (`RLIMIT_FSIZE`), drives
-    /// included; at least 10.
+    /// The largest size of a file that the VMM writes, in bytes (`RLIMIT_FSIZE`), drives included;
+    /// at least 10.
     ///
-    /// A write beyond it ends the VMM by SIGXFSZ.
+    /// A write beyond this size ends the VMM by SIGXFSZ.
     FileSize(u64),
     /// One more than the highest descriptor of the VMM (`RLIMIT_NOFILE`); at least 4. The jailer's
     /// default is 2048.
@@ -34,7 +34,7 @@ pub enum ResourceLimit {
 }
 
 impl ResourceLimit {
-    /// The name the jailer knows it by.
+    /// The limit's name on the jailer's command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl ResourceLimit {
         }
     }
 
-    /// Refuses a limit under which the jailer itself cannot end its work.
+    /// Refuses a limit that ends the jailer itself.
     pub(crate) fn check(self) -> Result<(), Error> {
         match self.fault() {
             None => Ok(()),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::text::text_type;
 use crate::{Error, ErrorKind};
 
-/// The least severe messages that Firecracker logs, its `--level`.
+/// The lowest severity that Firecracker logs: `--level`.
 ///
 /// Printed with a capital first letter, the one form that every release takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,13 +17,13 @@ pub enum LogLevel {
     Off,
     /// Everything. From release 1.5.0 on.
     Trace,
-    /// What helps to find a fault.
+    /// Details for finding a fault.
     Debug,
-    /// What happens.
+    /// Ordinary events.
     Info,
-    /// What should not happen.
+    /// Unexpected events that Firecracker recovers from.
     Warning,
-    /// What ends a request or the VM.
+    /// Failures that end a request or the VM.
     Error,
 }
 
@@ -51,7 +51,7 @@ impl FromStr for LogLevel {
     }
 }
 
-/// The only module that Firecracker logs, such as `vmm::devices`, its `--module`.
+/// The one module that Firecracker logs, such as `vmm::devices`: `--module`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "String", into = "String"))]

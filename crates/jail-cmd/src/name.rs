@@ -3,7 +3,7 @@
 /// Longest name, in bytes (`NAME_MAX`).
 pub(crate) const MAX_BYTES: usize = 255;
 
-/// What keeps `name` from being one component of a path that can be printed.
+/// Returns the reason why `name` cannot be one printable component of a path.
 pub(crate) fn fault(name: &str) -> Option<String> {
     match name {
         "" => Some("it is empty".into()),

@@ -1,4 +1,4 @@
-//! Where the jail's control group is: [`ParentCgroup`].
+//! The parent of the jail's control group: [`ParentCgroup`].
 
 use crate::text::text_type;
 use crate::{Error, ErrorKind, JailId, name};

@@ -26,30 +26,30 @@ const ARGUMENTS: &[Argument] = &[
     Argument::value("mmds-size-limit"),
 ];
 
-/// What Firecracker would take and must not get: no filter, or something printed instead of a VM.
+/// Arguments that Firecracker accepts and no VM may be started with: they drop the seccomp filter, or
+/// print something instead of starting a VM.
 const FORBIDDEN: [&str; 6] =
     ["no-seccomp", "help", "-h", "version", "snapshot-version", "describe-snapshot"];
 
-/// What the jailer puts before everything that follows `--`.
+/// The arguments that the jailer itself passes to Firecracker.
 const GIVEN_BY_THE_JAILER: [&str; 4] =
     ["id", "start-time-us", "start-time-cpu-us", "parent-cpu-time-us"];
 
-/// What an argv makes the jailer do.
+/// The action that an argv requests from the jailer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Invocation {
     /// Starts a VMM.
     Run(Box<JailerArgs>),
-    /// Prints its arguments and exits 0.
+    /// Print the help and exit 0.
     Help,
-    /// Prints its version and exits 0.
+    /// Print the version and exit 0.
     Version,
 }
 
-/// Reads an argv, without the program's own name, as the newest jailer does, and its values as this
-/// crate's types.
+/// Parses an argv, without the program name, as the newest jailer does, into this crate's types.
 ///
-/// It is strict, and not the builder read backwards: what it returns is what the official jailer
-/// would do.
+/// The parser is strict and independent of the builder: the returned value describes the action of
+/// the official jailer.
 ///
 /// ```
 /// use jail_cmd::{ErrorKind, Invocation, parse};

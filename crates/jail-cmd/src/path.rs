@@ -8,7 +8,7 @@ use crate::{Error, ErrorKind, name};
 /// Longest path, in bytes (`PATH_MAX` counts the NUL).
 const MAX_BYTES: usize = 4095;
 
-/// What a path type has besides a text type.
+/// Gives a path type the conversions from and to paths.
 macro_rules! path_type {
     ($type:ident, $kind:expr) => {
         impl $type {

@@ -1,4 +1,4 @@
-//! The jailer's command line after its grammar and before its values: [`RawInvocation`].
+//! The jailer's command line, with the grammar checked and the values unread: [`RawInvocation`].
 
 use std::ffi::OsString;
 
@@ -22,22 +22,22 @@ const ARGUMENTS: &[Argument] = &[
     Argument::switch("version"),
 ];
 
-/// What the jailer does with an argv, before it looks at any value.
+/// The action that an argv requests from the jailer, with the values unread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RawInvocation {
-    /// Starts a VMM, if it likes the values.
+    /// Start a VMM, if the values are accepted.
     Run(Box<RawArgs>),
-    /// Prints its arguments and exits 0.
+    /// Print the help and exit 0.
     Help,
-    /// Prints its version and exits 0.
+    /// Print the version and exit 0.
     Version,
 }
 
-/// The values of the jailer's arguments, as they were given.
+/// The values of the jailer's arguments, as given.
 ///
-/// The official jailer takes some that this crate's types do not: uid 0, an id `é`, an empty
-/// parent. One that behaves like it starts from here; [`JailerArgs::try_from`](crate::JailerArgs)
-/// applies the types.
+/// The official jailer accepts some values that this crate's types refuse: uid 0, an id `é`, an
+/// empty parent. A program that imitates the jailer starts from this type;
+/// [`JailerArgs::try_from`](crate::JailerArgs) applies the checks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RawArgs {
@@ -65,7 +65,7 @@ pub struct RawArgs {
     pub daemonize: bool,
     /// `--new-pid-ns`.
     pub new_pid_ns: bool,
-    /// What follows the first `--`, unread.
+    /// The items after the first `--`, unread.
     pub firecracker: Vec<String>,
 }
 

@@ -1,7 +1,6 @@
-//! What every type that is a checked text has in common.
+//! The common code of all types that hold a checked text.
 
-/// Gives a newtype over `String` its constructors and conversions; `$check` returns the text as it
-/// is kept.
+/// Gives a newtype over `String` constructors and conversions; `$check` returns the text to store.
 macro_rules! text_type {
     ($type:ident, $check:path) => {
         impl $type {

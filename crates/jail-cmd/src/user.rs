@@ -95,7 +95,7 @@ user_type! {
     Gid, ErrorKind::Gid
 }
 
-/// What is wrong with the number.
+/// Returns the reason why the number is refused.
 fn fault(number: u32) -> Option<&'static str> {
     match number {
         0 => Some("it is root, whom a jail does not hold"),
@@ -104,7 +104,7 @@ fn fault(number: u32) -> Option<&'static str> {
     }
 }
 
-/// What is written down: root has to be said out loud there too.
+/// The serialised form: root must be named explicitly there too.
 #[cfg(feature = "serde")]
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(untagged)]

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{Error, ErrorKind, Feature};
+use crate::{Error, ErrorKind};
 
-/// A release, as `jailer --version` and `firecracker --version` print it.
+/// A release number, as printed by `jailer --version` and `firecracker --version`.
 ///
-/// A pre-release (`1.17.0-dev`) comes before its release and after every earlier one. What `git
-/// describe` adds (`1.4.0-20-gabcdef0`, `-dirty`) changes nothing.
+/// A pre-release (`1.17.0-dev`) comes before its release and after every earlier one. A suffix of
+/// `git describe` (`1.4.0-20-gabcdef0`, `-dirty`) changes nothing.
 ///
 /// ```
 /// use jail_cmd::{Feature, JailerVersion};
@@ -67,26 +67,10 @@ impl JailerVersion {
         self.patch
     }
 
-    /// Whether this comes before the release of these numbers.
+    /// Returns true for a pre-release of these numbers.
     #[must_use]
     pub const fn is_pre_release(self) -> bool {
         matches!(self.stage, Stage::Before)
-    }
-
-    /// Whether this release has the feature; a pre-release has what the release before it has.
-    #[must_use]
-    pub fn supports(self, feature: Feature) -> bool {
-        feature.releases().iter().any(|span| span.contains(self))
-    }
-
-    /// Refuses an argument that takes a feature this release does not have.
-    pub(crate) fn require(self, feature: Feature, argument: &str) -> Result<(), Error> {
-        if self.supports(feature) {
-            return Ok(());
-        }
-        let reason =
-            format!("release {self} does not take it; known to releases {}", feature.known_to());
-        Err(Error::new(ErrorKind::UnsupportedByRelease, argument, reason))
     }
 }
 

@@ -226,8 +226,8 @@ fn an_argument_is_given_once_but_for_two() {
     assert_eq!((raw.cgroups.len(), raw.resource_limits.len()), (2, 2));
 }
 
-/// What the official jailer starts a VM with, and this crate's types refuse: told apart from what
-/// nobody takes.
+/// Arguments that the official jailer accepts and this crate's types refuse have an error kind other
+/// than the grammar's.
 #[test]
 fn what_only_the_types_refuse_passes_the_grammar() {
     for (argv, kind) in [

@@ -1,4 +1,4 @@
-//! What holds for every value, over random ones. `PROPTEST_CASES` sets how many.
+//! Properties of all values, tested with random values. `PROPTEST_CASES` sets the number of cases.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -32,7 +32,7 @@ const JAILER: (&[&str], &[&str]) = (
     &["--daemonize", "--new-pid-ns"],
 );
 
-/// Firecracker's arguments, without those that a confined VM is not started with.
+/// Firecracker's arguments, except the arguments that no confined VM is started with.
 const FIRECRACKER: (&[&str], &[&str]) = (
     &[
         "--api-sock",
@@ -64,7 +64,7 @@ fn assert_only_known_arguments(items: &[&str], (with_value, switches): (&[&str],
     }
 }
 
-/// What the official jailer takes for an id, restated.
+/// The official jailer's rule for ids, restated.
 fn official_takes(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.chars().all(|c| c == '-' || c.is_alphanumeric())
 }
@@ -120,7 +120,7 @@ proptest! {
         prop_assert_eq!(parsed, Ok(Invocation::Run(Box::new(args))));
     }
 
-    /// No value, and be it made to hurt, stands where it would be read as an argument.
+    /// No value, however hostile, is read as an argument.
     #[test]
     fn no_value_becomes_an_argument(args in prop_oneof![jailer_args(), hostile_args()]) {
         let argv = args.to_argv();
@@ -149,8 +149,7 @@ proptest! {
         }
     }
 
-    /// Whatever a VM is called, every jailer takes the id of its jail, and the id is one name of a
-    /// directory.
+    /// For any VM id, every jailer accepts the jail id, and the jail id is a single path component.
     #[test]
     fn for_vm_is_an_id_every_jailer_takes(vm_id in hostile()) {
         if let Ok(id) = JailId::for_vm(&vm_id) {
@@ -161,14 +160,13 @@ proptest! {
         }
     }
 
-    /// What is a valid id is used as it is, unless it looks encoded.
+    /// A valid id is used unchanged, unless the id looks encoded.
     #[test]
     fn for_vm_keeps_valid_ids(id in id()) {
         prop_assert_eq!(JailId::for_vm(id.as_str()).unwrap() == id, !id.looks_encoded());
     }
 
-    /// No bytes make the parser panic, and what it takes is a command line that says the same when
-    /// built.
+    /// No bytes make the parser panic, and each accepted command line is built again unchanged.
     #[test]
     fn any_bytes_are_read_or_refused(argv in any_argv(), minor in 0..20u16) {
         match parse_for(JailerVersion::new(1, minor, 0), &argv) {
@@ -180,7 +178,7 @@ proptest! {
         }
     }
 
-    /// What the grammar takes and the types refuse says which value it was.
+    /// An error of the types names the refused value.
     #[test]
     fn refused_values_are_named(id in hostile(), uid in hostile()) {
         let argv = ["--id", &id, "--exec-file", "/x", "--uid", &uid, "--gid", "1"];
@@ -203,7 +201,7 @@ proptest! {
         }
     }
 
-    /// Every path of a jail is in it, whatever names are chosen.
+    /// Every path of a jail lies below the jail's directory, for all names.
     #[test]
     fn layout_stays_below_the_base(base in hostile(), exec in hostile(), vm_id in hostile()) {
         let id = JailId::for_vm(&vm_id);
@@ -222,7 +220,7 @@ proptest! {
 
 #[cfg(feature = "serde")]
 proptest! {
-    /// What is written down is read back.
+    /// Serialised values are read back unchanged.
     #[test]
     fn serialised_args_come_back(args in prop_oneof![jailer_args(), hostile_args()]) {
         let json = serde_json::to_string(&args).unwrap();

@@ -1,4 +1,4 @@
-//! Every value the types accept, as proptest finds them.
+//! Strategies for all values that the types accept.
 
 use std::fmt::Debug;
 
@@ -51,7 +51,7 @@ pub(crate) fn hostile() -> impl Strategy<Value = String> {
     prop_oneof![2 => known, 1 => glued, 2 => any::<String>(), 1 => "[-=/.a-z0-9]{0,12}"]
 }
 
-/// What `make` accepts of this text.
+/// Returns the values that `make` accepts.
 fn accepted<T: Debug, E>(
     text: &'static str,
     make: impl Fn(String) -> Result<T, E> + Clone + 'static,
@@ -106,7 +106,7 @@ fn flag<T>(to: T, on: bool, setter: impl FnOnce(T) -> T) -> T {
     if on { setter(to) } else { to }
 }
 
-/// Everything that Firecracker can be told, in every combination it takes.
+/// All accepted combinations of Firecracker's arguments.
 pub(crate) fn firecracker_args() -> impl Strategy<Value = FirecrackerArgs> {
     let path = || option::of(jail_path());
     let files = (path(), path(), path(), path(), path());
