@@ -1,11 +1,11 @@
-//! What the documents claim: a test they name exists.
+//! Each test that a document names exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::repository::{assert_none, files, root, text};
 
-/// The functions marked as tests, by the file they are in.
+/// Returns the functions marked as tests, by file.
 fn tests() -> BTreeMap<PathBuf, BTreeSet<String>> {
     let mut found: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     for path in files("", "rs") {
@@ -35,8 +35,8 @@ fn spans(document: &str) -> impl Iterator<Item = &str> {
         .flat_map(|line| line.split('`').skip(1).step_by(2))
 }
 
-/// The test a span names, with its file or module: `dir/file.rs::name`, `module::name`, or a bare name of at least five
-/// words, which nothing but a test has.
+/// Returns the test that a span names, with the file or module: `dir/file.rs::name`, `module::name`, or a bare name of
+/// at least five words, as only tests have.
 fn named(span: &str) -> Option<(Option<&str>, &str)> {
     let lower = |text: &str| {
         !text.is_empty()
@@ -55,7 +55,7 @@ fn named(span: &str) -> Option<(Option<&str>, &str)> {
     (is_test && lower(name)).then_some((place, name))
 }
 
-/// Whether a file is where `place` says: the file itself, a module of that file, or a module by its name.
+/// Returns true if `place` means this file: the file's path, a module of that file, or a module's name.
 fn is_at(file: &Path, place: &str) -> bool {
     match place.strip_suffix(".rs") {
         Some(stem) => file == Path::new(place) || file.starts_with(stem),

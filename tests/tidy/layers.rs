@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::repository::{assert_none, root};
 
-/// What each published crate may build on, ours first.
+/// The allowed dependencies of each published crate, our own crates first.
 const LAYERS: [(&str, &[&str]); 4] = [
     ("jail-cmd", &["serde", "sha2", "thiserror"]),
     ("jail-cgroup", &["rustix", "serde", "thiserror"]),
@@ -29,7 +29,7 @@ const LAYERS: [(&str, &[&str]); 4] = [
     ),
 ];
 
-/// What each may at most weigh, in crates of its tree with itself.
+/// The largest number of crates in the dependency tree of each published crate, the crate included.
 const WEIGHTS: [(&str, usize); 3] =
     [("jail-cmd", 18), ("jail-cgroup", 32), ("microvm-runtime", 50)];
 
@@ -39,14 +39,14 @@ fn cargo(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The packages of the workspace as `cargo metadata` has them.
+/// Returns the packages of the workspace, from `cargo metadata`.
 fn packages() -> Vec<Value> {
     let text = cargo(&["metadata", "--format-version", "1", "--no-deps", "--offline"]);
     let metadata: Value = serde_json::from_str(&text).unwrap();
     metadata["packages"].as_array().unwrap().clone()
 }
 
-/// The names a package depends on, in builds of itself or, beside that, of its tests.
+/// Returns the names of a package's dependencies, or of the dev-dependencies.
 fn dependencies(package: &Value, dev: bool) -> BTreeSet<String> {
     let dependencies = package["dependencies"].as_array().unwrap().iter();
     dependencies

@@ -1,4 +1,4 @@
-//! What is in the repository, and how its packages are declared.
+//! The repository's files, and the declarations of the packages.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,10 @@
-//! What the sources may say, and where.
+//! Rules for the sources.
 
 use std::path::{Path, PathBuf};
 
 use super::repository::{assert_none, files, text};
 
-/// Lines of code a file of a crate may have, its unit tests and comments apart.
+/// The largest number of lines of code in a file of a crate, without unit tests and comments.
 const LONGEST: usize = 400;
 
 /// The lines of a source that are code, numbered from 1, comments cut off; `tests` with the unit tests at its end.
@@ -18,7 +18,7 @@ fn code(path: &Path, tests: bool) -> Vec<(usize, String)> {
         .collect()
 }
 
-/// The line before its `//`, unless that is part of an address such as `https://`.
+/// Returns the part of a line before `//`, except the `//` of an address such as `https://`.
 fn without_comment(line: &str) -> &str {
     let mut from = 0;
     while let Some(at) = line[from..].find("//") {
@@ -31,12 +31,12 @@ fn without_comment(line: &str) -> &str {
     line
 }
 
-/// The identifiers of a line, and what else is made of their characters.
+/// Returns the identifiers and numbers of a line.
 fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }
 
-/// Where in the sources below `dir` the line test says yes: `file:line: text`.
+/// Returns the lines below `dir` for which `bad` returns true, as `file:line: text`.
 fn hits(dir: &str, tests: bool, mut bad: impl FnMut(&Path, &str) -> bool) -> Vec<String> {
     let mut found = Vec::new();
     for path in files(dir, "rs") {

@@ -1,8 +1,8 @@
-//! A fake kernel only shows what its author believes: each test on a fake tree has its twin on a real hierarchy.
+//! Each test on a fake control group tree names a test on a real hierarchy.
 
 use super::repository::{assert_none, files, text};
 
-/// The tests on fake trees of a source, each with the twins its documentation names.
+/// Returns the tests on fake trees in a source, each with the twins that the doc comment names.
 fn tests_on_fakes(source: &str) -> Vec<(String, Vec<String>)> {
     let Some((_, tests)) = source.split_once("use crate::fake::") else { return Vec::new() };
     let mut found = Vec::new();

@@ -1,7 +1,8 @@
-//! What a VM boots, as types: vCPUs, memory, kernel arguments, network interfaces, vsock; and the document that
-//! Firecracker reads it from.
+//! The virtual machine, as types (vCPUs, memory, kernel arguments, network interfaces, vsock), and Firecracker's
+//! configuration file.
 
 mod config;
+mod device_id;
 mod drive;
 mod network;
 mod rate_limiter;
@@ -15,10 +16,10 @@ pub use rate_limiter::{RateLimiter, TokenBucket};
 pub(crate) use config::VmConfig;
 pub(crate) use drive::DriveConfig;
 
-/// What a VM boots with; its kernel, its initial ramdisk and its drives are the [`JailSpec`](crate::JailSpec)'s.
+/// The virtual machine to boot. Kernel, initial ramdisk and drives belong to the [`JailSpec`](crate::JailSpec).
 ///
-/// Nothing is checked here: [`Jailer::plan`](crate::Jailer::plan) refuses what no Firecracker would take. Every release
-/// from 1.0.0 on understands what a `Boot` can say.
+/// The setters check nothing: [`Jailer::plan`](crate::Jailer::plan) refuses values that no Firecracker accepts. Every
+/// release from 1.0.0 on understands each field of a `Boot`.
 ///
 /// ```
 /// use microvm_runtime::{Boot, NetworkInterface};
@@ -77,14 +78,15 @@ impl Boot {
         self
     }
 
-    /// Whether pairs of vCPUs look like hyper-threads of one core; then their number is 1 or even. x86_64 only.
+    /// Shows pairs of vCPUs to the guest as hyper-threads of one core; the number of vCPUs must then be 1 or even.
+    /// x86_64 only.
     #[must_use]
     pub fn smt(mut self, yes: bool) -> Self {
         self.smt = yes;
         self
     }
 
-    /// Whether KVM keeps track of written pages, for snapshots of differences.
+    /// Lets KVM track written pages, for differential snapshots.
     #[must_use]
     pub fn track_dirty_pages(mut self, yes: bool) -> Self {
         self.track_dirty_pages = yes;

@@ -1,13 +1,13 @@
-//! Where jails live and who runs in them: the seed's [`JailerConfig`].
+//! The paths, ids and control group parent of all jails of a launcher: [`JailerConfig`].
 
 use std::path::PathBuf;
 
 use crate::error::{Failure, VmRuntimeResult};
 
-/// Where the jailer is, where jails live, and the uid, gid and cgroup parent they get.
+/// The jailer's path, the chroot base, and the default uid, gid and control group parent of a VM.
 ///
-/// The fields are those of the API this crate replaces, no more, so that struct literals keep compiling; whatever
-/// else a VM needs is said in a [`JailSpec`](crate::JailSpec).
+/// The fields are exactly the fields of the 0.4 API, so that struct literals keep compiling. All other settings of a VM
+/// are in a [`JailSpec`](crate::JailSpec).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JailerConfig {
     /// Path of the official `jailer` (`/usr/bin/jailer`).
@@ -20,9 +20,9 @@ pub struct JailerConfig {
     pub chroot_base: PathBuf,
     /// Parent of each VM's control group, relative to the hierarchy's mount (`microvm.slice`).
     pub cgroup_parent: String,
-    /// Whether control groups v2 are asked for (`true`) or v1.
+    /// Control groups v2 (`true`) or v1.
     pub cgroup_v2: bool,
-    /// NUMA node whose memory and CPUs the VMM is held to.
+    /// NUMA node for the VMM's memory and CPUs.
     pub numa_node: Option<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! Drives: what a guest's disk is on the host, and who may write to it.
+//! Drives: the guest's disks as files and devices of the host.
 
 use std::path::{Path, PathBuf};
 
@@ -25,14 +25,14 @@ pub struct Drive {
     partuuid: Option<String>,
 }
 
-/// What a drive is on the host.
+/// The kind of a drive on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DriveKind {
     /// Shared with the host and other VMs, never written, never chowned.
     ReadOnly,
-    /// A fresh copy-on-write inode of its own, gone at teardown.
+    /// A fresh copy-on-write inode, removed with the jail.
     Private,
     /// The very file, written through, under an exclusive lease.
     Persistent,
@@ -101,65 +101,65 @@ impl Drive {
         self
     }
 
-    /// How Firecracker treats the guest's flushes.
+    /// Sets the effect of the guest's flushes.
     #[must_use]
     pub fn cache_type(mut self, cache: CacheType) -> Self {
         self.cache_type = Some(cache);
         self
     }
 
-    /// How Firecracker reads and writes the drive.
+    /// Sets the system calls that Firecracker reads and writes the drive with.
     #[must_use]
     pub fn io_engine(mut self, engine: IoEngine) -> Self {
         self.io_engine = Some(engine);
         self
     }
 
-    /// The partition of the root device that is the root filesystem, by its unique id.
+    /// Boots from the partition of the root device with this unique id.
     #[must_use]
     pub fn partuuid(mut self, uuid: impl Into<String>) -> Self {
         self.partuuid = Some(uuid.into());
         self
     }
 
-    /// Names the file in the jail, where it is not to be the drive's name.
+    /// Sets the file's name in the jail, instead of the drive's name.
     #[must_use]
     pub fn file_name(mut self, name: impl Into<String>) -> Self {
         self.file_name = Some(name.into());
         self
     }
 
-    /// The drive's id.
+    /// Returns the drive's id.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its file name in the jail.
+    /// Returns the file's name in the jail.
     #[must_use]
     pub fn name_in_jail(&self) -> &str {
         self.file_name.as_deref().unwrap_or(&self.name)
     }
 
-    /// Where it comes from on the host.
+    /// Returns the drive's path on the host.
     #[must_use]
     pub fn source(&self) -> &Path {
         &self.source
     }
 
-    /// What it is on the host.
+    /// Returns the drive's kind on the host.
     #[must_use]
     pub fn kind(&self) -> DriveKind {
         self.kind
     }
 
-    /// Whether [`root_device`](Self::root_device) was called.
+    /// Returns true if [`root_device`](Self::root_device) was called.
     #[must_use]
     pub fn is_root_device(&self) -> bool {
         self.root_device
     }
 
-    /// What Firecracker is told of it.
+    /// Returns the drive's part of Firecracker's configuration.
     pub(crate) fn config(&self, root_device: bool) -> Result<DriveConfig> {
         let mut config = DriveConfig::new(&self.name, &format!("/{}", self.name_in_jail()))?
             .root_device(root_device)

@@ -9,7 +9,7 @@ use crate::error::{ErrorKind, Failure, Result};
 /// Most vCPUs, in every release.
 const MAX_VCPUS: u8 = 32;
 
-/// Longest kernel command line, in bytes, less what Firecracker adds to it.
+/// Longest kernel command line, in bytes, without the part that Firecracker appends.
 const MAX_KERNEL_ARGS: usize = 1536;
 
 /// Smallest context id of a guest: 0 to 2 are the hypervisor, the loopback and the host.
@@ -163,15 +163,6 @@ fn check_kernel_args(args: Option<&str>) -> Result<()> {
             .hinted(format!("at most {MAX_KERNEL_ARGS}")));
     }
     Ok(())
-}
-
-/// What names a device: the API takes nothing else.
-pub(super) fn check_id(operation: &str, id: &str) -> Result<()> {
-    if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-        return Ok(());
-    }
-    Err(Failure::invalid(operation, format!("{id:?} is no id for Firecracker"))
-        .hinted("letters, digits and `_`"))
 }
 
 fn unique(things: &str, what: &str, names: impl Iterator<Item = impl Into<String>>) -> Result<()> {

@@ -1,23 +1,23 @@
-//! A drive as Firecracker is told of it.
+//! A drive in Firecracker's configuration.
 
 use serde::{Deserialize, Serialize};
 
-use super::config::check_id;
+use super::device_id::check_id;
 use super::rate_limiter::RateLimiter;
 use crate::error::{Failure, Result};
 
-/// What Firecracker does when the guest asks to flush a drive.
+/// The effect of a guest's flush of a drive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CacheType {
-    /// Nothing: quick, and a crash of the host may lose what the guest was told is safe.
+    /// No effect: fast, but a crash of the host may lose data that the guest has flushed.
     #[default]
     Unsafe,
-    /// `fsync(2)` of the file.
+    /// Firecracker calls `fsync(2)` on the file.
     Writeback,
 }
 
-/// How Firecracker reads and writes a drive.
+/// The system calls that Firecracker reads and writes a drive with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum IoEngine {
@@ -28,7 +28,7 @@ pub enum IoEngine {
     Async,
 }
 
-/// A drive in `vm.json`. What is Firecracker's default is not written.
+/// A drive in `vm.json`. Fields with Firecracker's default value are not written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct DriveConfig {
     drive_id: String,
@@ -49,7 +49,8 @@ impl DriveConfig {
     /// The drive `id` whose file is at `path` in the jail.
     ///
     /// # Errors
-    /// Where the API could not name it: letters, digits and `_` alone make an id.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for an id with characters other than letters, digits and
+    /// `_`: the API could not address such a drive.
     pub(crate) fn new(id: &str, path: &str) -> Result<Self> {
         check_id(&operation(id), id)?;
         Ok(Self {
@@ -79,7 +80,7 @@ impl DriveConfig {
         self
     }
 
-    /// The partition to boot from, where the root device has several.
+    /// The partition to boot from, if the root device has several.
     pub(crate) fn partuuid(mut self, uuid: impl Into<String>) -> Self {
         self.partuuid = Some(uuid.into());
         self

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::config::check_id;
+use super::device_id::check_id;
 use super::rate_limiter::RateLimiter;
 use crate::error::{Failure, Result};
 
-/// Longest name of an interface on Linux, in bytes (`IFNAMSIZ` less its end).
+/// Longest name of an interface on Linux, in bytes (`IFNAMSIZ` without the final NUL).
 const MAX_TAP_NAME: usize = 15;
 
 /// A network interface of the guest, on a tap device of the host or of the VM's network namespace.

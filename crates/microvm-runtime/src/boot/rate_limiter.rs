@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, Result};
 
-/// How much a device may do: bytes and operations, each a bucket of tokens.
+/// Limits on the bytes and operations of a device, each a bucket of tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RateLimiter {
@@ -46,7 +46,7 @@ impl RateLimiter {
         self
     }
 
-    /// Firecracker takes a bucket of nothing, or one that is full at once, for no limit: that is no one's wish.
+    /// Refuses an empty bucket and a bucket that refills at once: Firecracker would treat either as no limit.
     pub(super) fn check(&self, operation: &str) -> Result<()> {
         for (name, bucket) in [("bandwidth", &self.bandwidth), ("ops", &self.ops)] {
             let Some(bucket) = bucket else { continue };
