@@ -1,11 +1,12 @@
 //! The layers: arrows point down, and each crate stays as small as it promises.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
-use super::repository::{assert_none, root};
+use super::repository::{assert_none, files, root, text};
 
 /// The allowed dependencies of each published crate, our own crates first.
 const LAYERS: [(&str, &[&str]); 4] = [
@@ -116,4 +117,41 @@ fn crates_weigh_no_more_than_they_promise() {
         );
         assert!(crates.len() > 1, "{name}: the tree was not read");
     }
+}
+
+/// Returns true if a source names the crate: in a path, as a macro or as an attribute.
+fn names(source: &str, crate_: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    source.match_indices(crate_).any(|(at, _)| {
+        let before = source[..at].chars().next_back();
+        let after = source[at + crate_.len()..].chars().next();
+        !before.is_some_and(is_word) && !after.is_some_and(is_word)
+    })
+}
+
+#[test]
+fn every_dependency_is_used() {
+    let mut unused = Vec::new();
+    let mut checked = 0;
+    for package in packages() {
+        let manifest = Path::new(package["manifest_path"].as_str().unwrap());
+        let dir = manifest.parent().unwrap().strip_prefix(root()).unwrap().to_owned();
+        let sources: Vec<_> =
+            files(dir.to_str().unwrap(), "rs").into_iter().map(|path| text(&path)).collect();
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let name = dependency["rename"].as_str().or(dependency["name"].as_str()).unwrap();
+            checked += 1;
+            if !sources.iter().any(|source| names(source, &name.replace('-', "_"))) {
+                unused.push(format!("{}: {name}", package["name"].as_str().unwrap()));
+            }
+        }
+    }
+    assert!(checked > 20, "the rule looks at nothing");
+    assert_none("dependencies that no source names", &unused);
+}
+
+#[test]
+fn a_name_in_a_comment_of_another_word_is_no_use() {
+    assert!(names("use libc::c_int;", "libc") && names("thiserror::Error", "thiserror"));
+    assert!(!names("use libc_extra::x;", "libc") && !names("xlibc", "libc"));
 }
