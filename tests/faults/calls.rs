@@ -1,20 +1,20 @@
-//! Which system calls can fail, and how.
+//! The system calls that can fail, with the errnos of each.
 
 use nix::errno::Errno;
 use nix::libc;
 
-/// What is known of a system call.
+/// The facts about a system call.
 #[derive(Debug, Clone, Copy)]
 pub struct Known {
-    /// Its name.
+    /// The call's name.
     pub name: &'static str,
-    /// What it may fail with on a host that is out of something, broken, or locked down by somebody.
+    /// The errnos of the call on a host that is short of a resource, broken or locked down.
     pub errnos: &'static [Errno],
-    /// Whether it is about a file, which the error then has to name.
+    /// True if the call is about a file; the error must then name the file.
     pub about_a_file: bool,
 }
 
-/// What is known of the system call `number` with these arguments; `None` of one that nobody thought of.
+/// Returns the facts about the system call `number` with these arguments, or `None` for an unknown call.
 #[must_use]
 pub fn known(number: i64, arguments: [u64; 4]) -> Option<Known> {
     use Errno::{

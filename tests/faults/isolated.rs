@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::process::Command;
 
-/// `program` with a mount and a pid namespace and a `/proc` of its own (unshare(1)), below a shell that reaps orphans.
-/// Arguments can be added.
+/// Returns a command that runs `program` in a new mount and pid namespace with a new `/proc` (unshare(1)), below a shell that
+/// reaps orphans. The caller can add arguments.
 pub fn isolated(program: impl AsRef<OsStr>) -> Command {
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]);

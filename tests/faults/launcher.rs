@@ -1,4 +1,4 @@
-//! The launcher that is put through it: takes a VM through its whole life, and clears away what another one left.
+//! The launcher under test: takes a VM from plan to removal, and clears away the remains of a killed launcher.
 
 use std::cell::RefCell;
 use std::io::{BufRead as _, Write as _};
@@ -7,13 +7,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use microvm_runtime::{CopyOptions, ErrorKind, Jailer, State, VmRuntimeResult};
 
-use crate::told::{Line, Order, Role, Told};
+use crate::messages::{ErrorReport, Line, Order, Role};
 use crate::tracer::MARK;
 
-/// How long the guest may take to hear Ctrl+Alt+Del.
+/// The time that the guest has to react to Ctrl+Alt+Del.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Reads an order from stdin and carries it out: whether it came to its end.
+/// Reads an order from stdin and carries the order out; returns true on success.
 #[must_use]
 pub fn serve() -> bool {
     let order = match order() {
@@ -42,7 +42,7 @@ fn order() -> Result<Order> {
     serde_json::from_str(&line).context("read the order")
 }
 
-/// One write(2), and a signal at which it is stopped and looked at.
+/// Writes a line with one write(2), then raises the signal at which the tracer stops the launcher.
 fn say(line: &Line) {
     let said = serde_json::to_vec(line).map_err(Into::into).and_then(|mut text| {
         text.push(b'\n');
@@ -53,17 +53,17 @@ fn say(line: &Line) {
     }
 }
 
-/// Tries, says why it failed, tries once more.
+/// Runs `attempt`; after a failure reports the error and tries once more.
 fn phase<T>(name: &str, mut attempt: impl FnMut() -> VmRuntimeResult<T>) -> Option<T> {
     say(&Line::Begin(name.to_owned()));
     match attempt() {
         Ok(done) => return Some(done),
-        Err(error) => say(&Line::Failed(Told::new(name, &error))),
+        Err(error) => say(&Line::Failed(ErrorReport::new(name, &error))),
     }
     match attempt() {
         Ok(done) => Some(done),
         Err(error) => {
-            say(&Line::Gave(Told::new(name, &error)));
+            say(&Line::GaveUp(ErrorReport::new(name, &error)));
             None
         }
     }
@@ -102,7 +102,7 @@ fn life(jailer: &Jailer, order: &Order) -> Option<()> {
     })
 }
 
-/// As the documents say it is done after a crash: sweep, list, take up or tear down.
+/// Recovers as docs/operations.md describes for a crash: sweep, list, adopt or remove.
 fn recover(jailer: &Jailer, order: &Order) -> Option<()> {
     phase("sweep what is left", || jailer.sweep())?;
     let listed = phase("list what is left", || jailer.list())?;

@@ -1,4 +1,4 @@
-//! What came of it, phase by phase.
+//! The results, phase by phase.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use crate::tracer::Call;
 pub struct Report {
     /// In the order of the launcher's life.
     pub phases: Vec<PhaseCount>,
-    /// What must not be.
+    /// The violations of the rules.
     pub violations: Vec<Violation>,
 }
 
@@ -18,35 +18,35 @@ pub struct Report {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PhaseCount {
-    /// Its name.
+    /// The phase's name.
     pub phase: String,
-    /// System calls that the recorded life made in it.
+    /// System calls in this phase of the recorded run.
     pub calls: u64,
     /// Calls that were made to fail.
     pub faults: u64,
-    /// Faults that the launcher told as an error, and then got over.
-    pub told: u64,
-    /// Faults that it took in its stride.
+    /// Faults that the launcher reported as an error and then recovered from.
+    pub reported: u64,
+    /// Faults after which the launcher succeeded.
     pub succeeded: u64,
     /// Kills before a call.
     pub kills: u64,
     /// Kills that another launcher recovered from.
     pub recovered: u64,
-    /// Blows whose call was not made: a loop that waits does not always turn as often.
+    /// Injections whose call never came: a waiting loop does not always run the same number of times.
     pub missed: u64,
-    /// Blows after which something was not as it must be.
+    /// Injections that led to a violation.
     pub violations: u64,
 }
 
-/// A blow after which something was not as it must be.
+/// An injection that led to a violation.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Violation {
     /// The call.
     pub call: Call,
-    /// Its name, and what was done: `openat2 fails with EIO`.
-    pub blow: String,
-    /// What was wrong.
+    /// The call's name and the injection: `openat2 fails with EIO`.
+    pub injection: String,
+    /// The violated rule.
     pub what: String,
 }
 
@@ -62,10 +62,10 @@ impl Report {
         &mut self.phases[at]
     }
 
-    pub(crate) fn violated(&mut self, call: &Call, blow: &str, what: &str) {
+    pub(crate) fn violated(&mut self, call: &Call, injection: &str, what: &str) {
         self.phase(&call.phase).violations += 1;
-        let (blow, what) = (blow.to_owned(), what.to_owned());
-        self.violations.push(Violation { call: call.clone(), blow, what });
+        let (injection, what) = (injection.to_owned(), what.to_owned());
+        self.violations.push(Violation { call: call.clone(), injection, what });
     }
 
     /// All phases together.
@@ -75,7 +75,7 @@ impl Report {
         for phase in &self.phases {
             total.calls += phase.calls;
             total.faults += phase.faults;
-            total.told += phase.told;
+            total.reported += phase.reported;
             total.succeeded += phase.succeeded;
             total.kills += phase.kills;
             total.recovered += phase.recovered;
@@ -89,7 +89,7 @@ impl Report {
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Call { phase, thread, number, nth, .. } = &self.call;
-        let Self { blow, what, .. } = self;
-        write!(f, "{phase}, thread {thread}, {nth} of system call {number}: {blow}: {what}")
+        let Self { injection, what, .. } = self;
+        write!(f, "{phase}, thread {thread}, {nth} of system call {number}: {injection}: {what}")
     }
 }

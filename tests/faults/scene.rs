@@ -1,4 +1,4 @@
-//! Where launchers are put through it: a base, images that nothing may touch, and a look at what is left.
+//! The surroundings of a launcher under test: a chroot base, images that nothing may change, and the final check.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -12,21 +12,21 @@ use microvm_runtime::{
 };
 use testkit::{Binaries, Canary, HostState, Scratch, unique};
 
-use crate::told::{Order, Role};
+use crate::messages::{Order, Role};
 
 /// Uids for the VM, which nothing else on the host has.
 const UIDS: User = User::Leased { first: 53_100, last: 53_103 };
 
-/// Which launch is put through it.
+/// The kind of launch under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// The default: the launcher makes the pid namespace, the jailer becomes the VMM. It is shut down in the end.
     ByLauncher,
-    /// The jailer makes it, and leaves the VMM behind. It is killed in the end.
+    /// The jailer makes the pid namespace and exits before the VMM. The VMM is killed at the end.
     ByJailer,
 }
 
-/// The parent of the VM's control group, in each hierarchy that has it.
+/// The parent of the VM's control group, in each hierarchy with that parent.
 #[derive(Debug)]
 struct CgroupParent(String);
 
@@ -115,10 +115,10 @@ impl Scene {
         scene
     }
 
-    /// Lets go of them.
+    /// Removes the scenes.
     ///
     /// # Panics
-    /// When anything is left on the host.
+    /// If anything is left on the host.
     pub fn finish(scenes: Vec<Self>) {
         let before = scenes.into_iter().map(|scene| scene.before).collect::<Vec<_>>();
         before.iter().for_each(HostState::assert_unchanged);
@@ -143,7 +143,7 @@ impl Scene {
         self.scratch.join("base")
     }
 
-    /// What is there that a finished launcher should not have left, and what is not as it was.
+    /// Returns the remains of a finished launcher, and the changes to the host.
     pub(crate) fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
         let path = |what: &str, path: &Path| format!("{what} {}", path.display());

@@ -23,58 +23,58 @@ use serde::Serialize;
 /// A life takes far less; one that takes so long hangs.
 const HANGS: Duration = Duration::from_secs(60);
 
-/// One call of a launcher's life, told from all others of it.
+/// The identity of one system call within a run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Call {
-    /// The phase it is made in.
+    /// The phase of the call.
     pub phase: String,
-    /// The thread that makes it: 0 is the first.
+    /// The calling thread: 0 is the first.
     pub thread: usize,
     /// The system call's number.
     pub number: i64,
-    /// How many of that number the thread made in the phase before it.
+    /// The number of earlier calls of the same number by the thread in the phase.
     pub nth: u32,
 }
 
-/// How a launcher is followed.
+/// The degree to which a launcher is traced.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Watch<'a> {
     /// Every call is noted down.
     Record,
-    /// This call is dealt this blow.
-    Strike(&'a Call, Blow),
-    /// Only its lines are read.
+    /// This call is dealt this injection.
+    Strike(&'a Call, Injection),
+    /// Only the launcher's lines are read.
     Lines,
 }
 
-/// What is done to a launcher at a call.
+/// The injection at a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blow {
+pub enum Injection {
     /// The call fails with this.
     Fail(Errno),
-    /// The launcher is killed before it makes the call.
+    /// The launcher is killed before the call.
     Kill,
 }
 
-/// How a traced life ended.
+/// The result of a traced run.
 #[derive(Debug)]
 pub(crate) struct Traced {
-    /// All calls of the phases and their arguments, in the order they were made.
+    /// All calls of the phases with the arguments, in order.
     pub(crate) calls: Vec<(Call, [u64; 4])>,
-    /// Whether the blow found its call.
-    pub(crate) struck: bool,
+    /// True if the call of the injection was made.
+    pub(crate) injected: bool,
     pub(crate) status: WaitStatus,
-    /// It did not come to an end, and was killed for it.
+    /// True if the launcher hung and was killed.
     pub(crate) hung: bool,
     pub(crate) stderr: String,
 }
 
-/// The phase a line begins, if it does.
+/// Returns the phase that a line begins, if any.
 pub(crate) type OnLine<'a> = &'a mut dyn FnMut(&str) -> Option<String>;
 
-/// Runs `launcher`, which waits for a line on its stdin before it begins, with `order` as that line. `on_line` sees each
-/// line of its stdout while the thread that wrote it stands still, and says which phase it begins: after each line the
-/// launcher sends itself [`MARK`], at which a traced thread stops whether or not its calls are followed.
+/// Runs `launcher` with the line `order` on stdin. `on_line` gets each line of the launcher's stdout while the writing
+/// thread is stopped, and returns the phase that the line begins: after each line the launcher sends [`MARK`] to itself,
+/// which stops a traced thread even if its calls are not followed.
 pub(crate) fn trace(
     mut launcher: Command,
     order: &str,
@@ -100,14 +100,14 @@ pub(crate) fn trace(
         calls: Vec::new(),
         watch,
         marker: None,
-        struck: false,
+        injected: false,
         lines: Lines { pipe: stdout, held: Vec::new() },
     };
-    let told =
+    let sent =
         |stdin: &mut std::process::ChildStdin| stdin.write_all(format!("{order}\n").as_bytes());
     let status = tracer
         .seize()
-        .and_then(|()| Ok(told(&mut stdin)?))
+        .and_then(|()| Ok(sent(&mut stdin)?))
         .and_then(|()| tracer.follow(on_line))
         .inspect_err(|_| {
             let _ = child.kill();
@@ -117,7 +117,7 @@ pub(crate) fn trace(
     tracer.lines.read(on_line)?;
     Ok(Traced {
         calls: tracer.calls,
-        struck: tracer.struck,
+        injected: tracer.injected,
         status,
         hung,
         stderr: text(&mut stderr)?,
@@ -135,32 +135,32 @@ fn text(file: &mut File) -> Result<String> {
 struct Tracer<'a> {
     pid: Pid,
     threads: BTreeMap<Pid, Thread>,
-    /// How many threads there have been.
+    /// The number of threads so far.
     born: usize,
     /// None before the first.
     phase: Option<String>,
     counts: BTreeMap<(usize, i64), u32>,
     calls: Vec<(Call, [u64; 4])>,
     watch: Watch<'a>,
-    /// The thread that leads the VM through its life.
+    /// The thread that takes the VM through the verbs.
     marker: Option<Pid>,
-    struck: bool,
+    injected: bool,
     lines: Lines,
 }
 
-/// A thread, by the order they appeared in.
+/// A thread, numbered in order of appearance.
 #[derive(Debug, Clone, Copy)]
 struct Thread {
     index: usize,
-    /// The call it is in, if any.
+    /// The thread's current call, if any.
     within: Option<Within>,
-    /// It is saying a line, which is no part of its life.
+    /// True while the thread writes a line for the tracer.
     speaks: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Within {
-    /// What the call fails with.
+    /// The errno to return from the call.
     fails: Option<Errno>,
 }
 
@@ -230,14 +230,14 @@ impl Tracer<'_> {
         }
     }
 
-    /// Whether the thread's next call is of interest: each stop takes time.
+    /// Returns true if the thread's next call matters; each stop takes time.
     fn follows(&mut self, tid: Pid) -> bool {
         let begun = self.phase.is_some();
         match self.watch {
             Watch::Lines => false,
             Watch::Record => begun,
             // The call that fails has to come to its end.
-            Watch::Strike(..) if self.struck => self.thread(tid).within.is_some(),
+            Watch::Strike(..) if self.injected => self.thread(tid).within.is_some(),
             // Where another thread is when the phase begins is not known: it is followed all along.
             Watch::Strike(call, _) if self.marker == Some(tid) => {
                 self.phase.as_ref() == Some(&call.phase)
@@ -273,14 +273,14 @@ impl Tracer<'_> {
         let nth = self.counts.entry((index, number)).or_default();
         let call = Call { phase, thread: index, number, nth: *nth };
         *nth += 1;
-        if let Watch::Strike(target, blow) = self.watch
-            && !self.struck
+        if let Watch::Strike(target, injection) = self.watch
+            && !self.injected
             && *target == call
         {
-            self.struck = true;
-            match blow {
-                Blow::Kill => kill(self.pid, Signal::SIGKILL)?,
-                Blow::Fail(errno) => {
+            self.injected = true;
+            match injection {
+                Injection::Kill => kill(self.pid, Signal::SIGKILL)?,
+                Injection::Fail(errno) => {
                     // A close(2) that fails has closed all the same.
                     if number != libc::SYS_close {
                         // A call that does not exist is not made.
@@ -299,7 +299,7 @@ impl Tracer<'_> {
 
 const STDOUT: u64 = 1;
 
-/// `None` where the thread was killed where it stood.
+/// Returns `None` if the thread was killed in the meantime.
 fn alive<T>(answer: nix::Result<T>) -> Result<Option<T>> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
@@ -308,7 +308,7 @@ fn alive<T>(answer: nix::Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// What comes through the launcher's stdout, line by line.
+/// The launcher's stdout, line by line.
 struct Lines {
     pipe: PipeReader,
     held: Vec<u8>,
@@ -352,7 +352,7 @@ impl Watchdog {
         Self { done: Some(done), thread: Some(thread) }
     }
 
-    /// Calls it off: whether it had to kill.
+    /// Ends the watchdog; returns true if the watchdog has killed the launcher.
     fn bit(mut self) -> bool {
         self.call_off()
     }

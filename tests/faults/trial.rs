@@ -1,4 +1,4 @@
-//! One blow to one launcher, and the judgement of what came of it.
+//! One injection into one launcher, and the judgement of the result.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,15 +8,15 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::wait::WaitStatus;
 
 use crate::calls::{self, Known};
+use crate::messages::{ErrorReport, Line, Role};
 use crate::report::Report;
 use crate::scene::Scene;
-use crate::told::{Line, Role, Told};
-use crate::tracer::{Blow, Call, Traced, Watch, trace};
+use crate::tracer::{Call, Injection, Traced, Watch, trace};
 
-/// How often a life is recorded: a loop that waits does not always turn as often.
+/// The number of recorded runs: a waiting loop does not always run the same number of times.
 const RECORDINGS: usize = 3;
 
-/// Which blows are dealt.
+/// The selection of injections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     /// Every call fails with each errno, and the launcher is killed before every call.
@@ -25,17 +25,17 @@ pub enum Choice {
     Sample,
 }
 
-/// A blow to come: the call, what is known of it, and what is done.
-type Planned<'a> = (&'a Call, Known, Blow);
+/// A injection to come: the call, what is known of it, and what is done.
+type Planned<'a> = (&'a Call, Known, Injection);
 
-/// Told how many blows have been dealt, of how many, and the next.
+/// ErrorReport how many injections have been dealt, of how many, and the next.
 pub type OnProgress<'a> = &'a mut (dyn FnMut(usize, usize, &str) + Send);
 
-/// Puts launchers through it, one at a time in each of the scenes, which are alike; in these phases of their life, or in
-/// all where none is named.
+/// Runs launchers under injection, one at a time per scene (the scenes are equal), in the named phases, or in all phases if
+/// none is named.
 ///
 /// # Errors
-/// Where a launcher that nothing was done to does not come through, or cannot be traced.
+/// Fails if a launcher without an injection fails, or if a launcher cannot be traced.
 pub fn run(
     scenes: &[Scene],
     choice: Choice,
@@ -50,7 +50,7 @@ pub fn run(
         let scene = scenes.get(recording % scenes.len()).context("no scene")?;
         lives.extend(record(scene)?.into_iter().filter(|(call, _)| seen.insert(call.clone())));
     }
-    let mut blows = Vec::new();
+    let mut injections = Vec::new();
     lives.retain(|(call, _)| phases.is_empty() || phases.contains(&call.phase));
     ensure!(!lives.is_empty(), "a launcher's life has no such phase: {phases:?}");
     for (call, arguments) in &lives {
@@ -58,15 +58,18 @@ pub fn run(
         match calls::known(call.number, *arguments) {
             None => report.violated(call, "unknown", "what may it fail with? say so in calls.rs"),
             Some(known) => {
-                blows.extend(known.errnos.iter().map(|errno| (call, known, Blow::Fail(*errno))));
-                blows.push((call, known, Blow::Kill));
+                injections.extend(
+                    known.errnos.iter().map(|errno| (call, known, Injection::Fail(*errno))),
+                );
+                injections.push((call, known, Injection::Kill));
             }
         }
     }
     if choice == Choice::Sample {
-        blows = sample(blows);
+        injections = sample(injections);
     }
-    let work = Work { blows, next: AtomicUsize::new(0), so_far: Mutex::new((report, progress)) };
+    let work =
+        Work { injections, next: AtomicUsize::new(0), so_far: Mutex::new((report, progress)) };
     std::thread::scope(|scope| {
         let workers: Vec<_> = scenes.iter().map(|scene| scope.spawn(|| work.deal(scene))).collect();
         workers.into_iter().try_for_each(|worker| match worker.join() {
@@ -78,47 +81,47 @@ pub fn run(
     Ok(report)
 }
 
-/// What the scenes share.
+/// The data that all scenes share.
 struct Work<'a> {
-    blows: Vec<Planned<'a>>,
+    injections: Vec<Planned<'a>>,
     next: AtomicUsize,
     so_far: Mutex<(Report, OnProgress<'a>)>,
 }
 
 impl Work<'_> {
-    /// Deals blows until there are no more.
+    /// Deals injections until there are no more.
     fn deal(&self, scene: &Scene) -> Result<()> {
         let so_far = || self.so_far.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let done = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some((call, known, blow)) = self.blows.get(done) else { return Ok(()) };
-            let name = match blow {
-                Blow::Fail(errno) => format!("{} fails with {errno:?}", known.name),
-                Blow::Kill => format!("killed before {}", known.name),
+            let Some((call, known, injection)) = self.injections.get(done) else { return Ok(()) };
+            let name = match injection {
+                Injection::Fail(errno) => format!("{} fails with {errno:?}", known.name),
+                Injection::Kill => format!("killed before {}", known.name),
             };
-            (so_far().1)(done, self.blows.len(), &format!("{}: {name}", call.phase));
-            let verdict = strike(scene, call, *known, *blow)
+            (so_far().1)(done, self.injections.len(), &format!("{}: {name}", call.phase));
+            let verdict = strike(scene, call, *known, *injection)
                 .with_context(|| format!("{}, call {}: {name}", call.phase, call.nth));
             if verdict.is_err() {
                 // The others need not go on.
-                self.next.store(self.blows.len(), Ordering::Relaxed);
+                self.next.store(self.injections.len(), Ordering::Relaxed);
             }
-            so_far().0.add(call, *blow, &name, verdict?);
+            so_far().0.add(call, *injection, &name, verdict?);
         }
     }
 }
 
 impl Report {
-    fn add(&mut self, call: &Call, blow: Blow, name: &str, verdict: Verdict) {
+    fn add(&mut self, call: &Call, injection: Injection, name: &str, verdict: Verdict) {
         let phase = self.phase(&call.phase);
-        match (blow, &verdict) {
+        match (injection, &verdict) {
             (_, Verdict::Missed) => phase.missed += 1,
-            (Blow::Fail(_), verdict) => {
+            (Injection::Fail(_), verdict) => {
                 phase.faults += 1;
-                phase.told += u64::from(*verdict == Verdict::Told);
+                phase.reported += u64::from(*verdict == Verdict::Reported);
                 phase.succeeded += u64::from(*verdict == Verdict::Succeeded);
             }
-            (Blow::Kill, verdict) => {
+            (Injection::Kill, verdict) => {
                 phase.kills += 1;
                 phase.recovered += u64::from(*verdict == Verdict::Recovered);
             }
@@ -130,14 +133,16 @@ impl Report {
 }
 
 /// Of each kind of call in each phase the fault in the middle, and one kill.
-fn sample(blows: Vec<Planned<'_>>) -> Vec<Planned<'_>> {
-    let kind =
-        |(call, known, blow): &Planned<'_>| (call.phase.clone(), known.name, *blow == Blow::Kill);
-    let kinds = blows.iter().map(kind).collect::<BTreeSet<_>>();
+fn sample(injections: Vec<Planned<'_>>) -> Vec<Planned<'_>> {
+    let kind = |(call, known, injection): &Planned<'_>| {
+        (call.phase.clone(), known.name, *injection == Injection::Kill)
+    };
+    let kinds = injections.iter().map(kind).collect::<BTreeSet<_>>();
     let mut chosen = Vec::new();
     for wanted in &kinds {
-        let alike = blows.iter().filter(|blow| kind(blow) == *wanted).collect::<Vec<_>>();
-        chosen.extend(alike.get(alike.len() / 2).map(|blow| **blow));
+        let alike =
+            injections.iter().filter(|injection| kind(injection) == *wanted).collect::<Vec<_>>();
+        chosen.extend(alike.get(alike.len() / 2).map(|injection| **injection));
     }
     chosen
 }
@@ -159,23 +164,23 @@ fn record(scene: &Scene) -> Result<Vec<(Call, [u64; 4])>> {
     Ok(traced.calls)
 }
 
-/// What came of a blow.
+/// The result of an injection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Verdict {
     Missed,
     Succeeded,
-    Told,
+    Reported,
     Recovered,
     Violated(String),
 }
 
-/// What a launcher said of its life.
+/// The messages of a launcher about its run.
 #[derive(Debug, Default)]
 struct Life {
-    failed: Option<Told>,
-    /// What was left when a phase that is to leave nothing had failed.
+    failed: Option<ErrorReport>,
+    /// The remains after a failed phase that must leave nothing.
     left: Vec<String>,
-    gave: Option<Told>,
+    gave_up: Option<ErrorReport>,
     over: bool,
 }
 
@@ -185,39 +190,39 @@ impl Life {
         // A test binary has words of its own on stdout.
         match serde_json::from_str(line).ok()? {
             Line::Begin(phase) => return Some(phase),
-            Line::Failed(told) => {
-                if ["plan", "prepare", "launch"].contains(&told.phase.as_str()) {
+            Line::Failed(error) => {
+                if ["plan", "prepare", "launch"].contains(&error.phase.as_str()) {
                     self.left = scene.left();
                 }
-                self.failed = Some(told);
+                self.failed = Some(error);
             }
-            Line::Gave(told) => self.gave = Some(told),
+            Line::GaveUp(error) => self.gave_up = Some(error),
             Line::Over => self.over = true,
         }
         None
     }
 }
 
-fn strike(scene: &Scene, call: &Call, known: Known, blow: Blow) -> Result<Verdict> {
+fn strike(scene: &Scene, call: &Call, known: Known, injection: Injection) -> Result<Verdict> {
     let mut life = Life::default();
     let traced = trace(
         scene.launcher(),
         &order(scene, Role::Life)?,
-        Watch::Strike(call, blow),
+        Watch::Strike(call, injection),
         &mut |line| life.hear(scene, line),
     )?;
-    if !traced.struck {
+    if !traced.injected {
         ensure!(
             life.over && !traced.hung,
             "a launcher that nothing was done to does not come through: {life:?}"
         );
         return Ok(Verdict::Missed);
     }
-    let wrong = match blow {
-        Blow::Fail(_) => judge(&life, &traced, known),
+    let wrong = match injection {
+        Injection::Fail(_) => judge(&life, &traced, known),
         // By turns.
-        Blow::Kill if call.nth.is_multiple_of(2) => recover(scene, Role::Recovery)?,
-        Blow::Kill => recover(scene, Role::Restart)?,
+        Injection::Kill if call.nth.is_multiple_of(2) => recover(scene, Role::Recovery)?,
+        Injection::Kill => recover(scene, Role::Restart)?,
     };
     let mut wrong = wrong.into_iter().collect::<Vec<_>>();
     let mut left = scene.left();
@@ -235,14 +240,14 @@ fn strike(scene: &Scene, call: &Call, known: Known, blow: Blow) -> Result<Verdic
         scene.clear();
         return Ok(Verdict::Violated(wrong.join("; ")));
     }
-    Ok(match blow {
-        Blow::Kill => Verdict::Recovered,
-        Blow::Fail(_) if life.failed.is_some() => Verdict::Told,
-        Blow::Fail(_) => Verdict::Succeeded,
+    Ok(match injection {
+        Injection::Kill => Verdict::Recovered,
+        Injection::Fail(_) if life.failed.is_some() => Verdict::Reported,
+        Injection::Fail(_) => Verdict::Succeeded,
     })
 }
 
-/// What is wrong with the life of a launcher one of whose calls failed.
+/// Returns the violated rule, if any, after a run with a failed call.
 fn judge(life: &Life, traced: &Traced, known: Known) -> Option<String> {
     let said = || format!("{:?}\n{}", life, traced.stderr);
     if traced.hung {
@@ -251,18 +256,22 @@ fn judge(life: &Life, traced: &Traced, known: Known) -> Option<String> {
     if traced.stderr.contains("panicked") {
         return Some(format!("it panicked: {}", said()));
     }
-    if let Some(told) = &life.gave {
-        return Some(format!("it failed again with no fault: {}: {}", told.phase, told.whole));
+    if let Some(error) = &life.gave_up {
+        return Some(format!("it failed again with no fault: {}: {}", error.phase, error.whole));
     }
     if !life.over || traced.status != exited(traced) {
         return Some(format!("it ended with {:?}: {}", traced.status, said()));
     }
-    let told = life.failed.as_ref()?;
-    if let Some(lack) = told.lacks(known.about_a_file) {
-        return Some(format!("its error names no {lack}: {told:?}"));
+    let error = life.failed.as_ref()?;
+    if let Some(lack) = error.lacks(known.about_a_file) {
+        return Some(format!("its error names no {lack}: {error:?}"));
     }
     if !life.left.is_empty() {
-        return Some(format!("it failed ({}) and left:\n  {}", told.whole, life.left.join("\n  ")));
+        return Some(format!(
+            "it failed ({}) and left:\n  {}",
+            error.whole,
+            life.left.join("\n  ")
+        ));
     }
     None
 }
@@ -286,7 +295,7 @@ fn recover(scene: &Scene, role: Role) -> Result<Option<String>> {
     })?;
     let Life { failed, left, over, .. } = life;
     Ok(match failed {
-        Some(told) => Some(format!("no recovery: {}: {}", told.phase, told.whole)),
+        Some(error) => Some(format!("no recovery: {}: {}", error.phase, error.whole)),
         None if !left.is_empty() => Some(format!("a recovery left:\n  {}", left.join("\n  "))),
         None if !over => Some(format!("no recovery: {:?}\n{}", traced.status, traced.stderr)),
         None => None,

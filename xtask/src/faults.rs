@@ -121,7 +121,7 @@ fn table(report: &Report) -> Table {
         "phase",
         "calls",
         "faults",
-        "errors told",
+        "errors",
         "successes",
         "kills",
         "recoveries",
@@ -133,7 +133,7 @@ fn table(report: &Report) -> Table {
             phase,
             calls,
             faults,
-            told,
+            reported,
             succeeded,
             kills,
             recovered,
@@ -141,14 +141,14 @@ fn table(report: &Report) -> Table {
             violations,
             ..
         } = count;
-        let numbers = [calls, faults, told, succeeded, kills, recovered, missed, violations];
-        let [calls, faults, told, succeeded, kills, recovered, missed, violations] =
+        let numbers = [calls, faults, reported, succeeded, kills, recovered, missed, violations];
+        let [calls, faults, reported, succeeded, kills, recovered, missed, violations] =
             numbers.map(u64::to_string);
         table.row([
             phase.clone(),
             calls,
             faults,
-            told,
+            reported,
             succeeded,
             kills,
             recovered,

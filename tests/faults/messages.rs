@@ -1,11 +1,11 @@
-//! What passes between a launcher and whoever watches it: an order on its stdin, lines of JSON on its stdout.
+//! The messages between a launcher and the tracer: an order on stdin, lines of JSON on stdout.
 
 use std::path::PathBuf;
 
 use microvm_runtime::{JailSpec, JailerConfig, VmRuntimeError};
 use serde::{Deserialize, Serialize};
 
-/// What a launcher is to do.
+/// The task of a launcher.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) role: Role,
@@ -13,18 +13,18 @@ pub(crate) struct Order {
     pub(crate) base: PathBuf,
     pub(crate) cgroup_parent: String,
     pub(crate) spec: JailSpec,
-    /// Kill the VM in the end, instead of asking it to shut down.
+    /// Kill the VM at the end, instead of asking the guest to shut down.
     pub(crate) kill: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Role {
-    /// Take the VM through its life.
+    /// Take the VM through all verbs.
     Life,
     /// Clear away what a launcher that was killed left, then the same.
     Recovery,
-    /// Stop what a launcher that was killed left, then the same on top of it.
+    /// Stop the remains of a killed launcher, then take the VM through all verbs in the same jail.
     Restart,
 }
 
@@ -45,31 +45,31 @@ impl Order {
 pub(crate) enum Line {
     /// A phase begins.
     Begin(String),
-    /// It failed, and is tried again.
-    Failed(Told),
-    /// It failed again: the launcher gives up.
-    Gave(Told),
+    /// The phase failed, and is tried again.
+    Failed(ErrorReport),
+    /// The phase failed again: the launcher gives up.
+    GaveUp(ErrorReport),
     /// All phases are through.
     Over,
 }
 
-/// An error as its caller sees it.
+/// An error, as reported to the caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Told {
+pub(crate) struct ErrorReport {
     pub(crate) phase: String,
     pub(crate) kind: String,
     pub(crate) operation: String,
     pub(crate) path: Option<PathBuf>,
     pub(crate) hint: Option<String>,
-    /// Its own layer.
+    /// The error's own layer.
     pub(crate) display: String,
-    /// It and its causes, as one string.
+    /// The error with all causes, as one string.
     pub(crate) whole: String,
-    /// Whether there is a cause below.
+    /// True if the error has a source.
     pub(crate) has_source: bool,
 }
 
-impl Told {
+impl ErrorReport {
     pub(crate) fn new(phase: &str, error: &VmRuntimeError) -> Self {
         let failure = error.failure();
         Self {
@@ -84,7 +84,7 @@ impl Told {
         }
     }
 
-    /// What is missing from an error that should say operation, path and cause.
+    /// Returns the missing part of an error that should have operation, path and cause.
     pub(crate) fn lacks(&self, about_a_file: bool) -> Option<&'static str> {
         let bare = self.operation.chars().count()
             + self.path.as_ref().map_or(0, |path| path.to_string_lossy().chars().count() + 1)
@@ -106,8 +106,8 @@ impl Told {
 mod tests {
     use super::*;
 
-    fn told() -> Told {
-        Told {
+    fn report() -> ErrorReport {
+        ErrorReport {
             phase: "prepare".to_owned(),
             kind: "Filesystem".to_owned(),
             operation: "publish the jail".to_owned(),
@@ -120,17 +120,23 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_lacks_something_is_seen() {
-        assert_eq!(told().lacks(true), None);
-        assert_eq!(Told { has_source: false, ..told() }.lacks(true), Some("cause"));
+    fn incomplete_errors_are_found() {
+        assert_eq!(report().lacks(true), None);
+        assert_eq!(ErrorReport { has_source: false, ..report() }.lacks(true), Some("cause"));
         let because = "publish the jail /base/x: the name is taken; try again".to_owned();
-        assert_eq!(Told { has_source: false, display: because, ..told() }.lacks(true), None);
-        assert_eq!(Told { operation: String::new(), ..told() }.lacks(true), Some("operation"));
-        let pathless = Told {
+        assert_eq!(
+            ErrorReport { has_source: false, display: because, ..report() }.lacks(true),
+            None
+        );
+        assert_eq!(
+            ErrorReport { operation: String::new(), ..report() }.lacks(true),
+            Some("operation")
+        );
+        let pathless = ErrorReport {
             path: None,
             display: "publish the jail; try again".to_owned(),
             whole: "publish the jail; try again: out of space".to_owned(),
-            ..told()
+            ..report()
         };
         assert_eq!(pathless.lacks(true), Some("path"));
         assert_eq!(pathless.lacks(false), None);
