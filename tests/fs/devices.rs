@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 
 use jail_fs::{
-    Access, Artifact, Ensured, ErrorKind, Lease, Owner, Strategy, block_device, ensure_char_device,
+    Access, Artifact, Ensured, ErrorKind, Owner, Strategy, block_device, ensure_char_device,
     persistent,
 };
 use testkit::{FsKind, LoopDevice, Tmpfs};
@@ -155,8 +155,7 @@ fn a_persistent_disk_is_the_very_file() {
         let path = disk.path().to_owned();
         let jail = scene.jail("one");
         let owner = jail_user();
-        let (receipt, lease) =
-            persistent(&disk, &jail.dir, &name("disk"), Some(owner), &plain()).unwrap();
+        let receipt = persistent(&disk, &jail.dir, &name("disk"), Some(owner), &plain()).unwrap();
         assert_eq!(
             (receipt.strategy, receipt.inode),
             (Strategy::PersistentLink, disk.stamp().inode)
@@ -164,7 +163,7 @@ fn a_persistent_disk_is_the_very_file() {
         let staged = jail.path.join("disk");
         assert!(as_jail_user(|| fs::write(&staged, "written through").is_ok()));
         assert_eq!(fs::read_to_string(&path).unwrap(), "written through");
-        // No second user, here or elsewhere, while the lease is held.
+        // No second user, here or elsewhere, whoever has died since.
         let other = scene.jail("two");
         let again = Artifact::open(&path).unwrap();
         let busy = |artifact: &Artifact| {
@@ -176,20 +175,15 @@ fn a_persistent_disk_is_the_very_file() {
                 .succeeded()
         );
         drop(disk);
-        assert_eq!(busy(&again), ErrorKind::Busy, "it is the lease that counts");
-        drop(lease);
-        // The launcher may have died, and the lease with it, while the VM lives on in the first jail.
         let error =
             persistent(&again, &other.dir, &name("disk"), Some(owner), &plain()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Untrusted);
+        assert_eq!(error.kind(), ErrorKind::Busy);
         assert!(error.to_string().contains("another tree may have it"), "{error}");
         // Stopped, taken out of the old jail, and started anew: it is the user's already.
         jail_fs::scrub(&jail.dir, &[name("disk")]).unwrap();
-        let (_, lease) =
-            persistent(&again, &other.dir, &name("disk"), Some(owner), &plain()).unwrap();
+        persistent(&again, &other.dir, &name("disk"), Some(owner), &plain()).unwrap();
         jail_fs::scrub(&other.dir, &[name("disk")]).unwrap();
         // But no one else's: that would give away what the first may still have open.
-        drop(lease);
         let third = scene.jail("three");
         let someone = Owner::new(61_235, 61_235).unwrap();
         let error =
@@ -230,11 +224,8 @@ fn a_persistent_disk_is_refused_where_it_would_not_persist_or_not_be_safe() {
             assert_eq!(list(&jail.path), [""; 0]);
             // Without the explicit request nothing changes owner.
             let source = Artifact::open(disk.path()).unwrap();
-            let (_, lease) = persistent(&source, &jail.dir, &name("disk"), None, &plain()).unwrap();
+            persistent(&source, &jail.dir, &name("disk"), None, &plain()).unwrap();
             assert_eq!(owner_and_mode(disk.path()), (7, 7, 0o644));
-            // A file's lease is its own, not its directory's.
-            Lease::try_acquire(&jail.dir).unwrap();
-            drop(lease);
         },
     );
 }

@@ -24,7 +24,7 @@ fn launch(scene: &Scene, device: &Path) -> jail_fs::Result<()> {
     let (kernel, disk, device) = (image("kernel")?, image("disk")?, Artifact::open(device)?);
     let tree = StagedTree::create(&scene.base, &name("one"))?;
     let root = tree.make_dir("root", jail_user(), 0o700)?;
-    let dev = tree.make_dir("root/dev", jail_user(), 0o700)?;
+    let dev = tree.make_dir("root/dev", jail_user(), 0o711)?;
     read_only(&kernel, &root, &name("kernel"), jail_user(), &plain())?;
     private(&disk, &root, &name("disk"), jail_user(), &plain())?;
     // Into a directory that anybody may be at work in, too.

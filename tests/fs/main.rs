@@ -13,6 +13,7 @@ mod destinations;
 mod devices;
 mod faults;
 mod ladders;
+mod leases;
 mod model;
 mod ownership;
 mod races;

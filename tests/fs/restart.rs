@@ -54,7 +54,7 @@ fn row_22_a_restart_gets_fresh_inodes() {
         // Nor can anything be made where the old one was.
         assert!(nix::sys::stat::mkdirat(&kept_dir, "late", nix::sys::stat::Mode::S_IRWXU).is_err());
         drop(old_lease);
-        assert_eq!(Lease::try_acquire(new.dir.dir()).unwrap_err().kind(), ErrorKind::Busy);
+        assert_eq!(Lease::try_acquire(&new.dir).unwrap_err().kind(), ErrorKind::Busy);
         assert_eq!(scene.entries(), ["one"]);
         assert_eq!(scene.base.child(&name("one")).unwrap().id(), new.dir.id());
     });
@@ -153,9 +153,9 @@ fn row_38_of_many_launchers_one_wins() {
             assert_eq!(scene.entries(), [id.as_str()], "the losers leave nothing");
             // The jail is the winner's, until it lets go or dies.
             let dir = scene.base.child(&name(&id)).unwrap();
-            assert_eq!(Lease::try_acquire(dir.dir()).unwrap_err().kind(), ErrorKind::Busy);
+            assert_eq!(Lease::try_acquire(&dir).unwrap_err().kind(), ErrorKind::Busy);
             drop(published);
-            Lease::try_acquire(dir.dir()).unwrap();
+            Lease::try_acquire(&dir).unwrap();
             remove_tree(&scene.base, &name(&id), Some(dir.id())).unwrap();
         }
     });
@@ -169,15 +169,15 @@ fn row_38_a_lease_ends_with_its_holder() {
         let jail = scene.jail("one");
         let (mut told, mut tell) = std::io::pipe().unwrap();
         let holder = Child::spawn(Owner::ROOT, || {
-            let _lease = Lease::try_acquire(jail.top.dir()).unwrap();
+            let _lease = Lease::try_acquire(&jail.top).unwrap();
             tell.write_all(b"x").unwrap();
             loop {
                 std::thread::park();
             }
         });
         told.read_exact(&mut [0]).unwrap();
-        assert_eq!(Lease::try_acquire(jail.top.dir()).unwrap_err().kind(), ErrorKind::Busy);
+        assert_eq!(Lease::try_acquire(&jail.top).unwrap_err().kind(), ErrorKind::Busy);
         holder.kill();
-        Lease::try_acquire(jail.top.dir()).unwrap();
+        Lease::try_acquire(&jail.top).unwrap();
     });
 }

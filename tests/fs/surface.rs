@@ -59,9 +59,7 @@ fn every_verb_is_called() {
         read_only(&open("images/kernel"), &root, &name("kernel"), owner, &options).unwrap_err();
         private(&open("images/disk"), &root, &name("disk"), owner, &options).unwrap();
         private(&open("elsewhere/disk"), &root, &name("copy"), owner, &options).unwrap();
-        let (_, disk) =
-            persistent(&open("images/persistent"), &root, &name("own"), Some(owner), &options)
-                .unwrap();
+        persistent(&open("images/persistent"), &root, &name("own"), Some(owner), &options).unwrap();
         let device = Artifact::open(device.path()).unwrap();
         block_device(&device, &root, &name("block"), owner, Access::ReadWrite).unwrap();
         ensure_char_device(&dev, &name("kvm"), 10, 232, owner, 0o666).unwrap();
@@ -71,7 +69,7 @@ fn every_verb_is_called() {
         let published = tree.publish().unwrap();
         published.dir.verify_path().unwrap();
         let dir = parent.child(&name("one")).unwrap();
-        Lease::try_acquire(dir.dir()).unwrap_err();
+        Lease::try_acquire(&dir).unwrap_err();
         assert_eq!(read_small(dir.dir(), "jail.json", 10).unwrap(), b"{}");
         write(dir.dir(), &name("vmm.json"), b"{}", Owner::ROOT, 0o600).unwrap();
         let root = open_dir(dir.dir(), "root").unwrap();
@@ -86,7 +84,6 @@ fn every_verb_is_called() {
         remove_tree(&scene.base, &name("trap"), None).unwrap();
         assert_eq!(sweep(&scene.base).unwrap().removed.len(), 1);
         assert_eq!(parent.entries().unwrap(), []);
-        drop(disk);
         mark();
     });
 }

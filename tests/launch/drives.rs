@@ -1,6 +1,7 @@
 //! Drives as a whole VM has them: shared, private, persistent, and block devices.
 
 use std::fs;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
@@ -89,9 +90,11 @@ fn a_vm_boots_with_block_devices_and_writes_only_its_own() {
     // Firecracker opens both as the jail's uid before its API answers for a machine that runs.
     let mut vm = host.jailer().launch(&spec).unwrap();
     // As whoever has taken the VMM over would: opened for reading, for both.
+    let inside = fs::File::open(&root).unwrap();
     let may = |name: &str, redirection: &str| {
         let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", &format!(": {redirection} \"$1\""), "sh"]).arg(root.join(name));
+        shell.args(["-c", &format!(": {redirection} \"$1\""), "sh", name]);
+        shell.current_dir(format!("/proc/self/fd/{}", inside.as_raw_fd()));
         shell.uid(UID).gid(GID).stderr(Stdio::null()).status().unwrap().success()
     };
     assert!(may("own", "<") && may("own", "<>") && may("shared", "<"));

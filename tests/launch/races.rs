@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Stdio;
@@ -67,7 +68,12 @@ fn row_24_race_for_the_api_socket() {
     let root = host.jailer().plan(&spec).unwrap().layout().root();
     let mut vm = host.jailer().launch(&spec).unwrap();
     let mut attacker = testkit::reenter(NAME, ATTACKER);
-    attacker.current_dir(&root).env("HOST_SOCKET", &host_socket).stdout(Stdio::piped());
+    // Inside already, as a VMM is: from outside nobody but root comes in.
+    let inside = fs::File::open(&root).unwrap();
+    attacker
+        .current_dir(format!("/proc/self/fd/{}", inside.as_raw_fd()))
+        .env("HOST_SOCKET", &host_socket)
+        .stdout(Stdio::piped());
     let mut attacker = KillOnDrop::spawn(&mut testkit::as_user(attacker, UID));
     let said = BufReader::new(attacker.stdout.take().unwrap());
     assert!(said.lines().any(|line| line.unwrap().ends_with("ready")), "the attacker ended");

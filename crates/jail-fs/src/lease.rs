@@ -1,70 +1,85 @@
-//! Exclusive leases, `flock(2)`.
+//! Exclusive leases of directories, `flock(2)`.
 
-use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
-use cap_std::fs::Dir;
 use nix::errno::Errno;
+use nix::sys::stat::{Mode, fchmod};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::artifact::Artifact;
-use crate::error::{Error, Result, errno, locate, number};
-use crate::open;
+use crate::error::{Error, Result, errno};
+use crate::inode::Facts;
+use crate::maker::Maker;
+use crate::trusted::TrustedDir;
 
-/// The exclusive use of a directory or of a disk image, as long as it lives.
+/// Mode of a leased directory: nobody else can open it, so nobody else can lock it.
+const MODE: u32 = 0o700;
+
+/// The exclusive use of a directory, from [`try_acquire`](Self::try_acquire) until it is dropped (`flock(2)`).
 ///
-/// Given back on drop, and by the kernel when the process ends in whatever way. Advisory: it keeps off those who ask.
+/// The kernel releases a lease when its process ends, in whatever way. A lease belongs to the process that took it: a
+/// copy that is dropped in a forked child releases nothing.
 ///
 /// # Caveats
-/// On NFS and other network filesystems flock(2) may hold on this host only.
+/// A lease keeps out only processes that ask for one. A child that was forked and did not exec keeps its parent's lease
+/// after the parent has died. On NFS and other network filesystems flock(2) may hold on this host only.
 #[derive(Debug)]
-pub struct Lease(OwnedFd);
+pub struct Lease {
+    dir: TrustedDir,
+    taken_by: Maker,
+}
 
 impl Lease {
     /// Takes the lease of a directory; never waits.
     ///
-    /// # Errors
-    /// [`Busy`](crate::ErrorKind::Busy) while someone else has it, another lease of this very process included.
-    pub fn try_acquire(dir: &Dir) -> Result<Self> {
-        // A lease belongs to an open file description; one of its own, or a clone of `dir` would share it.
-        Self::try_acquire_fd(dir)
-    }
-
-    pub(crate) fn try_acquire_fd(dir: impl AsFd) -> Result<Self> {
-        let fd = open::directory(&dir, OsStr::new("."))
-            .map_err(|errno| Error::os("lease", locate(dir), errno))?;
-        Self::lock(fd)
-    }
-
-    /// Takes the lease of a regular file or block device; never waits. It outlives `artifact`.
+    /// A directory that others can open is no lock, since anybody who can open a directory can lock it: its mode is first
+    /// made 0700 (`fchmod(2)` on the descriptor that is then locked).
     ///
     /// # Errors
-    /// As [`Lease::try_acquire`].
-    pub fn try_acquire_file(artifact: &Artifact) -> Result<Self> {
-        Self::try_acquire_opened(artifact)
-    }
-
-    /// Of a descriptor that was opened for this call, or may share the lease.
-    pub(crate) fn try_acquire_opened(fd: impl AsFd) -> Result<Self> {
-        let clone = fd.as_fd().try_clone_to_owned();
-        Self::lock(clone.map_err(|error| Error::os("lease", locate(&fd), number(&error)))?)
-    }
-
-    fn lock(fd: OwnedFd) -> Result<Self> {
-        match flock(&fd, FlockOperation::NonBlockingLockExclusive).map_err(errno) {
-            Ok(()) => Ok(Self(fd)),
-            Err(Errno::EWOULDBLOCK) => Err(Error::os("lease", locate(fd), Errno::EWOULDBLOCK)
-                .because("someone else holds it")
-                .hinted("wait for the other to end")),
-            Err(errno) => Err(Error::os("lease", locate(fd), errno)),
+    /// [`Busy`](crate::ErrorKind::Busy) while the directory is leased, also by another lease of this process;
+    /// [`Untrusted`](crate::ErrorKind::Untrusted) if others can change the directory;
+    /// [`Privilege`](crate::ErrorKind::Privilege) if others can open it and its mode is not the caller's to change.
+    pub fn try_acquire(dir: &TrustedDir) -> Result<Self> {
+        // flock(2) locks an open file description: clones of `dir` would share the lease of theirs.
+        let dir = dir.reopen()?;
+        let facts = Facts::of(dir.dir())?;
+        if facts.mode & 0o077 != 0 {
+            fchmod(dir.dir(), Mode::from_bits_truncate(MODE))
+                .map_err(|errno| Error::os("lease", dir.path(), errno))?;
         }
+        Self::lock(dir)
+    }
+
+    /// Locks the very descriptor that `dir` holds, which was opened for this call.
+    pub(crate) fn lock(dir: TrustedDir) -> Result<Self> {
+        match flock(dir.dir(), FlockOperation::NonBlockingLockExclusive).map_err(errno) {
+            Ok(()) => Ok(Self { dir, taken_by: Maker::this_process() }),
+            Err(Errno::EWOULDBLOCK) => Err(Error::os("lease", dir.path(), Errno::EWOULDBLOCK)
+                .because("another lease of it is held")
+                .hinted("wait until the other lease is dropped or its process has ended")),
+            Err(errno) => Err(Error::os("lease", dir.path(), errno)),
+        }
+    }
+
+    /// Returns the leased directory. Clones share its descriptor and may outlive the lease.
+    #[must_use]
+    pub fn dir(&self) -> &TrustedDir {
+        &self.dir
+    }
+
+    /// Changes the path, after this crate has moved the directory.
+    pub(crate) fn move_to(&mut self, path: PathBuf) {
+        self.dir = self.dir.clone().moved_to(path);
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Explicitly: a clone of the descriptor may live on, in an artifact or for a moment in a forked child.
-        let _ = flock(&self.0, FlockOperation::Unlock);
+        // Explicitly, since a clone of the descriptor may live on, and in the process that took the lock only: a forked
+        // child shares the open file description.
+        if self.taken_by.is_this_process() {
+            // Only a closed descriptor can fail here, and this one is open.
+            let _ = flock(self.dir.dir(), FlockOperation::Unlock);
+        }
     }
 }
 
@@ -72,16 +87,27 @@ impl Drop for Lease {
 mod tests {
     use super::*;
     use crate::ErrorKind;
-    use crate::testing::held;
+    use crate::testing::trusted;
 
     #[test]
-    fn one_has_it_at_a_time() {
-        let (_tmp, dir) = held();
+    fn a_lease_is_exclusive() {
+        let (_tmp, dir) = trusted();
         let lease = Lease::try_acquire(&dir).unwrap();
         let error = Lease::try_acquire(&dir).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy);
-        assert!(error.to_string().contains("someone else"));
+        assert!(error.to_string().contains("another lease"), "{error}");
         drop(lease);
         drop(Lease::try_acquire(&dir).unwrap());
+    }
+
+    #[test]
+    fn an_open_directory_is_closed() {
+        let (_tmp, parent) = trusted();
+        let child = crate::Name::try_from("child").unwrap();
+        let dir = parent.create_child(&child).unwrap();
+        assert_eq!(Facts::of(dir.dir()).unwrap().mode, 0o755);
+        let lease = Lease::try_acquire(&dir).unwrap();
+        assert_eq!(Facts::of(lease.dir().dir()).unwrap().mode, 0o700);
+        assert_eq!((lease.dir().id(), lease.dir().path()), (dir.id(), dir.path()));
     }
 }

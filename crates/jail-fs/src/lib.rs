@@ -48,7 +48,7 @@
 //! | write a small file, whole | [`write()`] |
 //! | make a character device node, or accept the right one | [`ensure_char_device`] |
 //! | look into a tree that someone else owns | [`open_dir`], [`open_file`], [`read_small`] |
-//! | keep others off | [`Lease`] |
+//! | be the only user of a tree | [`Lease`] |
 //! | remove names, a tree, what the dead left | [`scrub`], [`remove_tree`], [`sweep`] |
 //!
 //! # What holds
@@ -81,6 +81,7 @@ mod error;
 mod fresh;
 mod inode;
 mod lease;
+mod maker;
 mod mounts;
 mod name;
 mod new_file;

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use crate::error::{Error, Result};
 use crate::fresh::{Fresh, link, take_back};
 use crate::inode::InodeId;
+use crate::maker::Maker;
 use crate::name::Name;
 use crate::owner::Owner;
 use crate::place::Place;
@@ -22,6 +23,7 @@ pub(crate) struct NewFile<'a> {
     inode: InodeId,
     place: Place<'a>,
     name: &'a Name,
+    made_by: Maker,
     finished: bool,
 }
 
@@ -39,7 +41,9 @@ impl<'a> NewFile<'a> {
         };
         let given = fresh.give((place.dir(), name), owner, mode);
         let inode = fresh.id();
-        let this = Self { file: fresh.into_file(), inode, place, name, finished: false };
+        let file = fresh.into_file();
+        let made_by = Maker::this_process();
+        let this = Self { file, inode, place, name, made_by, finished: false };
         given.map(|()| this)
     }
 
@@ -68,7 +72,7 @@ impl<'a> NewFile<'a> {
 
 impl Drop for NewFile<'_> {
     fn drop(&mut self) {
-        if !self.finished && self.place.is_ours_alone() {
+        if !self.finished && self.place.is_ours_alone() && self.made_by.is_this_process() {
             take_back(self.place.dir(), self.name);
         }
     }

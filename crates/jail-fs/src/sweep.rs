@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, number};
 use crate::lease::Lease;
 use crate::name::Name;
 use crate::remove::{self, TRASH};
@@ -54,8 +54,10 @@ pub fn sweep(parent: &TrustedDir) -> Result<SweepReport> {
 fn sweep_one(parent: &TrustedDir, name: &Name, staged: bool) -> Result<bool> {
     let Some(found) = remove::find(parent, name)? else { return Ok(false) };
     // Held until the tree is gone.
+    let path = parent.path().join(name);
+    let clone = || found.fd.try_clone().map_err(|error| Error::os("lease", &path, number(&error)));
     let _lease = match staged {
-        true => Some(Lease::try_acquire_fd(&found.fd)?),
+        true => Some(Lease::lock(TrustedDir::from_parts(clone()?, path.clone(), &found.facts))?),
         false => None,
     };
     // Published while it was looked at: then its maker has given the lease back, and it is no longer here.
@@ -63,7 +65,7 @@ fn sweep_one(parent: &TrustedDir, name: &Name, staged: bool) -> Result<bool> {
     if !still {
         return Ok(false);
     }
-    remove::refuse_mounts("sweep", &parent.path().join(name), parent)?;
+    remove::refuse_mounts("sweep", &path, parent)?;
     Ok(remove::remove_aside(parent, name, found)?.entries > 0)
 }
 

@@ -5,12 +5,12 @@ use std::path::Path;
 use cap_std::fs::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{RenameFlags, renameat2};
-use nix::sys::stat::{Mode, fchmod};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fresh::{Fresh, take_back_dir};
 use crate::inode::{Facts, InodeId};
 use crate::lease::Lease;
+use crate::maker::Maker;
 use crate::name::Name;
 use crate::open;
 use crate::owner::Owner;
@@ -33,7 +33,6 @@ const ATTEMPTS: u32 = 16;
 #[derive(Debug)]
 pub struct StagedTree {
     name: Name,
-    dir: TrustedDir,
     // In the order they must go: the tree, then its lease, so that no sweep meddles.
     aside: Aside,
     lease: Lease,
@@ -46,13 +45,14 @@ struct Aside {
     name: Name,
     /// What to remove on drop; None once it is published.
     made: Option<InodeId>,
+    made_by: Maker,
 }
 
 /// A tree under its name.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Published {
-    /// Its own directory.
+    /// Its own directory; the lease holds the same descriptor.
     pub dir: TrustedDir,
     /// The lease of that directory, held since it was made.
     pub lease: Lease,
@@ -91,14 +91,19 @@ impl StagedTree {
         let fresh = Fresh::dir(parent.dir(), &aside)?;
         let id = fresh.id();
         // From here on, whatever fails removes it again.
-        let aside = Aside { parent: parent.clone(), name: aside, made: Some(id) };
+        let aside = Aside {
+            parent: parent.clone(),
+            name: aside,
+            made: Some(id),
+            made_by: Maker::this_process(),
+        };
         fresh.set_mode((parent.dir(), &aside.name), 0o700)?;
         let facts = *fresh.facts();
         let path = parent.path().join(&aside.name);
         let dir = TrustedDir::from_parts(fresh.into_fd(), path, &facts);
-        let lease = Lease::try_acquire_opened(dir.dir())?;
+        let lease = Lease::lock(dir)?;
         match Facts::at(parent.dir(), aside.name.as_ref()) {
-            Ok(now) if now.id == id => Ok(Some(Self { name: name.clone(), dir, aside, lease })),
+            Ok(now) if now.id == id => Ok(Some(Self { name: name.clone(), aside, lease })),
             Ok(_) => Ok(None),
             Err(error) => Err(error),
         }
@@ -107,7 +112,7 @@ impl StagedTree {
     /// Its own directory.
     #[must_use]
     pub fn dir(&self) -> &Dir {
-        self.dir.dir()
+        self.lease.dir().dir()
     }
 
     /// Its own directory, as one to stage into.
@@ -119,13 +124,13 @@ impl StagedTree {
     /// Where it is while it is made.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.dir.path()
+        self.lease.dir().path()
     }
 
     /// Its own directory's identity, which stays when it is published.
     #[must_use]
     pub fn id(&self) -> InodeId {
-        self.dir.id()
+        self.lease.dir().id()
     }
 
     /// Makes the directory `path` in the tree, below directories that were made before, with this owner and mode. No
@@ -157,7 +162,8 @@ impl StagedTree {
         Ok(StagedDir::new(fresh.into_fd().into(), id))
     }
 
-    /// Gives the tree its name, by one rename (`renameat2(2)` with `RENAME_NOREPLACE`); its own directory becomes 0755.
+    /// Gives the tree its name, by one rename (`renameat2(2)` with `RENAME_NOREPLACE`); its own directory stays
+    /// the caller's and 0700.
     ///
     /// # Errors
     /// [`AlreadyExists`](ErrorKind::AlreadyExists) where the name is taken; the tree is then removed.
@@ -194,7 +200,6 @@ impl StagedTree {
     fn rename(&self, how: RenameFlags) -> Result<()> {
         let failed =
             |errno| Error::os("publish tree", self.aside.parent.path().join(&self.name), errno);
-        fchmod(self.dir(), Mode::from_bits_truncate(0o755)).map_err(failed)?;
         let (dir, from, to) =
             (self.aside.parent.dir(), self.aside.name.as_os_str(), self.name.as_os_str());
         renameat2(dir, from, dir, to, how).map_err(|errno| match errno {
@@ -205,15 +210,16 @@ impl StagedTree {
 
     fn published(mut self, replaced: Option<Result<Removed>>) -> Published {
         self.aside.made = None;
-        let dir = self.dir.moved_to(self.aside.parent.path().join(&self.name));
-        Published { dir, lease: self.lease, replaced }
+        self.lease.move_to(self.aside.parent.path().join(&self.name));
+        Published { dir: self.lease.dir().clone(), lease: self.lease, replaced }
     }
 }
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        // Only if it is still this very tree.
+        // Only if it is still this very tree, and not in a forked child.
         if let Some(made) = self.made
+            && self.made_by.is_this_process()
             && let Ok(Some(found)) = remove::find(&self.parent, &self.name)
             && found.facts.id == made
         {
@@ -244,7 +250,7 @@ mod tests {
         let published = tree.publish().unwrap();
         assert_eq!((published.dir.id(), parent.entries().unwrap()), (id, vec![name("one")]));
         assert_eq!(parent.child(&name("one")).unwrap().id(), id);
-        assert_eq!(Lease::try_acquire(published.dir.dir()).unwrap_err().kind(), ErrorKind::Busy);
+        assert_eq!(Lease::try_acquire(&published.dir).unwrap_err().kind(), ErrorKind::Busy);
         published.dir.verify_path().unwrap();
 
         let again = StagedTree::create(&parent, &name("one")).unwrap();

@@ -136,6 +136,16 @@ impl TrustedDir {
         self.checked_child(fd, name)
     }
 
+    /// The same directory by a descriptor of its own, checked again.
+    pub(crate) fn reopen(&self) -> Result<Self> {
+        let (operation, path) = ("open directory", &self.path);
+        let fd = open::directory(self.dir(), OsStr::new("."))
+            .map_err(|errno| open::refused_at(operation, path.clone(), errno))?;
+        let facts = vet(operation, path, &fd, Owner::caller(), true)?;
+        refuse_writable(operation, path, &facts)?;
+        Ok(Self::from_parts(fd, path.clone(), &facts))
+    }
+
     fn checked_child(&self, fd: OwnedFd, name: &Name) -> Result<Self> {
         let (operation, path) = ("open directory", self.path.join(name));
         let facts = vet(operation, &path, &fd, Owner::caller(), true)?;

@@ -34,13 +34,15 @@ impl Jail {
                 Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(Failure::files(operation(), error)),
             };
-            let lock = Lease::try_acquire(dir.dir()).map_err(|error| {
+            let lock = Lease::try_acquire(&dir).map_err(|error| {
                 Failure::files(operation(), error)
                     .hinted("another launcher has it, or a `Vm` of this one whose end nobody saw: wait for its end")
             })?;
             // Between the look-up and the lock a restart may have put another directory in its place.
             match exec_dir.child(&name) {
                 Ok(now) if now.id() == dir.id() => {
+                    // One descriptor for both.
+                    let dir = lock.dir().clone();
                     return Ok(Some(Self { exec_dir: exec_dir.clone(), dir, _lock: lock }));
                 }
                 Ok(_) => {}

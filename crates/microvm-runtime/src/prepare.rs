@@ -3,8 +3,8 @@
 use jail_cgroup::Leaf;
 use jail_cmd::{Gid, JailId, Uid};
 use jail_fs::{
-    Access, Artifact, CopyOptions, Dir, InodeId, Lease, Name, Owner, Receipt, StagedDir,
-    StagedTree, Strategy, TrustedDir,
+    Access, Artifact, CopyOptions, Dir, InodeId, Name, Owner, Receipt, StagedDir, StagedTree,
+    Strategy, TrustedDir,
 };
 use serde::Serialize;
 
@@ -29,8 +29,6 @@ pub struct Prepared {
     pub(crate) base: TrustedDir,
     pub(crate) record: Record,
     pub(crate) leaf: Option<Leaf>,
-    /// Leases of the persistent drives, for as long as this process works with the VM.
-    pub(crate) drives: Vec<Lease>,
 }
 
 /// What preparing did: per artifact the strategy used, the bytes copied and the inode.
@@ -187,7 +185,7 @@ fn fresh(work: Work<'_>, base: TrustedDir, exec_dir: &TrustedDir) -> Result<Prep
         true => uid::give_back(&base, &record.jail_id, record.uid),
         false => Ok(()),
     };
-    let Staged { tree, record, drives } = staged;
+    let Staged { tree, record } = staged;
     let published = match tree.publish() {
         Ok(published) => published,
         Err(error) => {
@@ -203,7 +201,7 @@ fn fresh(work: Work<'_>, base: TrustedDir, exec_dir: &TrustedDir) -> Result<Prep
             return Err(failure);
         }
     };
-    Ok(Prepared { plan: plan.clone(), jail, base, record, leaf, drives })
+    Ok(Prepared { plan: plan.clone(), jail, base, record, leaf })
 }
 
 fn again(work: Work<'_>, base: TrustedDir, old: Jail) -> Result<Prepared> {
@@ -212,15 +210,15 @@ fn again(work: Work<'_>, base: TrustedDir, old: Jail) -> Result<Prepared> {
     if let Some(record) = &before
         && is_still_right(work, record)
         && is_untouched(&old, record)
-        && let Some(drives) = lease_again(plan)?
+        && !has_persistent_drives(plan)
     {
         let leaf = make_leaf(plan)?;
         let record = record.clone();
-        return Ok(Prepared { plan: plan.clone(), jail: old, base, record, leaf, drives });
+        return Ok(Prepared { plan: plan.clone(), jail: old, base, record, leaf });
     }
     release_persistent(&old, before.as_ref())?;
     let staged = Staged::new(work, &base, &old.exec_dir)?;
-    let Staged { tree, record, drives } = staged;
+    let Staged { tree, record } = staged;
     // The leaf first: once the old jail is gone there is no way back.
     let leaf = make_leaf(plan)?;
     // Nothing knows of the old one without its record.
@@ -232,7 +230,7 @@ fn again(work: Work<'_>, base: TrustedDir, old: Jail) -> Result<Prepared> {
         uid::give_back(&base, &before.jail_id, before.uid)?;
     }
     let jail = Jail { exec_dir: old.exec_dir.clone(), dir: published.dir, _lock: published.lease };
-    Ok(Prepared { plan: plan.clone(), jail, base, record, leaf, drives })
+    Ok(Prepared { plan: plan.clone(), jail, base, record, leaf })
 }
 
 fn publish_failure(error: jail_fs::Error) -> Failure {
@@ -262,11 +260,9 @@ fn is_untouched(old: &Jail, record: &Record) -> bool {
     owner == Some(Owner::caller().uid())
 }
 
-/// The leases of the persistent drives of a jail that is left alone; `None` where it has some, since only staging
-/// leases them.
-fn lease_again(plan: &Plan) -> Result<Option<Vec<Lease>>> {
-    let persistent = plan.artifacts.iter().any(|artifact| artifact.kind == DriveKind::Persistent);
-    Ok((!persistent).then(Vec::new))
+/// Whether the plan has persistent drives: their second name is to be the jail's, which only staging sees to.
+fn has_persistent_drives(plan: &Plan) -> bool {
+    plan.artifacts.iter().any(|artifact| artifact.kind == DriveKind::Persistent)
 }
 
 /// Takes the names of persistent drives out of a stopped jail: the drive may be lent to one jail at a time.
@@ -311,7 +307,6 @@ fn make_leaf(plan: &Plan) -> Result<Option<Leaf>> {
 struct Staged {
     tree: StagedTree,
     record: Record,
-    drives: Vec<Lease>,
 }
 
 impl Staged {
@@ -346,11 +341,8 @@ impl Staged {
             .make_dir(ROOT, root_owner, ROOT_MODE)
             .map_err(|error| Failure::files("make the jail's root", error))?;
         let mut receipts = Vec::new();
-        let mut drives = Vec::new();
         for (artifact, source) in plan.artifacts.iter().zip(sources) {
-            let (receipt, lease) = stage(artifact, source, &root, owner, options)?;
-            receipts.push(receipt);
-            drives.extend(lease);
+            receipts.push(stage(artifact, source, &root, owner, options)?);
         }
         for file in &plan.files {
             let (owner, mode) =
@@ -369,7 +361,7 @@ impl Staged {
         }
         let record = Record::new(plan, (uid.get(), gid.get()), leased, root.id(), receipts);
         record.write(&tree)?;
-        Ok(Self { tree, record, drives })
+        Ok(Self { tree, record })
     }
 }
 
@@ -384,24 +376,17 @@ fn stage(
     root: &StagedDir<'_>,
     owner: Owner,
     options: &CopyOptions,
-) -> Result<(Receipt, Option<Lease>)> {
+) -> Result<Receipt> {
     let name = Name::try_from(artifact.name.as_str())?;
     let staged = match artifact.kind {
-        DriveKind::ReadOnly => {
-            jail_fs::read_only(source, root, &name, owner, options).map(|receipt| (receipt, None))
-        }
-        DriveKind::Private => {
-            jail_fs::private(source, root, &name, owner, options).map(|receipt| (receipt, None))
-        }
-        DriveKind::Persistent => jail_fs::persistent(source, root, &name, Some(owner), options)
-            .map(|(receipt, lease)| (receipt, Some(lease))),
+        DriveKind::ReadOnly => jail_fs::read_only(source, root, &name, owner, options),
+        DriveKind::Private => jail_fs::private(source, root, &name, owner, options),
+        DriveKind::Persistent => jail_fs::persistent(source, root, &name, Some(owner), options),
         DriveKind::BlockDevice => {
             jail_fs::block_device(source, root, &name, owner, Access::ReadWrite)
-                .map(|receipt| (receipt, None))
         }
         DriveKind::SharedBlockDevice => {
             jail_fs::block_device(source, root, &name, owner, Access::ReadOnly)
-                .map(|receipt| (receipt, None))
         }
     };
     staged.map_err(|error| Failure::files(format!("stage {}", artifact.name), error))

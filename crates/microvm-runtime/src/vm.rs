@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jail_cgroup::{Leaf, Stats};
 use jail_cmd::JailId;
-use jail_fs::{Dir, Lease};
+use jail_fs::Dir;
 
 use crate::api::Api;
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
@@ -30,7 +30,7 @@ use jail_cmd::in_jail;
 #[derive(Debug)]
 pub struct Vm {
     /// Until its end was seen.
-    locks: Option<Locks>,
+    lock: Option<Jail>,
     /// Since then.
     exit: Option<Exit>,
     pub(crate) record: Record,
@@ -41,18 +41,11 @@ pub struct Vm {
     ready_after: Option<Duration>,
 }
 
-/// What one launcher at a time has.
-#[derive(Debug)]
-struct Locks {
-    _jail: Jail,
-    _drives: Vec<Lease>,
-}
-
 impl Vm {
     pub(crate) fn new(prepared: Prepared, started: Started) -> Self {
         let Started { root, running: Running { process, kept }, ready_after } = started;
         Self {
-            locks: Some(Locks { _jail: prepared.jail, _drives: prepared.drives }),
+            lock: Some(prepared.jail),
             exit: None,
             record: prepared.record,
             leaf: prepared.leaf,
@@ -71,7 +64,7 @@ impl Vm {
         process: Process,
     ) -> Self {
         Self {
-            locks: Some(Locks { _jail: jail, _drives: Vec::new() }),
+            lock: Some(jail),
             exit: None,
             record,
             leaf,
@@ -197,7 +190,7 @@ impl Vm {
         }
         let oom_kills = self.leaf.as_ref().map_or(Ok(0), Leaf::oom_kills);
         // After the look: whoever takes the jail now may remove its control group.
-        self.locks = None;
+        self.lock = None;
         let oom_killed =
             oom_kills.map_err(|error| Failure::cgroup("read the OOM kills", error))? > 0;
         Ok(*self.exit.insert(Exit { status, oom_killed }))

@@ -76,7 +76,6 @@ impl<'a> World<'a> {
             1 => private(&open("disk")?, place, &at, user, &plain()).map(drop),
             2 => write(place, &at, b"{}", user, 0o440).map(drop),
             NODE => ensure_char_device(dir, &at, 1, 3, user, 0o600).map(drop),
-            // The launcher keeps the lease only for the moment: what then keeps others off is the second name.
             PERSISTENT => persistent(&open("data")?, dir, &at, Some(user), &plain()).map(drop),
             _ => {
                 let device = Artifact::open(self.device)?;
@@ -90,7 +89,7 @@ impl<'a> World<'a> {
         match (file, there) {
             (NODE, Some(Content::Staged(NODE))) => None,
             (NODE, Some(_)) => Some(ErrorKind::Untrusted),
-            (PERSISTENT, _) if self.names_of_the_disk() != 1 => Some(ErrorKind::Untrusted),
+            (PERSISTENT, _) if self.names_of_the_disk() != 1 => Some(ErrorKind::Busy),
             (_, Some(_)) => Some(ErrorKind::AlreadyExists),
             (_, None) => None,
         }
@@ -234,8 +233,8 @@ impl<'a> World<'a> {
                     match self.held.remove(id) {
                         Some(lease) => drop(lease),
                         None => {
-                            self.held.insert(*id, Lease::try_acquire(dir.dir()).unwrap());
-                            let again = Lease::try_acquire(dir.dir()).unwrap_err();
+                            self.held.insert(*id, Lease::try_acquire(&dir).unwrap());
+                            let again = Lease::try_acquire(&dir).unwrap_err();
                             assert_eq!(again.kind(), ErrorKind::Busy);
                         }
                     }

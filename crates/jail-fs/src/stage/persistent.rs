@@ -9,21 +9,20 @@ use crate::artifact::Artifact;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fresh::{link, take_back};
 use crate::inode::Facts;
-use crate::lease::Lease;
 use crate::name::Name;
 use crate::options::CopyOptions;
 use crate::owner::Owner;
 use crate::receipt::{Receipt, Strategy};
 
-/// Stages the very file `source` as `name` in `dir`, to be written through, under an exclusive lease of it.
+/// Stages the very file `source` as `name` in `dir`, to be written through (`linkat(2)`).
 ///
-/// It must have no other name: whoever planted one would get the file too, and a tree whose maker died, and with it
-/// the lease, may still use it. With `owner` the file changes owner, by its descriptor: the explicit request without
+/// The file has no other name before and exactly two names after: that is what makes `name` the only user, whichever
+/// launcher asks and whoever has died since. With `owner` the file changes owner, by its descriptor: the explicit request without
 /// which no file that was there before is ever given away.
 ///
 /// # Errors
-/// [`Busy`](ErrorKind::Busy) while someone else has the lease; [`CrossDevice`](ErrorKind::CrossDevice) where file and
-/// tree are not on one mount; [`Untrusted`](ErrorKind::Untrusted) for a file with a second name, with set-id bits, or
+/// [`Busy`](ErrorKind::Busy) for a file with a second name, as in another tree; [`CrossDevice`](ErrorKind::CrossDevice) where file and
+/// tree are not on one mount; [`Untrusted`](ErrorKind::Untrusted) for a file with set-id bits, or
 /// whose owner is neither root, nor the caller, nor `owner`; [`AlreadyExists`](ErrorKind::AlreadyExists).
 ///
 /// # Privileges
@@ -34,18 +33,11 @@ pub fn persistent(
     name: &Name,
     owner: Option<Owner>,
     options: &CopyOptions<'_>,
-) -> Result<(Receipt, Lease)> {
+) -> Result<Receipt> {
     let operation = "stage persistently";
     source.expect_file(operation)?;
-    let lease = Lease::try_acquire_file(source)?;
-    // Under the lease, as it is now.
     let facts = Facts::of(source)?;
-    if facts.nlink != 1 {
-        // A tree whose maker died, and with it the lease, may be in use still.
-        return Err(Error::new(ErrorKind::Untrusted, operation, source.path())
-            .because(format!("it has {} names: another tree may have it", facts.nlink))
-            .hinted("remove the tree that has it, or its other names"));
-    }
+    expect_names(1, &facts, source, operation)?;
     let change = owner.filter(|owner| !facts.owner_is(*owner));
     if change.is_some() {
         may_change_owner(source, &facts, operation)?;
@@ -57,20 +49,44 @@ pub fn persistent(
             .hinted("keep the disk on the filesystem of the tree; a copy would not persist"),
         _ => Error::at(operation, dir, name, errno),
     })?;
+    // Of two that link at the same time one counts three names at least.
+    Facts::of(source)
+        .and_then(|now| expect_names(2, &now, source, operation))
+        .inspect_err(|_| take_back(dir, name))?;
     settle(dir, name, options)?;
-    // Last, for it is not taken back.
+    // Last, for it is not taken back. The same descriptor that was checked.
     if let Some(owner) = change {
-        give_away(source, owner, operation).inspect_err(|_| take_back(dir, name))?;
+        fchown(source, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid())))
+            .map_err(|errno| source.failed("change owner of", errno))
+            .inspect_err(|_| take_back(dir, name))?;
     }
-    let receipt = Receipt {
+    Ok(Receipt {
         name: name.clone(),
         strategy: Strategy::PersistentLink,
         fallback: None,
         bytes_copied: 0,
         inode: facts.id,
         source: facts.stamp(),
-    };
-    Ok((receipt, lease))
+    })
+}
+
+/// Checks how many names the file has: 1 where no tree has it, 2 where this one alone has it.
+fn expect_names(
+    names: u32,
+    facts: &Facts,
+    source: &Artifact,
+    operation: &'static str,
+) -> Result<()> {
+    if facts.nlink == names {
+        return Ok(());
+    }
+    if facts.nlink == 0 {
+        return Err(Error::new(ErrorKind::NotFound, operation, source.path())
+            .because("its last name was removed after it was opened"));
+    }
+    Err(Error::new(ErrorKind::Busy, operation, source.path())
+        .because(format!("it has {} names: another tree may have it", facts.nlink))
+        .hinted("remove the tree that has it, or its other names"))
 }
 
 fn may_change_owner(source: &Artifact, facts: &Facts, operation: &'static str) -> Result<()> {
@@ -89,15 +105,4 @@ fn may_change_owner(source: &Artifact, facts: &Facts, operation: &'static str) -
         );
     }
     Ok(())
-}
-
-/// The same descriptor that was checked; a name that appeared since would have been linked from a root-only file.
-fn give_away(source: &Artifact, owner: Owner, operation: &'static str) -> Result<()> {
-    let now = Facts::of(source)?;
-    if now.nlink != 2 {
-        return Err(Error::new(ErrorKind::Untrusted, operation, source.path())
-            .because(format!("it got {} names meanwhile", now.nlink)));
-    }
-    fchown(source, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid())))
-        .map_err(|errno| source.failed("change owner of", errno))
 }
