@@ -12,6 +12,7 @@ mod kill;
 mod lifecycle;
 mod limits;
 mod memory;
+mod owner;
 mod placement;
 mod readings;
 mod rivals;

@@ -1,17 +1,19 @@
 //! Making a leaf.
 
+use std::ffi::OsString;
+use std::path::Path;
+
 use rustix::io::Errno;
 
 use crate::dir::Dir;
 use crate::leaf::{self, Group, Leaf};
 use crate::leaf_id::Place;
+use crate::owner::{Claim, Owner};
 use crate::plan::{LeafPlan, Setting};
 use crate::{Controller, CpuSet, Error, ErrorKind, Limit, Result, Version};
 
 /// What marks a parent that this crate has made: it goes with its last leaf. Others stay.
 pub(crate) const MADE: &str = "trusted.jail-cgroup";
-/// What marks a leaf that is made: of two processes that find the same directory, one puts it there.
-const CLAIMED: &str = "trusted.jail-cgroup.leaf";
 /// How often the way down is begun again because another process removed a parent under it.
 const AGAIN: usize = 256;
 
@@ -39,7 +41,8 @@ impl LeafPlan {
             .map(|place| Dir::open_mount(place.mount(), id.version))
             .collect::<Result<Vec<_>>>()?;
         for (place, mount) in id.places.iter().zip(&mounts) {
-            if let Some(old) = mount.open_if_there(place.path().as_str())? {
+            if let Some(old) = mount.open_if_there(place.path().as_path())? {
+                self.refuse_others(&old)?;
                 refuse_living(id.version, &old)?;
             }
         }
@@ -48,7 +51,7 @@ impl LeafPlan {
         for (place, mount) in id.places.iter().zip(mounts) {
             let dir = self.make_group(place, &mount, &mut made)?;
             self.refuse_threaded(&dir)?;
-            let path = place.path().as_str().into();
+            let path = place.path().as_path().to_owned();
             groups.push(Group { place: place.clone(), mount, path, dir });
         }
         let leaf = Leaf { id, groups, writes: self.writes().to_vec() };
@@ -80,16 +83,17 @@ impl LeafPlan {
             let mut new = dir.make(name)?;
             let mut child = dir.open(name).map_err(not_a_group)?;
             if is_leaf && !new {
+                self.refuse_others(&child)?;
                 refuse_living(self.version(), &child)?;
                 crate::remove::remove_tree(&dir, name.as_ref(), &mut Vec::new())?;
                 new = dir.make(name)?;
                 child = dir.open(name)?;
             }
             if is_leaf {
-                claim(&child)?;
+                claim(&child, self.id().owner.as_ref())?;
             } else if new {
                 // Where marks cannot be made, the parent stays for its operator to remove.
-                let _ = child.mark(MADE);
+                let _ = child.mark(MADE, b"1");
             }
             if new {
                 let (parent, dir) = (dir.clone(), child.clone());
@@ -101,6 +105,25 @@ impl LeafPlan {
             dir = child;
         }
         Ok(dir)
+    }
+
+    /// Refuses an existing leaf of another owner, whether it has processes or not.
+    fn refuse_others(&self, old: &Dir) -> Result<()> {
+        let claim = match Claim::read(old) {
+            Ok(claim) => claim,
+            Err(error) if leaf::is_gone(&error) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let id = self.id();
+        match &claim {
+            Claim::Owned(_) if !id.owner.as_ref().is_some_and(|owner| claim.is_of(owner)) => {
+                Err(Error::new(ErrorKind::Busy, "make the leaf")
+                    .path(old.path())
+                    .because(format!("it exists and has {claim}"))
+                    .hinted("Choose another name or parent."))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A v2 parent that has processes of its own passes threaded controllers on (pids, cpu), and its children can then
@@ -195,11 +218,12 @@ fn not_passed_on(error: Error, controller: Controller, write: &Setting) -> Error
     }
 }
 
-/// Of two who have made the same directory, or found it made, one goes on. Where marks cannot be made, both do.
-fn claim(leaf: &Dir) -> Result<()> {
-    match leaf.mark(CLAIMED) {
+/// Of two processes that made the same directory, or found it made, one goes on. Without an owner, both do if marks cannot
+/// be written.
+fn claim(leaf: &Dir, owner: Option<&Owner>) -> Result<()> {
+    match Claim::make(leaf, owner) {
         Err(error) if error.errno() == Some(Errno::EXIST) => Err(contested(error)),
-        _ => Ok(()),
+        done => done,
     }
 }
 
@@ -303,7 +327,7 @@ struct Made(Vec<New>);
 /// A group that was made.
 struct New {
     parent: Dir,
-    name: String,
+    name: OsString,
     dir: Dir,
 }
 
@@ -319,7 +343,7 @@ impl Drop for Made {
             // Gone already, the name may be another's by now.
             if !dir.read(leaf::PROCS).is_err_and(|error| leaf::is_gone(&error)) {
                 // Someone else's leaf may be in a parent by now: then it stays.
-                let _ = parent.remove(name);
+                let _ = parent.remove(Path::new(name));
             }
         }
     }

@@ -182,7 +182,8 @@ impl Dir {
     }
 
     /// Makes the directory `name`; whether it was not there (mkdirat(2)).
-    pub(crate) fn make(&self, name: &str) -> Result<bool> {
+    pub(crate) fn make(&self, name: impl AsRef<Path>) -> Result<bool> {
+        let name = name.as_ref();
         match fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)) {
             Ok(()) => {
                 #[cfg(test)]
@@ -223,15 +224,32 @@ impl Dir {
         list().map_err(|errno| self.failed("list", "", errno))
     }
 
-    /// Puts a mark on it, unless it has that one (fsetxattr(2)).
-    pub(crate) fn mark(&self, name: &str) -> Result<()> {
-        fs::fsetxattr(&self.fd, name, b"1", XattrFlags::CREATE)
+    /// Sets the extended attribute `name`, unless the directory has one of that name: `EEXIST` then (fsetxattr(2)).
+    pub(crate) fn mark(&self, name: &str, value: &[u8]) -> Result<()> {
+        #[cfg(test)]
+        if let Some(done) = crate::fake::mark(self, name, value) {
+            return done.map_err(|errno| self.failed("mark", "", errno));
+        }
+        fs::fsetxattr(&self.fd, name, value, XattrFlags::CREATE)
             .map_err(|errno| self.failed("mark", "", errno))
     }
 
-    /// Whether the mark is on it; also false where nobody can tell (fgetxattr(2)).
-    pub(crate) fn is_marked(&self, name: &str) -> bool {
-        fs::fgetxattr(&self.fd, name, &mut [0_u8; 8]).is_ok()
+    /// Reads the extended attribute `name`, of at most `most` bytes (fgetxattr(2)). A caller without CAP_SYS_ADMIN finds no
+    /// `trusted` attribute.
+    pub(crate) fn attribute(&self, name: &str, most: usize) -> Result<Option<Vec<u8>>> {
+        #[cfg(test)]
+        if let Some(value) = crate::fake::attribute(self, name) {
+            return Ok(value);
+        }
+        let mut value = vec![0; most];
+        match fs::fgetxattr(&self.fd, name, value.as_mut_slice()) {
+            Ok(length) => {
+                value.truncate(length);
+                Ok(Some(value))
+            }
+            Err(Errno::NODATA) => Ok(None),
+            Err(errno) => Err(self.failed("read the mark of", "", errno)),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub struct Effective {
     /// The controller that keeps it.
     pub controller: Controller,
     /// The file it was read from.
+    #[cfg_attr(feature = "serde", serde(with = "crate::path_text"))]
     pub path: PathBuf,
     /// What was asked for; none of what was not limited, or of a leaf that another process made.
     pub asked: Option<String>,

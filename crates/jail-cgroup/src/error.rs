@@ -42,6 +42,8 @@ pub enum ErrorKind {
     NotFound,
     /// Processes are in the way.
     Busy,
+    /// The leaf carries another owner's mark, or none.
+    Foreign,
     /// Not allowed: no privilege, a read-only mount, or a group that belongs to someone else.
     Privilege,
     /// The kernel did not take, or did not keep, a value.

@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use tempfile::TempDir;
 
 use crate::dir::Dir;
@@ -94,6 +95,23 @@ pub(crate) fn host(fakes: &[&Fake]) -> Host {
 pub(crate) fn version_of(dir: &Dir) -> Option<Version> {
     let kind = fs::read_to_string(dir.path().join(KIND)).ok()?;
     [Version::V1, Version::V2].into_iter().find(|version| kind.starts_with(&version.to_string()))
+}
+
+/// Sets an extended attribute of a fake group, which any user may; `None` for a real directory.
+pub(crate) fn mark(dir: &Dir, name: &str, value: &[u8]) -> Option<Result<(), Errno>> {
+    version_of(dir)?;
+    let path = dir.path().join(format!(".{name}"));
+    if path.exists() {
+        return Some(Err(Errno::EXIST));
+    }
+    fs::write(path, value).unwrap();
+    Some(Ok(()))
+}
+
+/// Reads an extended attribute of a fake group; `None` for a real directory.
+pub(crate) fn attribute(dir: &Dir, name: &str) -> Option<Option<Vec<u8>>> {
+    version_of(dir)?;
+    Some(fs::read(dir.path().join(format!(".{name}"))).ok())
 }
 
 /// What the kernel does when a group is made.

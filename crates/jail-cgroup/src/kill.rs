@@ -21,7 +21,8 @@ impl Leaf {
     /// removed is fine.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) where the caller itself is in the leaf.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) where the caller itself is in the leaf;
+    /// [`Foreign`](ErrorKind::Foreign) if the leaf is not its owner's.
     pub fn kill(&self) -> Result<()> {
         let members = match self.members() {
             Ok(members) => members,
@@ -33,6 +34,9 @@ impl Leaf {
                 .path(self.paths().next().unwrap_or_default())
                 .because("this process is in it")
                 .hinted("move it to another group first"));
+        }
+        if self.owned_groups("kill the leaf")?.is_empty() {
+            return Ok(());
         }
         if self.version() == Version::V2 {
             let [group] = self.groups.as_slice() else { return Ok(()) };

@@ -67,6 +67,12 @@ impl Leaf {
         self.id.version
     }
 
+    /// Returns the mark of the leaf's owner, if it has one.
+    #[must_use]
+    pub fn owner(&self) -> Option<&str> {
+        self.id.owner()
+    }
+
     /// Its directories: one in v2, one per hierarchy in v1.
     pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
         self.groups.iter().map(|group| group.dir.path().to_owned())

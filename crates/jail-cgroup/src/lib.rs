@@ -51,6 +51,7 @@
 //! - [`Limits`] is one set for both versions; its types carry the units ([`ByteSize`], [`CpuSet`], [`IoLimit`]).
 //! - [`LeafPlan`] is a leaf to be made; [`LeafPlan::settings`] is what to tell a launcher that joins by itself.
 //! - [`Leaf`] is one that exists: join it, read its [`Stats`], freeze, kill, wait, remove.
+//! - [`LeafPlan::owned_by`] marks a leaf, [`LeafId::open`] checks the mark, [`Host::leaves_owned_by`] finds it.
 //! - [`LeafId`] is what to write down, so that another process finds the leaf again, after a crash for instance.
 //!
 //! # Rules it keeps
@@ -87,9 +88,13 @@ mod limit;
 mod limits;
 mod membership;
 mod mount;
+mod owner;
+#[cfg(feature = "serde")]
+mod path_text;
 mod plan;
 mod pressure;
 mod remove;
+mod search;
 mod size;
 mod stats;
 mod v1;
@@ -111,5 +116,6 @@ pub use mount::Mount;
 pub use plan::{LeafPlan, Setting};
 pub use pressure::{Pressure, Stall};
 pub use remove::RemoveReport;
+pub use search::OwnedLeaves;
 pub use size::ByteSize;
 pub use stats::{IoStats, MemoryEvents, Stats, Throttling};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::discover::unusable;
 use crate::group_path::GroupPath;
 use crate::leaf_id::{LeafId, Place};
+use crate::owner::Owner;
 use crate::{ByteSize, Controller, CpuSet, Error, ErrorKind, Host, Limit, Limits, Result, Version};
 use crate::{v1, v2};
 
@@ -59,6 +60,7 @@ pub struct Setting {
     /// What is written to it.
     pub value: String,
     /// Where the file will be.
+    #[cfg_attr(feature = "serde", serde(with = "crate::path_text"))]
     pub path: PathBuf,
 }
 
@@ -111,7 +113,29 @@ impl LeafPlan {
             Some(Setting { limit, controller, file, value, path })
         };
         let writes = writes.into_iter().filter_map(setting).collect();
-        Ok(Self { id: LeafId { version, places }, writes, told })
+        Ok(Self { id: LeafId { version, places, owner: None }, writes, told })
+    }
+
+    /// Marks the leaf as `mark`'s: 1 to 512 bytes that no other user of the hierarchy has, such as the directory of a jail.
+    ///
+    /// [`create`](Self::create) writes the mark to each of the leaf's directories (`trusted.jail-cgroup.leaf`, setxattr(2))
+    /// and refuses a leaf that carries another one. [`LeafId::open`] checks it. Without a mark, any caller that knows the
+    /// name can open the leaf.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for an empty or longer mark.
+    ///
+    /// # Privileges
+    /// CAP_SYS_ADMIN in the initial user namespace, to write and to read marks.
+    pub fn owned_by(mut self, mark: &str) -> Result<Self> {
+        self.id.owner = Some(Owner::new(mark)?);
+        Ok(self)
+    }
+
+    /// Returns the mark of the leaf's owner, if it has one.
+    #[must_use]
+    pub fn owner(&self) -> Option<&str> {
+        self.id.owner()
     }
 
     /// Which version of control groups the leaf is of.

@@ -38,6 +38,7 @@ impl Leaf {
         if !members.is_empty() {
             return Err(living(&self.id.paths().next().unwrap_or_default(), &members));
         }
+        self.claim_rest("remove the leaf")?;
         let mut report = RemoveReport::default();
         for group in &self.groups {
             let Some((parent, name)) = group.path.parent().zip(group.path.file_name()) else {
@@ -114,7 +115,11 @@ fn remove_one(parent: &Dir, name: &Path, deadline: Instant) -> Result<bool> {
 fn remove_parents(mount: &Dir, parent: &Path, removed: &mut Vec<PathBuf>) -> Result<()> {
     let named = parent.ancestors().take_while(|path| !path.as_os_str().is_empty());
     for path in named {
-        let ours = mount.open_if_there(path)?.is_some_and(|dir| dir.is_marked(MADE));
+        let ours = match mount.open_if_there(path)? {
+            // A mark that cannot be read is none.
+            Some(dir) => dir.attribute(MADE, 8).is_ok_and(|mark| mark.is_some()),
+            None => false,
+        };
         if !ours {
             return Ok(());
         }

@@ -296,6 +296,18 @@ mod serialised {
     }
 
     #[test]
+    fn the_owner_is_recorded() {
+        let unowned = plan(&v2(), Version::V2, &Limits::new());
+        let owned = unowned.clone().owned_by("/srv/jail a").unwrap();
+        let text = serde_json::to_string(&owned.id()).unwrap();
+        let read: jail_cgroup::LeafId = serde_json::from_str(&text).unwrap();
+        assert_eq!((read.owner(), &read), (Some("/srv/jail a"), &owned.id()));
+        assert_ne!(read, unowned.id());
+        let long = text.replace("/srv/jail a", &"x".repeat(513));
+        assert!(serde_json::from_str::<jail_cgroup::LeafId>(&long).is_err());
+    }
+
+    #[test]
     fn a_record_cannot_lead_out_of_the_mount() {
         let id = plan(&v2(), Version::V2, &Limits::new()).id();
         let text = serde_json::to_string(&id).unwrap();
