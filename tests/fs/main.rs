@@ -14,6 +14,7 @@ mod devices;
 mod faults;
 mod ladders;
 mod leases;
+mod loans;
 mod model;
 mod ownership;
 mod races;

@@ -7,7 +7,7 @@ use std::process::Command;
 use jail_fs::{
     Access, Artifact, CopyOptions, Lease, Owner, StagedTree, TrustedDir, block_device,
     ensure_char_device, open_dir, open_file, persistent, private, read_only, read_small,
-    remove_tree, scrub, sweep, write,
+    remove_tree, return_persistent, scrub, sweep, write,
 };
 use testkit::{FsKind, Tmpfs};
 
@@ -76,6 +76,7 @@ fn every_verb_is_called() {
         open_file(&root, "vm.json").unwrap();
         open_file(&root, "dev/kvm").unwrap_err();
         scrub(&root, &[name("vm.json"), name("missing")]).unwrap();
+        return_persistent(&root, &lent).unwrap();
         let again = StagedTree::create(&parent, &name("one")).unwrap();
         let published = again.exchange(published.dir.id()).unwrap();
         drop(StagedTree::create(&parent, &name("dropped")).unwrap());
@@ -199,9 +200,9 @@ fn is_fine(call: &str) -> bool {
         "mkdirat" | "mknodat" | "unlinkat" | "renameat" | "renameat2" | "linkat" | "fchownat"
         | "readlinkat" => held && strings.iter().all(|path| single(path)),
         // Calls on descriptors name no file: what they quote is content, or an attribute's name.
-        "read" | "pread64" | "write" | "pwrite64" | "getdents64" | "fgetxattr" | "close"
-        | "fcntl" | "ioctl" | "lseek" | "flock" | "fchown" | "fchmod" | "fsync" | "ftruncate"
-        | "copy_file_range" | "ppoll" | "fstatfs" | "fstat" | "mmap" => true,
+        "read" | "pread64" | "write" | "pwrite64" | "getdents64" | "fgetxattr" | "fremovexattr"
+        | "close" | "fcntl" | "ioctl" | "lseek" | "flock" | "fchown" | "fchmod" | "fsync"
+        | "ftruncate" | "copy_file_range" | "ppoll" | "fstatfs" | "fstat" | "mmap" => true,
         _ => false,
     }
 }

@@ -1,7 +1,7 @@
 //! What is to be staged: a file or a block device of the host, opened.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -11,6 +11,7 @@ use rustix::fs::FileType;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::inode::{Facts, SourceStamp};
+use crate::text::Escaped;
 
 /// A source of the host, held by descriptor from the first look on: a regular file or a block device.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Artifact {
             FileType::Symlink => {
                 let target = readlink(path).unwrap_or_default();
                 return refuse(
-                    format!("it is a link to {}", target.display()),
+                    format!("it is a link to {}", Escaped(Path::new(&target))),
                     "name the file itself",
                 );
             }
@@ -86,6 +87,10 @@ impl Artifact {
 
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.file.into()
     }
 
     pub(crate) fn facts(&self) -> &Facts {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use crate::text::Escaped;
+
 /// Result of every verb of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -18,7 +20,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Error(Box<Inner>);
 
 #[derive(Debug, thiserror::Error)]
-#[error("{operation} {}{}", .path.display(), .because.as_ref().map(|it| format!(": {it}")).unwrap_or_default())]
+#[error("{operation} {}{}", Escaped(.path), .because.as_ref().map(|it| format!(": {it}")).unwrap_or_default())]
 struct Inner {
     kind: ErrorKind,
     operation: &'static str,
@@ -106,7 +108,7 @@ impl Error {
     }
 
     pub(crate) fn over_mounts(mut self, mounts: Vec<PathBuf>) -> Self {
-        let list: Vec<_> = mounts.iter().map(|mount| mount.display().to_string()).collect();
+        let list: Vec<_> = mounts.iter().map(|mount| Escaped(mount).to_string()).collect();
         self.0.kind = ErrorKind::Mounted;
         self.0.mounts = mounts;
         self.because(format!("mounted in it: {}", list.join(", ")))

@@ -88,6 +88,9 @@ pub struct Timestamp {
     pub nanoseconds: u32,
 }
 
+/// The extended attribute that holds a file's ACL.
+pub(crate) const ACL: &str = "system.posix_acl_access";
+
 /// Whether an open file has this extended attribute (`fgetxattr(2)`), of whatever value.
 pub(crate) fn has_xattr(fd: impl AsFd, name: &str) -> std::result::Result<bool, Errno> {
     // Not an empty buffer, for which rustix answers 0 whether it is there or not.
@@ -154,6 +157,10 @@ impl Facts {
 
     pub(crate) fn owner_is(&self, owner: Owner) -> bool {
         self.uid == owner.uid() && self.gid == owner.gid()
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        Owner::of_inode(self.uid, self.gid)
     }
 
     pub(crate) fn stamp(&self) -> SourceStamp {

@@ -97,6 +97,7 @@ mod stage;
 mod sweep;
 #[cfg(test)]
 mod testing;
+mod text;
 mod tree;
 mod trusted;
 mod unique;
@@ -113,10 +114,12 @@ pub use crate::open::{open_dir, open_file, read_small};
 pub use crate::options::{CopyOptions, Progress, Watch};
 pub use crate::owner::Owner;
 pub use crate::place::{Place, StagedDir};
-pub use crate::receipt::{Fallback, Receipt, Strategy};
+pub use crate::receipt::{Fallback, Loan, Receipt, Strategy};
 pub use crate::remove::{Removed, remove_tree};
 pub use crate::scrub::scrub;
-pub use crate::stage::{Access, block_device, persistent, private, read_only, write};
+pub use crate::stage::{
+    Access, block_device, persistent, private, read_only, return_persistent, write,
+};
 pub use crate::sweep::{SweepReport, sweep};
 pub use crate::tree::{Published, StagedTree};
 pub use crate::trusted::{MountFlags, TrustedDir};

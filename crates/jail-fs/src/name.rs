@@ -95,31 +95,34 @@ impl fmt::Debug for Name {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.display().fmt(f)
+        crate::text::Escaped(Path::new(&self.0)).fmt(f)
     }
 }
 
-/// As a string; a name that is not UTF-8 is an error.
+/// As text without loss: a byte that is not printable UTF-8 becomes `\xNN`.
 #[cfg(feature = "serde")]
 impl serde::Serialize for Name {
     fn serialize<S: serde::Serializer>(
         &self,
         serializer: S,
     ) -> std::result::Result<S::Ok, S::Error> {
-        let name =
-            self.as_str().ok_or_else(|| serde::ser::Error::custom("the file name is not UTF-8"))?;
-        serializer.serialize_str(name)
+        serializer.serialize_str(&crate::text::encode(self.0.as_bytes()))
     }
 }
 
-/// From a string, checked like any other.
+/// From text, checked like any other.
 #[cfg(feature = "serde")]
 impl<'de> serde::Deserialize<'de> for Name {
     fn deserialize<D: serde::Deserializer<'de>>(
         deserializer: D,
     ) -> std::result::Result<Self, D::Error> {
-        let name = <String as serde::Deserialize>::deserialize(deserializer)?;
-        Self::try_from(name).map_err(serde::de::Error::custom)
+        use std::os::unix::ffi::OsStringExt as _;
+
+        use serde::de::Error as _;
+        let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+        let bytes = crate::text::decode(&text)
+            .ok_or_else(|| D::Error::custom("a stray backslash in a file name"))?;
+        Self::new(OsString::from_vec(bytes)).map_err(D::Error::custom)
     }
 }
 

@@ -38,6 +38,11 @@ impl Owner {
         Ok(Self { uid, gid })
     }
 
+    /// The owner of an inode, as the kernel has it.
+    pub(crate) const fn of_inode(uid: u32, gid: u32) -> Self {
+        Self { uid, gid }
+    }
+
     /// Whom this process acts as, geteuid(2) and getegid(2).
     #[must_use]
     pub fn caller() -> Self {

@@ -1,9 +1,11 @@
 //! What staging did.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
-use crate::inode::{InodeId, SourceStamp};
+use crate::inode::{Facts, InodeId, SourceStamp};
 use crate::name::Name;
+use crate::owner::Owner;
 
 /// How one artifact was staged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,59 @@ pub struct Receipt {
     pub inode: InodeId,
     /// The source, as it was opened.
     pub source: SourceStamp,
+    /// Whom the source was given to and what it was before; `None` if its owner was not changed.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub loan: Option<Loan>,
+}
+
+/// A file whose owner was changed until it is [returned](crate::return_persistent).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Loan {
+    /// The owner from the loan on.
+    pub user: Owner,
+    /// The owner before the loan.
+    pub owner: Owner,
+    /// The mode before the loan.
+    pub mode: u32,
+    #[cfg_attr(feature = "serde", serde(with = "as_text"))]
+    path: PathBuf,
+}
+
+impl Loan {
+    pub(crate) fn new(user: Owner, before: &Facts, path: PathBuf) -> Self {
+        Self { user, owner: before.owner(), mode: before.mode, path }
+    }
+
+    /// Returns the path that the file was staged from.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// A path as text, without loss.
+#[cfg(feature = "serde")]
+mod as_text {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    use crate::text::{decode, encode};
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&encode(path.as_os_str().as_bytes()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        let text = String::deserialize(from)?;
+        let bytes =
+            decode(&text).ok_or_else(|| de::Error::custom("a stray backslash in a path"))?;
+        Ok(OsString::from_vec(bytes).into())
+    }
 }
 
 /// How content came into a tree.

@@ -19,6 +19,7 @@ use crate::inode::{Facts, InodeId, has_xattr};
 use crate::name::Name;
 use crate::open;
 use crate::owner::Owner;
+use crate::text::Escaped;
 
 /// A held directory which no one but root, or the caller who is not root, can change, move or replace.
 ///
@@ -296,7 +297,7 @@ impl<'a> Walk<'a> {
         let target = path.file_name().and_then(|name| nix::fcntl::readlinkat(dir, name).ok());
         match target {
             Some(target) => error
-                .because(format!("it is a link to {}", target.display()))
+                .because(format!("it is a link to {}", Escaped(Path::new(&target))))
                 .of_kind(ErrorKind::Untrusted)
                 .hinted("name the directory itself"),
             None => error,

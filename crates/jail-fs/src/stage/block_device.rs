@@ -52,5 +52,6 @@ pub fn block_device(
         bytes_copied: 0,
         inode: node.id(),
         source: source.stamp(),
+        loan: None,
     })
 }

@@ -4,6 +4,7 @@ mod block_device;
 mod persistent;
 mod private;
 mod read_only;
+mod return_persistent;
 mod write;
 
 use std::os::fd::AsFd;
@@ -14,6 +15,7 @@ pub use self::block_device::{Access, block_device};
 pub use self::persistent::persistent;
 pub use self::private::private;
 pub use self::read_only::read_only;
+pub use self::return_persistent::return_persistent;
 pub use self::write::write;
 use crate::artifact::Artifact;
 use crate::copy::{Filled, fill, so_far};
@@ -48,6 +50,7 @@ fn copy(
         bytes_copied: copied,
         inode,
         source: source.stamp(),
+        loan: None,
     })
 }
 

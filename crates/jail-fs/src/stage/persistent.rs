@@ -6,23 +6,24 @@ use nix::unistd::{Gid, Uid, fchown};
 
 use super::settle;
 use crate::artifact::Artifact;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, number};
 use crate::fresh::{link, take_back};
-use crate::inode::Facts;
+use crate::inode::{ACL, Facts, has_xattr};
 use crate::name::Name;
 use crate::options::CopyOptions;
 use crate::owner::Owner;
-use crate::receipt::{Receipt, Strategy};
+use crate::receipt::{Loan, Receipt, Strategy};
 
 /// Stages the very file `source` as `name` in `dir`, to be written through (`linkat(2)`).
 ///
 /// The file has no other name before and exactly two names after: that is what makes `name` the only user, whichever
 /// launcher asks and whoever has died since. With `owner` the file changes owner, by its descriptor: the explicit request without
-/// which no file that was there before is ever given away.
+/// which no file that was there before is ever given away. The receipt's loan records the owner and the mode before,
+/// for [`return_persistent`](crate::return_persistent).
 ///
 /// # Errors
 /// [`Busy`](ErrorKind::Busy) for a file with a second name, as in another tree; [`CrossDevice`](ErrorKind::CrossDevice) where file and
-/// tree are not on one mount; [`Untrusted`](ErrorKind::Untrusted) for a file with set-id bits, or
+/// tree are not on one mount; [`Untrusted`](ErrorKind::Untrusted) for a file with set-id bits or an ACL, or
 /// whose owner is neither root, nor the caller, nor `owner`; [`AlreadyExists`](ErrorKind::AlreadyExists).
 ///
 /// # Privileges
@@ -42,6 +43,8 @@ pub fn persistent(
     if change.is_some() {
         may_change_owner(source, &facts, operation)?;
     }
+    let path = std::path::absolute(source.path())
+        .map_err(|error| source.failed(operation, number(&error)))?;
     link(source, dir, name).map_err(|errno| match errno {
         Errno::EXDEV => source
             .failed(operation, errno)
@@ -67,6 +70,7 @@ pub fn persistent(
         bytes_copied: 0,
         inode: facts.id,
         source: facts.stamp(),
+        loan: change.map(|user| Loan::new(user, &facts, path)),
     })
 }
 
@@ -97,6 +101,10 @@ fn may_change_owner(source: &Artifact, facts: &Facts, operation: &'static str) -
     };
     if facts.mode & 0o6000 != 0 {
         return refuse(format!("it has set-id bits (mode {:04o})", facts.mode), "chmod ug-s");
+    }
+    // Whom an ACL names could go on reading and writing beside the new owner.
+    if has_xattr(source, ACL).map_err(|errno| source.failed(operation, errno))? {
+        return refuse("it has an ACL".to_owned(), "setfacl -b");
     }
     if facts.uid != 0 && facts.uid != Owner::caller().uid() {
         return refuse(

@@ -47,6 +47,7 @@ pub fn read_only<'a>(
                     bytes_copied: 0,
                     inode: source.stamp().inode,
                     source: source.stamp(),
+                    loan: None,
                 });
             }
             Err(Errno::EXDEV) => Fallback::OtherFilesystem,
