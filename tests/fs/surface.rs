@@ -59,7 +59,9 @@ fn every_verb_is_called() {
         read_only(&open("images/kernel"), &root, &name("kernel"), owner, &options).unwrap_err();
         private(&open("images/disk"), &root, &name("disk"), owner, &options).unwrap();
         private(&open("elsewhere/disk"), &root, &name("copy"), owner, &options).unwrap();
-        persistent(&open("images/persistent"), &root, &name("own"), Some(owner), &options).unwrap();
+        let lent =
+            persistent(&open("images/persistent"), &root, &name("own"), Some(owner), &options)
+                .unwrap();
         let device = Artifact::open(device.path()).unwrap();
         block_device(&device, &root, &name("block"), owner, Access::ReadWrite).unwrap();
         ensure_char_device(&dev, &name("kvm"), 10, 232, owner, 0o666).unwrap();
