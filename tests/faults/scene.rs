@@ -6,10 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use microvm_runtime::{
-    Boot, Drive, ErrorKind, FirecrackerOptions, JailSpec, Jailer, Limits, LogLevel, PidNamespace,
-    User,
-};
+use microvm_runtime::{Boot, Drive, ErrorKind, JailSpec, Jailer, Limits, PidNamespace, User};
 use testkit::{Binaries, Canary, HostState, Scratch, unique};
 
 use crate::messages::{Order, Role};
@@ -95,7 +92,6 @@ impl Scene {
             .boot(
                 Boot::new().vcpus(1).memory_mib(128).kernel_args("console=ttyS0 reboot=k panic=1"),
             )
-            .firecracker(FirecrackerOptions::new().log(LogLevel::Error))
             .pid_namespace(match shape {
                 Shape::ByLauncher => PidNamespace::ByLauncher,
                 Shape::ByJailer => PidNamespace::ByJailer,

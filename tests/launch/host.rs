@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use microvm_runtime::{Boot, FirecrackerOptions, JailSpec, Jailer, JailerConfig, LogLevel, Vm};
+use microvm_runtime::{Boot, JailSpec, Jailer, JailerConfig, Vm};
 use testkit::{Binaries, Canary, GUEST_LINE, HostState, Scratch, unique};
 
 pub(crate) const UID: u32 = 52_001;
@@ -81,8 +81,6 @@ impl Host {
             .boot(
                 Boot::new().vcpus(1).memory_mib(128).kernel_args("console=ttyS0 reboot=k panic=1"),
             )
-            // Or its log would stand in the middle of the guest's line.
-            .firecracker(FirecrackerOptions::new().log(LogLevel::Error))
             .ready_within(std::time::Duration::from_secs(60))
     }
 
@@ -113,10 +111,5 @@ pub(crate) fn assert_says_hello(vm: &Vm) {
     let console = vm.console().expect("the console is read by us");
     let line =
         console.wait_for_line(|line| line.contains(GUEST_LINE), std::time::Duration::from_secs(60));
-    assert!(
-        line.is_some(),
-        "stdout: {:?}\nstderr: {:?}",
-        console.stdout_tail(),
-        console.stderr_tail()
-    );
+    assert!(line.is_some(), "console: {:?}\nlog: {:?}", console.text(), vm.log().text());
 }

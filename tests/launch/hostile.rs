@@ -5,10 +5,7 @@ use std::os::unix::fs::{chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
-use microvm_runtime::{
-    ByteSize, CopyOptions, ErrorKind, ExitStatus, FirecrackerOptions, Limits, LogLevel,
-    PidNamespace,
-};
+use microvm_runtime::{ByteSize, CopyOptions, ErrorKind, ExitStatus, Limits, PidNamespace};
 use testkit::KillOnDrop;
 
 use crate::host::{GID, Host, UID};
@@ -80,46 +77,6 @@ fn row_24_a_planted_api_socket_is_not_talked_to() {
 
     // And a shutdown ends it all the same.
     assert!(!vm.shutdown(std::time::Duration::from_secs(1)).unwrap().success());
-    drop(vm);
-    host.assert_clean();
-}
-
-/// The VM owns the files that Firecracker writes to.
-#[test]
-#[ignore = "needs root: cargo xtask test-root"]
-fn row_25_a_log_that_the_vm_replaced_is_not_read() {
-    let mut host = Host::new("log");
-    let spec = host.idle("vm").firecracker(FirecrackerOptions::new().log(LogLevel::Info).metrics());
-    let root = host.jailer().plan(&spec).unwrap().layout().root();
-    let mut vm = host.jailer().launch(&spec).unwrap();
-    assert!(!vm.log_tail(1 << 16).unwrap().is_empty(), "Firecracker logs its start");
-    assert_eq!(vm.log_tail(7).unwrap().len(), 7);
-    vm.metrics_tail(1 << 16).unwrap();
-
-    let log = root.join("firecracker.log");
-    let secret = host.scratch.file("secret", "the host's own");
-    let planted: [(&str, &dyn Fn()); 3] = [
-        ("link", &|| symlink(&secret, &log).unwrap()),
-        ("hard link", &|| fs::hard_link(&secret, &log).unwrap()),
-        ("fifo", &|| nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).unwrap()),
-    ];
-    for (what, plant) in planted {
-        fs::remove_file(&log).unwrap();
-        plant();
-        let error = vm.log_tail(1 << 16).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Untrusted, "{what}: {error:?}");
-    }
-    // Of a terabyte of nothing, no more than was asked for.
-    fs::remove_file(&log).unwrap();
-    fs::File::create(&log).unwrap().set_len(1 << 40).unwrap();
-    assert_eq!(vm.log_tail(100).unwrap().len(), 100);
-    vm.kill().unwrap();
-    drop(vm);
-
-    let spec = host.idle("silent").firecracker(FirecrackerOptions::new());
-    let mut vm = host.jailer().launch(&spec).unwrap();
-    assert_eq!(vm.log_tail(1).unwrap_err().kind(), ErrorKind::Unsupported);
-    vm.kill().unwrap();
     drop(vm);
     host.assert_clean();
 }

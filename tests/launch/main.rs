@@ -14,4 +14,5 @@ mod older;
 mod races;
 mod restart;
 mod seed;
+mod streams;
 mod users;

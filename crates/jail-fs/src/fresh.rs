@@ -83,11 +83,15 @@ impl Fresh {
         })
     }
 
-    /// A device node (`mknod(2)`), not opened: no driver hears of it.
+    /// A device node or a FIFO (`mknod(2)`), not opened: no driver hears of it.
     pub(crate) fn node(parent: impl AsFd, name: &Name, device: Device, mode: u32) -> Result<Self> {
-        let failed = |errno| node_failed(&parent, name, errno);
+        let failed = |errno| match device.kind {
+            FileType::Fifo => Error::at("create FIFO", &parent, name, errno),
+            _ => node_failed(&parent, name, errno),
+        };
         let kind = match device.kind {
             FileType::BlockDevice => SFlag::S_IFBLK,
+            FileType::Fifo => SFlag::S_IFIFO,
             _ => SFlag::S_IFCHR,
         };
         let number = makedev(device.major.into(), device.minor.into());
@@ -223,7 +227,8 @@ pub(crate) fn take_back_dir(parent: impl AsFd, name: &Name) {
     let _ = unlinkat(parent, name.as_os_str(), UnlinkatFlags::RemoveDir);
 }
 
-fn procfs(fd: impl AsFd) -> String {
+/// The path of an open descriptor, which no rename changes.
+pub(crate) fn procfs(fd: impl AsFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }
 

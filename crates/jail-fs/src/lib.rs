@@ -78,6 +78,7 @@
 mod artifact;
 mod copy;
 mod error;
+mod fifo;
 mod fresh;
 mod inode;
 mod lease;
@@ -106,6 +107,7 @@ pub use cap_std::fs::Dir;
 
 pub use crate::artifact::Artifact;
 pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::fifo::{make_fifo, open_fifo};
 pub use crate::inode::{InodeId, SourceStamp, Timestamp};
 pub use crate::lease::Lease;
 pub use crate::name::Name;

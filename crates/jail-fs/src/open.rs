@@ -124,7 +124,7 @@ pub fn read_small(dir: &Dir, path: impl AsRef<Path>, cap: u64) -> Result<Vec<u8>
 }
 
 /// The kernel refuses these too, but as it refuses a mount.
-fn expect_below(operation: &'static str, path: &Path) -> Result<()> {
+pub(crate) fn expect_below(operation: &'static str, path: &Path) -> Result<()> {
     let below =
         path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     match below {

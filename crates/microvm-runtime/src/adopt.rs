@@ -6,7 +6,7 @@ use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
 use crate::jail::{self, Jail};
 use crate::jailer::Jailer;
 use crate::prepare::open_root;
-use crate::process::Process;
+use crate::process::{Process, Running, Streams};
 use crate::record::Progress;
 use crate::vm::{Vm, expected};
 
@@ -41,7 +41,8 @@ impl Jailer {
                 return Err(none("it has ended"));
             };
             let leaf = jail::open_leaf(&record)?;
-            return Ok(Vm::adopted(found, record, leaf, root, process));
+            let streams = Streams::of_running(found.dir.dir(), &root, &record.spec.console)?;
+            return Ok(Vm::adopted(found, record, leaf, root, Running { process, streams }));
         }
         Err(none("it has no jail"))
     }

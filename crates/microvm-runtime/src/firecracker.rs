@@ -5,12 +5,11 @@ use serde::{Deserialize, Serialize};
 
 /// Firecracker's options that are neither about its API nor about what it boots.
 ///
-/// Files are made in the jail for it and belong to the jail's uid: `/firecracker.log`, `/metrics`. There is no way
-/// to switch its seccomp filter off.
+/// The log goes to [`Vm::log`](crate::Vm::log) in any case. There is no way to switch the seccomp filter off.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FirecrackerOptions {
-    pub(crate) log: Option<LogLevel>,
+    pub(crate) log_level: Option<LogLevel>,
     pub(crate) metrics: bool,
     pub(crate) boot_timer: bool,
     pub(crate) enable_pci: bool,
@@ -25,10 +24,10 @@ impl FirecrackerOptions {
         Self::default()
     }
 
-    /// Logs to `/firecracker.log` in the jail, from this level on (`--log-path`, `--level`).
+    /// Logs from this level on (`--level`). Without `Error` lines a launch that fails may not say why.
     #[must_use]
-    pub fn log(mut self, level: LogLevel) -> Self {
-        self.log = Some(level);
+    pub fn log_level(mut self, level: LogLevel) -> Self {
+        self.log_level = Some(level);
         self
     }
 

@@ -69,7 +69,8 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
         pid_namespace: plan.spec.pid_namespace,
         daemonize: plan.spec.daemonize,
         birthplace,
-        console: plan.spec.console.clone(),
+        jail: jail.dir.dir(),
+        console: &plan.spec.console,
     };
     let members = || match leaf {
         Some(leaf) => leaf

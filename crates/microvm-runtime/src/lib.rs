@@ -62,7 +62,7 @@ mod jail;
 mod jailer;
 mod launch;
 mod list;
-mod log_tail;
+mod metrics;
 mod plan;
 mod prepare;
 mod process;
@@ -98,8 +98,8 @@ pub use crate::list::{Listed, State, Swept};
 pub use crate::plan::{Plan, PlannedArtifact, PlannedFile};
 pub use crate::prepare::{PrepareReceipt, Prepared};
 pub use crate::process::{
-    Console, ConsoleReader, Descriptor, Diagnosis, EarlyDeath, ExitStatus, Inspection,
-    PidNamespace, ProcessStamp, Stream,
+    Console, Descriptor, Diagnosis, EarlyDeath, ExitStatus, Inspection, PidNamespace, ProcessStamp,
+    StreamReader,
 };
 pub use crate::seed::{VmJail, safe_vm_id};
 pub use crate::spec::{JailSpec, User};

@@ -32,6 +32,8 @@ pub struct Plan {
     pub(crate) jail_id: JailId,
     pub(crate) layout: Layout,
     pub(crate) jailer_bin: PathBuf,
+    /// The jailer's release; `None` if somebody else starts the jailer.
+    pub(crate) release: Option<JailerVersion>,
     pub(crate) exec_file: HostPath,
     pub(crate) netns: Option<HostPath>,
     pub(crate) user: User,
@@ -74,6 +76,7 @@ impl Plan {
         let exec_file = host_file::executable("exec file", &spec.exec_file)?;
         let exec_name = ExecName::try_from(&exec_file)?;
         let plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
+        let plan = Self { release: Some(release), ..plan };
         let (uid, gid) = plan.some_user()?;
         plan.jailer_args(uid, gid)?.check(release)?;
         Ok(plan)
@@ -102,6 +105,7 @@ impl Plan {
             User::Configured => User::Fixed { uid: config.uid, gid: config.gid },
             other => other,
         };
+        spec.console.check()?;
         let artifacts = artifacts(spec, &layout)?;
         let files = files(spec, &artifacts)?;
         let netns = spec.netns.as_deref().map(host_file::network_namespace).transpose()?;
@@ -110,6 +114,7 @@ impl Plan {
             jail_id,
             layout,
             jailer_bin: config.jailer_bin.clone(),
+            release: None,
             exec_file,
             netns,
             user,
@@ -128,7 +133,7 @@ impl Plan {
         if spec.daemonize && spec.pid_namespace == PidNamespace::ByLauncher {
             let because = "a jailer that daemonizes ends, and with the first process of a pid namespace all others";
             return Err(Failure::invalid("plan the VM", because)
-                .hinted("use `PidNamespace::ByJailer`, or a `Console` without pipes"));
+                .hinted("use `PidNamespace::ByJailer`, or leave `daemonize` out"));
         }
         let leaf = leaf::plan(config, spec, &plan.jail_id)?;
         Ok(Self { leaf, ..plan })
@@ -180,8 +185,9 @@ impl Plan {
         if self.spec.boot.is_some() {
             args = args.config_file(in_root(in_jail::VM_CONFIG)?);
         }
-        if let Some(level) = options.log {
-            args = args.log_path(in_root(in_jail::LOG)?).level(level);
+        args = args.log_path(in_root(in_jail::LOG)?);
+        if let Some(level) = options.log_level {
+            args = args.level(level);
         }
         if options.metrics {
             args = args.metrics_path(in_root(in_jail::METRICS)?);
@@ -252,6 +258,13 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let jail = self.layout.jail_dir();
+        if let Some(release) = self.release.filter(|release| *release > JailerVersion::NEWEST) {
+            let newest = JailerVersion::NEWEST;
+            writeln!(
+                f,
+                "note    jailer {release} is newer than {newest}, and treated as that release"
+            )?;
+        }
         writeln!(f, "make    {}, aside, as root", jail.display())?;
         for artifact in &self.artifacts {
             let how = match artifact.kind {
@@ -264,6 +277,9 @@ impl fmt::Display for Plan {
         }
         for file in &self.files {
             writeln!(f, "write   /{} ({} bytes)", file.name, file.content.len())?;
+        }
+        if self.release.is_some() {
+            writeln!(f, "mkfifo  console, stderr; in the jail /{}", in_jail::LOG)?;
         }
         writeln!(f, "publish {} by one rename", jail.display())?;
         if let Some(leaf) = &self.leaf {
@@ -336,9 +352,6 @@ fn files(spec: &JailSpec, artifacts: &[PlannedArtifact]) -> Result<Vec<PlannedFi
     let mut writable = |name: &str| {
         files.push(PlannedFile { name: name.to_owned(), content: String::new(), writable: true });
     };
-    if spec.firecracker.log.is_some() {
-        writable(in_jail::LOG);
-    }
     if spec.firecracker.metrics {
         writable(in_jail::METRICS);
     }

@@ -12,6 +12,7 @@ use crate::drive::DriveKind;
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
 use crate::jail::{self, Alive, Jail, ROOT};
 use crate::plan::{Plan, PlannedArtifact};
+use crate::process;
 use crate::record::{Progress, Record};
 use crate::{teardown, trace, uid};
 
@@ -355,6 +356,9 @@ impl Staged {
                 mode,
             )
             .map_err(|error| Failure::files(format!("write /{}", file.name), error))?;
+        }
+        if plan.release.is_some() {
+            process::stage_streams(&tree, &root, owner)?;
         }
         if hand_over == HandOver::ToUser {
             precreate(&tree, owner)?;

@@ -57,7 +57,6 @@ pub struct JailSpec {
     pub(crate) pid_namespace: PidNamespace,
     pub(crate) daemonize: bool,
     pub(crate) firecracker: FirecrackerOptions,
-    #[serde(skip)]
     pub(crate) console: Console,
     pub(crate) ready_within: Duration,
 }
@@ -177,14 +176,14 @@ impl JailSpec {
         self
     }
 
-    /// Firecracker's own options: log, metrics, seccomp filter and so on.
+    /// Firecracker's own options: log level, metrics and so on.
     #[must_use]
     pub fn firecracker(mut self, options: FirecrackerOptions) -> Self {
         self.firecracker = options;
         self
     }
 
-    /// Where the VMM's stdout and stderr go.
+    /// Where the guest's console goes.
     #[must_use]
     pub fn console(mut self, console: Console) -> Self {
         self.console = console;

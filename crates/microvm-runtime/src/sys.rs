@@ -263,6 +263,12 @@ unsafe fn clone3(
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("Firecracker runs on x86_64 and aarch64");
 
+/// Calls `run` with every signal blocked for this thread, and so for each thread that `run` starts.
+pub(crate) fn without_signals<T>(run: impl FnOnce() -> T) -> T {
+    let _blocked = Blocked::all();
+    run()
+}
+
 /// Every signal is blocked for this thread until it is dropped.
 struct Blocked(libc::sigset_t);
 

@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::jail::Jail;
 use crate::launch::Started;
 use crate::prepare::Prepared;
-use crate::process::{ConsoleReader, ExitStatus, Expected, Inspection, Process, Running};
+use crate::process::{ExitStatus, Expected, Inspection, Process, Running, StreamReader, Streams};
 use crate::record::Record;
 use jail_cmd::in_jail;
 
@@ -23,7 +23,7 @@ use jail_cmd::in_jail;
 ///
 /// # Caveats
 /// Dropping it leaves the VM running, as dropping a [`std::process::Child`] does; [`Jailer::adopt`](crate::Jailer::adopt)
-/// takes it up again. While this process lives it goes on reading the VM's pipes.
+/// takes it up again, with its console and its log.
 ///
 /// Nobody else can start, adopt or tear down this VM until its end was seen ([`wait`](Self::wait),
 /// [`shutdown`](Self::shutdown), [`kill`](Self::kill)), or this is dropped.
@@ -37,13 +37,13 @@ pub struct Vm {
     pub(crate) leaf: Option<Leaf>,
     pub(crate) root: Dir,
     pub(crate) process: Process,
-    console: Option<ConsoleReader>,
+    streams: Streams,
     ready_after: Option<Duration>,
 }
 
 impl Vm {
     pub(crate) fn new(prepared: Prepared, started: Started) -> Self {
-        let Started { root, running: Running { process, kept }, ready_after } = started;
+        let Started { root, running: Running { process, streams }, ready_after } = started;
         Self {
             lock: Some(prepared.jail),
             exit: None,
@@ -51,7 +51,7 @@ impl Vm {
             leaf: prepared.leaf,
             root,
             process,
-            console: kept.into_reader(),
+            streams,
             ready_after: Some(ready_after),
         }
     }
@@ -61,7 +61,7 @@ impl Vm {
         record: Record,
         leaf: Option<Leaf>,
         root: Dir,
-        process: Process,
+        Running { process, streams }: Running,
     ) -> Self {
         Self {
             lock: Some(jail),
@@ -70,7 +70,7 @@ impl Vm {
             leaf,
             root,
             process,
-            console: None,
+            streams,
             ready_after: None,
         }
     }
@@ -105,10 +105,22 @@ impl Vm {
         self.ready_after
     }
 
-    /// The tail of the VMM's stdout (the guest's console) and stderr; `None` of an adopted VM, or where they go elsewhere.
+    /// Returns the guest's console: the bytes of its serial port and nothing else. `None` if the spec's
+    /// [`Console`](crate::Console) goes to a file or nowhere.
+    ///
+    /// Of an adopted VM it begins with what the FIFO held (at most 64 KiB) when the VM was adopted.
     #[must_use]
-    pub fn console(&self) -> Option<&ConsoleReader> {
-        self.console.as_ref()
+    pub fn console(&self) -> Option<&StreamReader> {
+        self.streams.console.as_ref()
+    }
+
+    /// Returns the VM's log, line by line: Firecracker's own log, and what the jailer and Firecracker print on stderr.
+    ///
+    /// Firecracker opens its log by name in the jail. A VM that puts something else in the place of that FIFO has, once
+    /// adopted, a log of stderr alone.
+    #[must_use]
+    pub fn log(&self) -> &StreamReader {
+        &self.streams.log
     }
 
     /// Firecracker's API, over a socket that was verified to be this VMM's (`openat2(2)`, `SO_PEERCRED`).

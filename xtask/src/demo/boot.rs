@@ -187,7 +187,11 @@ fn guest_line(vm: &Vm) -> Result<String> {
     let console = vm.console().context("the console is not read")?;
     match console.wait_for_line(|line| line.contains(GUEST_LINE), PATIENCE) {
         Some(line) => Ok(line),
-        None => bail!("the guest says nothing; stderr: {}", console.stderr_tail()),
+        None => bail!(
+            "the guest says nothing; its console: {:?}; the VM's log: {:?}",
+            console.text(),
+            vm.log().text()
+        ),
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::diagnosis::{Diagnosis, diagnose};
 use super::status::ExitStatus;
+use super::streams::Words;
 use crate::error::{ErrorKind, Failure};
 
 /// How the jailer or the VMM ended before it was ready, in its own words.
@@ -12,16 +13,15 @@ use crate::error::{ErrorKind, Failure};
 #[non_exhaustive]
 pub struct EarlyDeath {
     status: ExitStatus,
-    stdout_tail: String,
-    stderr_tail: String,
+    words: Words,
     message: Option<String>,
     diagnosis: Diagnosis,
 }
 
 impl EarlyDeath {
-    pub(super) fn new(status: ExitStatus, (stdout_tail, stderr_tail): (String, String)) -> Self {
-        let (diagnosis, message) = diagnose(status, &stdout_tail, &stderr_tail);
-        Self { status, stdout_tail, stderr_tail, message, diagnosis }
+    pub(super) fn new(status: ExitStatus, words: Words) -> Self {
+        let (diagnosis, message) = diagnose(status, &words.log, &words.console);
+        Self { status, words, message, diagnosis }
     }
 
     /// How it ended.
@@ -30,19 +30,19 @@ impl EarlyDeath {
         self.status
     }
 
-    /// The tail of its stdout.
+    /// Returns the tail of the guest's console.
     #[must_use]
-    pub fn stdout_tail(&self) -> &str {
-        &self.stdout_tail
+    pub fn console_tail(&self) -> &str {
+        &self.words.console
     }
 
-    /// The tail of its stderr.
+    /// Returns the tail of the VM's log: what the jailer and Firecracker logged, and printed on stderr.
     #[must_use]
-    pub fn stderr_tail(&self) -> &str {
-        &self.stderr_tail
+    pub fn log_tail(&self) -> &str {
+        &self.words.log
     }
 
-    /// The line that tells why, found in either tail.
+    /// Returns the line that gives the reason, found in the log, or else on the console; cut after 512 bytes.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
         self.message.as_deref()

@@ -58,10 +58,10 @@ pub enum Diagnosis {
 /// What they mean, and the sentence that says so.
 pub(super) fn diagnose(
     status: ExitStatus,
-    stdout: &str,
-    stderr: &str,
+    log: &str,
+    console: &str,
 ) -> (Diagnosis, Option<String>) {
-    let (known, message) = words::find(stdout, stderr);
+    let (known, message) = words::find(log, console);
     (known.unwrap_or_else(|| by_status(status)), message)
 }
 
@@ -373,8 +373,8 @@ mod tests {
     #[test]
     fn each_printed_failure_is_known_on_either_stream() {
         for (printed, tells, want) in PRINTED {
-            for (stdout, stderr) in [("", *printed), (*printed, "")] {
-                let (diagnosis, message) = diagnose(EXIT, stdout, stderr);
+            for (log, console) in [("", *printed), (*printed, "")] {
+                let (diagnosis, message) = diagnose(EXIT, log, console);
                 let message = message.unwrap_or_default();
                 assert_eq!(diagnosis, *want, "{printed}: {message:?}");
                 assert!(message.contains(tells), "{tells}: {message:?}");
@@ -401,14 +401,32 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_still_told() {
-        let told = |stdout, stderr| diagnose(EXIT, stdout, stderr);
+        let told = |log, console| diagnose(EXIT, log, console);
         assert_eq!(
-            told("", "Error: Something(New)\n"),
+            told("Error: Something(New)\n", ""),
             (Diagnosis::Unknown, Some("Error: Something(New)".to_owned()))
         );
-        assert_eq!(told("", "something failed\nthe end\n").1.as_deref(), Some("something failed"));
-        assert_eq!(told("a guest speaks\n", "goodbye\n").1.as_deref(), Some("goodbye"));
-        assert_eq!(told("a guest speaks\n", ""), (Diagnosis::Unknown, None));
+        assert_eq!(told("something failed\nthe end\n", "").1.as_deref(), Some("something failed"));
+        assert_eq!(told("goodbye\n", "a guest speaks\n").1.as_deref(), Some("goodbye"));
+        assert_eq!(told("", "a guest speaks\n"), (Diagnosis::Unknown, None));
+        let calm = "2026-11-24T04:34:38.876201947 [a:main] Killing vCPU threads\n";
+        assert_eq!(told(calm, ""), (Diagnosis::Unknown, None));
+    }
+
+    #[test]
+    fn the_console_is_a_last_resort() {
+        let kernel = "The kernel file cannot be opened";
+        let guest = "Text file busy\nerror: a guest's own\n";
+        assert_eq!(diagnose(EXIT, kernel, guest).0, Diagnosis::Kernel);
+        assert_eq!(diagnose(EXIT, "an error\n", "error: a guest's own\n").1.unwrap(), "an error");
+        assert_eq!(diagnose(EXIT, "Error: New(1)\n", guest).0, Diagnosis::StillRunning);
+    }
+
+    #[test]
+    fn row_47_a_message_is_cut_and_has_no_escapes() {
+        let long = format!("error: \x1b[31m{}\n", "ä".repeat(1 << 16));
+        let message = diagnose(EXIT, &long, "").1.unwrap();
+        assert!(message.len() <= 520 && !message.contains('\x1b'), "{message:?}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod console;
 mod death;
 mod diagnosis;
+mod drain;
 mod events;
 mod identity;
 mod inspect;
@@ -11,18 +12,22 @@ mod pidfd;
 mod procfs;
 #[cfg(test)]
 mod races;
+mod reader;
 mod ready;
 mod search;
 mod spawn;
 mod stamp;
 mod status;
+mod streams;
+mod tail;
 mod vmm;
 mod words;
 
-pub use console::{Console, ConsoleReader, Stream};
+pub use console::Console;
 pub use death::EarlyDeath;
 pub use diagnosis::Diagnosis;
 pub use inspect::{Descriptor, Inspection};
+pub use reader::StreamReader;
 pub use spawn::PidNamespace;
 pub use stamp::ProcessStamp;
 pub use status::ExitStatus;
@@ -34,4 +39,5 @@ pub(crate) use pidfd::{hold, kill_if, reap};
 pub(crate) use ready::start;
 pub(crate) use search::Search;
 pub(crate) use spawn::Spawn;
+pub(crate) use streams::{Streams, stage as stage_streams};
 pub(crate) use vmm::{Process, Running};

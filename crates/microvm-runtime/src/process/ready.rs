@@ -5,18 +5,19 @@ use std::time::{Duration, Instant};
 
 use super::death::EarlyDeath;
 use super::events::Events;
+use super::pidfd;
 use super::procfs;
 use super::search::{Search, alive};
 use super::spawn::{Spawn, Spawned};
 use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
+use super::streams::Ours;
 use super::vmm::{Process, Running};
-use super::{console::Kept, pidfd};
 use crate::api::{Api, JailSocket};
 use crate::error::{ErrorKind, Failure, Result};
 
 /// How long killed processes may take to be gone.
-pub(super) const DEATH: Duration = Duration::from_secs(5);
+const DEATH: Duration = Duration::from_secs(5);
 
 /// Starts the jailer and waits until the VM is ready.
 ///
@@ -33,12 +34,12 @@ pub(crate) fn start(
 ) -> Result<Running> {
     let events = Events::watch(search.root)?;
     let (becomes_vmm, forks) = (spawn.becomes_vmm(), spawn.daemonize);
-    let Spawned { pid, pidfd, kept } = spawn.start()?;
+    let Spawned { pid, pidfd, streams } = spawn.start(search.root)?;
     let mut launch = Launch {
         begun: Instant::now(),
         events,
         deadline,
-        kept,
+        streams,
         pid,
         jailer: Some(pidfd),
         forks,
@@ -53,7 +54,7 @@ pub(crate) fn start(
     match ready {
         Ok(process) => {
             launch.dismiss();
-            Ok(Running { process, kept: launch.kept })
+            Ok(Running { process, streams: launch.streams.streams })
         }
         Err(failure) => {
             launch.kill();
@@ -67,7 +68,7 @@ struct Launch<'a> {
     begun: Instant,
     events: Events,
     deadline: Instant,
-    kept: Kept,
+    streams: Ours,
     /// The jailer's pid.
     pid: u32,
     /// A jailer that leaves the VMM behind, until it has.
@@ -269,7 +270,7 @@ impl Launch<'_> {
     }
 
     fn death(&self, status: ExitStatus) -> Failure {
-        EarlyDeath::new(status, self.kept.last_words()).into_failure()
+        EarlyDeath::new(status, self.streams.last_words()).into_failure()
     }
 
     /// The deadline has passed.
@@ -289,8 +290,8 @@ impl Launch<'_> {
         };
         // First, so that all it said is there to be told.
         self.kill();
-        let (stdout, stderr) = self.kept.last_words();
-        let because = match super::words::find(&stdout, &stderr).1 {
+        let words = self.streams.last_words();
+        let because = match super::words::find(&words.log, &words.console).1 {
             Some(message) => format!("{progress}; it said {message:?}"),
             None => progress,
         };

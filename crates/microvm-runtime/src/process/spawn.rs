@@ -5,14 +5,14 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use jail_cgroup::Birthplace;
+use jail_fs::Dir;
 use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
-use super::console::{Console, Kept, Opened, null};
-use super::pidfd;
+use super::console::{Console, null};
+use super::streams::{self, Opened, Ours};
 use crate::error::{ErrorKind, Failure, Result};
 use crate::sys::{self, NewProcess, NotMade};
 
@@ -40,14 +40,16 @@ pub(crate) struct Spawn<'a> {
     pub(crate) daemonize: bool,
     /// The control group it is born in; without one it is where its launcher is.
     pub(crate) birthplace: Option<Birthplace<'a>>,
-    pub(crate) console: Console,
+    /// The jail's directory, which has the streams in it.
+    pub(crate) jail: &'a Dir,
+    pub(crate) console: &'a Console,
 }
 
 /// The jailer, started.
 pub(super) struct Spawned {
     pub(super) pid: u32,
     pub(super) pidfd: OwnedFd,
-    pub(super) kept: Kept,
+    pub(super) streams: Ours,
 }
 
 impl Spawn<'_> {
@@ -58,8 +60,8 @@ impl Spawn<'_> {
 
     /// Starts the jailer: no environment, nothing open but 0, 1 and 2, and a process group of its own, so that a Ctrl-C meant
     /// for the launcher does not reach the VM.
-    pub(super) fn start(self) -> Result<Spawned> {
-        let Opened { stdout, stderr, ours } = self.console.open()?;
+    pub(super) fn start(self, root: &Dir) -> Result<Spawned> {
+        let Opened { stdout, stderr, ours } = streams::open(self.jail, root, self.console)?;
         let program = found(self.jailer_bin);
         let words = [program.as_os_str()].into_iter().chain(self.argv.iter().map(AsRef::as_ref));
         let argv = words.map(|word| {
@@ -79,18 +81,8 @@ impl Spawn<'_> {
             birthplace: self.birthplace.as_ref(),
         });
         let (pid, pidfd) = made.map_err(|error| refused(self.jailer_bin, error))?;
-        // The child has its ends of the pipes; ours must go, or they would never end.
-        drop((stdout, stderr));
-        // The jailer has begun, and does not wait for this.
-        match ours.read() {
-            Ok(kept) => Ok(Spawned { pid, pidfd, kept }),
-            Err(failure) => {
-                // Nobody could hold it to account.
-                let _ = pidfd::kill(pidfd.as_fd());
-                pidfd::reap([&pidfd], Instant::now() + super::ready::DEATH);
-                Err(failure)
-            }
-        }
+        // The child has its ends; ours go here, or the streams would never end.
+        Ok(Spawned { pid, pidfd, streams: ours })
     }
 }
 
@@ -147,23 +139,43 @@ mod tests {
     use std::os::fd::AsFd as _;
 
     use super::*;
+    use crate::process::pidfd;
     use crate::process::status::ExitStatus;
 
-    fn spawn(pid_namespace: PidNamespace, script: &str) -> Spawn<'_> {
-        Spawn {
-            jailer_bin: Path::new("/bin/sh"),
+    /// A jail's directory with its streams in it; the log too, so that it is its own root.
+    fn jail() -> (tempfile::TempDir, Dir) {
+        let dir = tempfile::tempdir().unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the test's own directory")]
+        let held = Dir::from_std_file(std::fs::File::open(dir.path()).unwrap());
+        for name in ["console", "stderr", "firecracker.log"] {
+            jail_fs::make_fifo(&held, &name.try_into().unwrap(), jail_fs::Owner::caller(), 0o600)
+                .unwrap();
+        }
+        (dir, held)
+    }
+
+    fn spawned(bin: &str, pid_namespace: PidNamespace, script: &str) -> Result<Spawned> {
+        let (_dir, jail) = jail();
+        let spawn = Spawn {
+            jailer_bin: Path::new(bin),
             argv: ["-c", script].map(OsString::from).to_vec(),
             pid_namespace,
             daemonize: false,
             birthplace: None,
-            console: Console::default(),
-        }
+            jail: &jail,
+            console: &Console::default(),
+        };
+        spawn.start(&jail)
     }
 
-    fn run(spawn: Spawn<'_>) -> (ExitStatus, String) {
-        let Spawned { pidfd, kept, .. } = spawn.start().unwrap();
+    fn run_bin(bin: &str, pid_namespace: PidNamespace, script: &str) -> (ExitStatus, String) {
+        let Spawned { pidfd, streams, .. } = spawned(bin, pid_namespace, script).unwrap();
         assert!(pidfd::ended_by(pidfd.as_fd(), None).unwrap());
-        (pidfd::status(pidfd.as_fd()).unwrap(), kept.last_words().0)
+        (pidfd::status(pidfd.as_fd()).unwrap(), streams.last_words().console)
+    }
+
+    fn run(pid_namespace: PidNamespace, script: &str) -> (ExitStatus, String) {
+        run_bin("/bin/sh", pid_namespace, script)
     }
 
     #[test]
@@ -174,10 +186,10 @@ mod tests {
         let ours = format!("pipe:[{}]", rustix::fs::fstat(&ours).unwrap().st_ino);
         // `$$` is the child itself.
         let script = "ls -l /proc/$$/fd; echo end; pwd; echo ${HOME-none}; read line < /proc/$$/stat; echo $line; exit 3";
-        let (status, said) = run(spawn(PidNamespace::Host, script));
+        let (status, said) = run(PidNamespace::Host, script);
         assert_eq!(status, ExitStatus::Exited(3), "{said}");
         let (descriptors, rest) = said.split_once("end\n").unwrap();
-        for own in [" 0 -> /dev/null", " 1 -> pipe:", " 2 -> pipe:"] {
+        for own in [" 0 -> /dev/null", "/console", "/stderr"] {
             assert!(descriptors.contains(own), "{own}: {descriptors}");
         }
         assert!(!descriptors.contains(&ours), "{ours}: {descriptors}");
@@ -190,33 +202,29 @@ mod tests {
     #[test]
     #[ignore = "needs root: cargo xtask test-root"]
     fn in_a_namespace_of_ours_it_is_pid_1_and_its_status_is_told() {
-        let (status, said) = run(spawn(PidNamespace::ByLauncher, "echo $$; exit 148"));
+        let (status, said) = run(PidNamespace::ByLauncher, "echo $$; exit 148");
         assert_eq!((status, said.trim()), (ExitStatus::Exited(148), "1"));
         // Its namespace is its own: the next child is in ours.
-        let (_, said) = run(spawn(PidNamespace::Host, "echo $$"));
+        let (_, said) = run(PidNamespace::Host, "echo $$");
         assert_ne!(said.trim(), "1");
     }
 
     #[test]
     fn its_signals_are_those_of_a_fresh_process() {
         // This process ignores it, as every one of Rust's does.
-        let (status, _) = run(spawn(PidNamespace::Host, "kill -PIPE $$; exit 3"));
+        let (status, _) = run(PidNamespace::Host, "kill -PIPE $$; exit 3");
         assert_eq!(status, ExitStatus::Signaled(13));
-        let (_, said) = run(spawn(
-            PidNamespace::Host,
-            "while read line; do echo $line; done < /proc/$$/status",
-        ));
+        let (_, said) =
+            run(PidNamespace::Host, "while read line; do echo $line; done < /proc/$$/status");
         let blocked = said.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
         assert_eq!(blocked.trim(), "0000000000000000");
     }
 
     #[test]
     fn a_bare_name_is_looked_for_on_the_path() {
-        let bare = Spawn { jailer_bin: Path::new("sh"), ..spawn(PidNamespace::Host, "exit 7") };
-        assert_eq!(run(bare).0, ExitStatus::Exited(7));
-        let none =
-            Spawn { jailer_bin: Path::new("no-such-jailer"), ..spawn(PidNamespace::Host, "") };
-        assert_eq!(none.start().map(|_| ()).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(run_bin("sh", PidNamespace::Host, "exit 7").0, ExitStatus::Exited(7));
+        let none = spawned("no-such-jailer", PidNamespace::Host, "");
+        assert_eq!(none.map(drop).unwrap_err().kind(), ErrorKind::NotFound);
     }
 
     #[test]
@@ -224,8 +232,7 @@ mod tests {
         for (path, kind) in
             [("/nope/jailer", ErrorKind::NotFound), ("/etc/passwd", ErrorKind::Privilege)]
         {
-            let bad = Spawn { jailer_bin: Path::new(path), ..spawn(PidNamespace::Host, "") };
-            let error = bad.start().map(|_| ()).unwrap_err();
+            let error = spawned(path, PidNamespace::Host, "").map(drop).unwrap_err();
             assert_eq!(error.kind(), kind);
             assert!(error.to_string().contains(path) && error.hint().is_some(), "{error}");
         }

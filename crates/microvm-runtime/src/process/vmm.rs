@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use jail_fs::{Dir, InodeId};
 
-use super::console::Kept;
 use super::identity::{Expected, doubt};
 use super::inspect::Inspection;
 use super::pidfd;
 use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
+use super::streams::Streams;
 use crate::error::{Failure, Result};
 
 /// How long a VMM that is ending may take until its end is told.
@@ -25,11 +25,11 @@ pub(crate) struct Process {
     pub(super) status: Option<ExitStatus>,
 }
 
-/// A VMM that was started, and what is kept of its output.
+/// A VMM that was started, and its streams.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) process: Process,
-    pub(crate) kept: Kept,
+    pub(crate) streams: Streams,
 }
 
 impl Process {

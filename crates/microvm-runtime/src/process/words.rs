@@ -72,18 +72,18 @@ pub(super) const KNOWN: &[(&[&str], Diagnosis)] = &[
     (&["Operation not permitted"], Diagnosis::Privilege),
 ];
 
-/// The sentence that tells why, without what its teller put before it, and what it means.
+/// Finds the sentence that gives the reason, without what its teller put before it, and what the sentence means.
 ///
-/// What is said on stderr comes first; the jailer's words, and Firecracker's log on stdout, come before the same in
-/// Rust's own terms (`Error: MknodDev(…)`). Of what is not known the last is taken that sounds like a failure.
-pub(super) fn find(stdout: &str, stderr: &str) -> (Option<Diagnosis>, Option<String>) {
-    let (terms, words): (Vec<_>, Vec<_>) = stderr
-        .lines()
-        .chain(stdout.lines())
-        .filter_map(sentence)
-        .partition(|sentence| sentence.starts_with("Error: "));
+/// The log comes first; the console has the reason only if Firecracker had no log yet. A sentence comes before the same in
+/// Rust's own terms (`Error: MknodDev(…)`). If none is known, the last that sounds like a failure is taken, or else
+/// the last line of stderr.
+pub(super) fn find(log: &str, console: &str) -> (Option<Diagnosis>, Option<String>) {
+    let streams = [log, console].map(|text| {
+        let sentences = text.lines().filter_map(sentence);
+        sentences.partition::<Vec<_>, _>(|sentence| !sentence.starts_with("Error: "))
+    });
     let fits = |sentence: &str, row: &[&str]| row.iter().all(|words| sentence.contains(words));
-    for sentences in [&words, &terms] {
+    for sentences in streams.iter().flat_map(|(words, terms)| [words, terms]) {
         for (row, diagnosis) in KNOWN {
             if let Some(sentence) = sentences.iter().find(|sentence| fits(sentence, row)) {
                 return (Some(*diagnosis), Some(sentence.clone()));
@@ -94,9 +94,15 @@ pub(super) fn find(stdout: &str, stderr: &str) -> (Option<Diagnosis>, Option<Str
         let sentence = sentence.to_ascii_lowercase();
         ["error", "fail", "panic", "cannot", "invalid"].iter().any(|word| sentence.contains(word))
     };
-    let last = words.iter().rfind(sounds).or_else(|| terms.last()).cloned();
-    (None, last.or_else(|| stderr.lines().filter_map(sentence).next_back()))
+    let [(words, terms), (on_console, _)] = &streams;
+    let told = words.iter().rfind(sounds).or_else(|| terms.last());
+    let told = told.or_else(|| on_console.iter().rfind(sounds)).cloned();
+    let unlogged = |line: &&str| logged(line) == *line;
+    (None, told.or_else(|| log.lines().filter(unlogged).filter_map(sentence).next_back()))
 }
+
+/// Bytes of a sentence that are kept: whoever wrote it may be hostile.
+const LONGEST: usize = 512;
 
 /// A line without what its teller put before it; `None` of one that tells nothing.
 fn sentence(line: &str) -> Option<String> {
@@ -121,7 +127,10 @@ fn sentence(line: &str) -> Option<String> {
         .iter()
         .any(|begin| line.starts_with(begin))
         || line.contains("exit_code=");
-    (!says_nothing).then(|| line.to_owned())
+    (!says_nothing).then(|| match line.char_indices().find(|(at, _)| *at > LONGEST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    })
 }
 
 /// A line of Firecracker's log, `2026-01-02T03:04:05.678 [id:thread] …`, without its head.

@@ -1,12 +1,16 @@
 //! Where it logs, and where the guest's serial port goes.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use crate::args::Args;
 use crate::guest;
 
-/// The log: stdout, or the file of `--log-path`. The serial port is stdout in any case.
+/// `O_NONBLOCK` of Linux on every architecture that Firecracker runs on.
+const O_NONBLOCK: i32 = 0o4000;
+
+/// The log: stdout, or the file or FIFO of `--log-path`. The serial port is stdout in any case.
 pub(crate) struct Console {
     id: String,
     log: Option<File>,
@@ -17,32 +21,34 @@ impl Console {
         Self { id: id.to_owned(), log: None }
     }
 
+    /// As Firecracker opens its log: for reading and writing, non-blocking.
     pub(crate) fn open(args: &Args) -> io::Result<Self> {
-        let log = args.log_path.as_ref();
-        let log =
-            log.map(|path| OpenOptions::new().create(true).append(true).open(path)).transpose()?;
-        Ok(Self { id: args.id.clone(), log })
+        let open = |path: &String| {
+            let mut options = OpenOptions::new();
+            options.create(true).read(true).write(true).custom_flags(O_NONBLOCK).open(path)
+        };
+        Ok(Self { id: args.id.clone(), log: args.log_path.as_ref().map(open).transpose()? })
     }
 
     /// A line of the log. Its clock stands still.
     pub(crate) fn log(&self, message: &str) {
         let line = format!("1970-01-01T00:00:00.000000000 [{}:main] {message}\n", self.id);
         match &self.log {
-            Some(file) => stop_unless((&*file).write_all(line.as_bytes())),
+            Some(file) => print(&mut &*file, &line),
             None => self.raw(&line),
         }
     }
 
     /// Bytes of the guest's serial port.
     pub(crate) fn raw(&self, text: &str) {
-        let mut out = io::stdout().lock();
-        stop_unless(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+        print(&mut io::stdout().lock(), text);
     }
 }
 
-/// Firecracker stops for ever when nobody reads what it prints any more.
-fn stop_unless(written: io::Result<()>) {
-    if written.is_err() {
-        guest::sleep();
+/// What does not fit into a full FIFO is dropped. Without any reader of a pipe Firecracker stops for ever.
+fn print(out: &mut impl Write, text: &str) {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::WouldBlock => guest::sleep(),
+        _ => {}
     }
 }

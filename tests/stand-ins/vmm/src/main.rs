@@ -43,8 +43,9 @@ fn main() {
     let config = args.config_file.as_ref().map(|path| match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(err) => {
-            console.log("Firecracker panicked at src/firecracker/src/main.rs:388:20:");
-            console.raw(&format!("Unable to open or read from the configuration file: {err:?}\n"));
+            console.log(&format!(
+                "Firecracker panicked at src/firecracker/src/main.rs:388:20:\nUnable to open or read from the configuration file: {err:?}"
+            ));
             abort()
         }
     });
