@@ -90,7 +90,7 @@ fn life(jailer: &Jailer, order: &Order) -> Option<()> {
         jailer.sweep()
     })?;
     let mut held = Some(vm);
-    let mut vm = phase("adopt", || {
+    let vm = phase("adopt", || {
         drop(held.take());
         jailer.adopt(spec.vm_id())
     })?;
@@ -114,7 +114,7 @@ fn recover(jailer: &Jailer, order: &Order) -> Option<()> {
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
                 found => found.map(Some),
             })?;
-            if let Some(mut vm) = found {
+            if let Some(vm) = found {
                 phase("stop what is left", || vm.shutdown(GRACE))?;
             }
         }

@@ -55,7 +55,7 @@ fn a_whole_machine_is_what_its_spec_says() {
                 )
                 .vsock(7),
         );
-    let mut vm = host.jailer().launch(&spec).unwrap();
+    let vm = host.jailer().launch(&spec).unwrap();
     assert_says_hello(&vm);
     let config: Value =
         vm.api().unwrap().request("GET", "/vm/config", None).unwrap().json().unwrap();

@@ -88,7 +88,7 @@ fn a_vm_boots_with_block_devices_and_writes_only_its_own() {
         .drive(Drive::shared_block_device("shared", shared.path()));
     let root = host.jailer().plan(&spec).unwrap().layout().root();
     // Firecracker opens both as the jail's uid before its API answers for a machine that runs.
-    let mut vm = host.jailer().launch(&spec).unwrap();
+    let vm = host.jailer().launch(&spec).unwrap();
     // As whoever has taken the VMM over would: opened for reading, for both.
     let inside = fs::File::open(&root).unwrap();
     let may = |name: &str, redirection: &str| {

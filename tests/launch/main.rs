@@ -6,6 +6,7 @@ mod bad_input;
 mod boot;
 mod contract;
 mod drives;
+mod ending;
 mod fleet;
 mod host;
 mod hostile;

@@ -60,7 +60,7 @@ fn an_end_at_any_moment_is_noticed() {
         for _ in 0..30 {
             let begun = Instant::now();
             let status = match host.jailer().launch(&spec) {
-                Ok(mut vm) => vm.wait().unwrap().status,
+                Ok(vm) => vm.wait().unwrap().status,
                 Err(error) => {
                     error.failure().early_death().unwrap_or_else(|| panic!("{error:?}")).status()
                 }
@@ -84,7 +84,7 @@ fn our_argv_is_accepted_in_every_mode() {
                 let spec = spec(&mut host, "stub").pid_namespace(mode).cgroup_version(version);
                 let error = match host.jailer().launch(&spec) {
                     // Seen while it ran, if only for a moment.
-                    Ok(mut vm) => {
+                    Ok(vm) => {
                         assert_eq!(
                             vm.wait().unwrap().status,
                             ExitStatus::Exited(7),

@@ -66,7 +66,7 @@ fn row_24_race_for_the_api_socket() {
     // It says a line for every request, and nobody is to keep them.
     let spec = host.idle("vm").console(Console::null());
     let root = host.jailer().plan(&spec).unwrap().layout().root();
-    let mut vm = host.jailer().launch(&spec).unwrap();
+    let vm = host.jailer().launch(&spec).unwrap();
     let mut attacker = testkit::reenter(NAME, ATTACKER);
     // Inside already, as a VMM is: from outside nobody but root comes in.
     let inside = fs::File::open(&root).unwrap();

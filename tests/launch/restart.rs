@@ -17,7 +17,7 @@ fn a_stopped_vm_starts_again_under_its_id_with_fresh_inodes() {
     let drive = host.jailer().plan(&spec).unwrap().layout().root().join("rootfs");
     let mut inodes = Vec::new();
     for _ in 0..3 {
-        let mut vm = host.jailer().launch(&spec).unwrap();
+        let vm = host.jailer().launch(&spec).unwrap();
         assert_says_hello(&vm);
         assert!(vm.wait().unwrap().success());
         inodes.push(fs::File::open(&drive).unwrap());
@@ -41,12 +41,12 @@ fn whose_end_was_seen_is_torn_down_though_somebody_has_it() {
     let disk = host.scratch.file("disk.img", "kept");
     let one = host.idle("one").drive(Drive::persistent("data", &disk));
     let two = host.idle("two").drive(Drive::persistent("data", &disk));
-    let mut vm = host.jailer().launch(&one).unwrap();
+    let vm = host.jailer().launch(&one).unwrap();
     assert_eq!(host.jailer().teardown("one").unwrap_err().kind(), ErrorKind::Busy);
     vm.shutdown(Duration::from_secs(5)).unwrap();
     host.jailer().teardown("one").unwrap();
     // The drive is free too.
-    let mut other = host.jailer().launch(&two).unwrap();
+    let other = host.jailer().launch(&two).unwrap();
     vm.kill().expect("it has ended, and stays so");
     other.kill().unwrap();
     host.assert_clean();
@@ -85,7 +85,7 @@ fn an_adopted_vm_answers_and_its_end_is_seen() {
             matches!(listed.as_slice(), [one] if matches!(one.state, State::Running { .. })),
             "{listed:?}"
         );
-        let mut vm = host.jailer().adopt("orphan").unwrap();
+        let vm = host.jailer().adopt("orphan").unwrap();
         assert_eq!(vm.api().unwrap().instance_info().unwrap().id, "orphan");
         assert!(!vm.kill().unwrap().success());
         drop(vm);
@@ -133,7 +133,7 @@ fn a_prepared_jail_is_taken_up_and_what_a_killed_launcher_left_is_swept() {
     drop(first);
     let again = plan.prepare(&Default::default()).unwrap();
     assert_eq!(again.receipt().root, root, "the same plan was carried out twice");
-    let mut vm = again.launch().unwrap();
+    let vm = again.launch().unwrap();
     assert!(vm.wait().unwrap().success());
     drop(vm);
     assert!(host.jailer().sweep().unwrap().trees.is_empty());
@@ -149,7 +149,7 @@ fn a_plan_survives_serialisation() {
     let json = serde_json::to_string(&plan).unwrap();
     let read: microvm_runtime::Plan = serde_json::from_str(&json).unwrap();
     assert_eq!(read, plan);
-    let mut vm = read.prepare(&Default::default()).unwrap().launch().unwrap();
+    let vm = read.prepare(&Default::default()).unwrap().launch().unwrap();
     assert!(vm.wait().unwrap().success());
     drop(vm);
     host.assert_clean();

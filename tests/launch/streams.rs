@@ -26,7 +26,7 @@ fn the_console_is_the_guests_alone() {
     let mut host = Host::new("console");
     for round in 0..LAUNCHES {
         let spec = if round % 2 == 0 { host.idle("vm") } else { host.hello("vm").no_api() };
-        let mut vm = host.jailer().launch(&spec).unwrap();
+        let vm = host.jailer().launch(&spec).unwrap();
         assert_says_hello(&vm);
         let exit = if round % 2 == 0 { vm.shutdown(MINUTE) } else { vm.wait() };
         assert!(exit.unwrap().success());
@@ -72,7 +72,7 @@ fn a_vm_without_a_reader_runs_on() {
             .each_ref()
             .map(|fifo| OpenOptions::new().read(true).write(true).open(fifo).unwrap());
         fifos.iter().for_each(|fifo| fill(fifo));
-        let mut vm = host.jailer().adopt("vm").unwrap();
+        let vm = host.jailer().adopt("vm").unwrap();
         // Each request is a line of the log.
         for _ in 0..3 {
             assert_eq!(vm.api().unwrap().instance_info().unwrap().id, "vm");
@@ -120,7 +120,7 @@ fn a_killed_launchers_streams_are_read_on() {
     launcher.kill().unwrap();
     launcher.wait().unwrap();
 
-    let mut vm = host.jailer().adopt("vm").unwrap();
+    let vm = host.jailer().adopt("vm").unwrap();
     vm.api().unwrap().instance_info().unwrap();
     let is_request = |line: &str| line.contains("request on \"/\"");
     assert!(vm.log().wait_for_line(is_request, MINUTE).is_some(), "{}", vm.log().text());
@@ -142,7 +142,7 @@ fn a_subscriber_gets_every_byte_once() {
     let mut host = Host::new("subscribe");
     let spec = host.idle("vm");
     let jail = host.jailer().plan(&spec).unwrap().layout().jail_dir();
-    let mut vm = host.jailer().launch(&spec).unwrap();
+    let vm = host.jailer().launch(&spec).unwrap();
     let (sender, receiver) = mpsc::channel();
     let mut seen = vm.console().unwrap().subscribe(move |piece| {
         let _ = sender.send(piece.to_vec());
@@ -211,7 +211,7 @@ fn a_console_file_is_appended_to() {
     let path = host.scratch.file("console.txt", "an earlier tenant\n");
     for mode in [PidNamespace::ByLauncher, PidNamespace::Host] {
         let spec = host.hello("vm").no_api().pid_namespace(mode).console(Console::file(&path));
-        let mut vm = host.jailer().launch(&spec).unwrap();
+        let vm = host.jailer().launch(&spec).unwrap();
         assert!(vm.console().is_none());
         vm.wait().unwrap();
         assert!(vm.log().wait_for_end(MINUTE));

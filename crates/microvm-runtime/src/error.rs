@@ -109,6 +109,7 @@ struct Inner {
     path: Option<PathBuf>,
     because: Option<String>,
     hint: Option<String>,
+    cleanup: Vec<Failure>,
     source: Option<Box<dyn StdError + Send + Sync>>,
     /// The whole message with its causes, for `Deref`.
     message: String,
@@ -129,6 +130,7 @@ impl Failure {
             path: None,
             because: None,
             hint: None,
+            cleanup: Vec::new(),
             source: None,
             message: String::new(),
         }))
@@ -164,6 +166,14 @@ impl Failure {
         self.rendered()
     }
 
+    /// The result of the clean-up after this failure: a clean-up that fails is part of this failure, never in its place.
+    pub(crate) fn and_cleanup<T>(mut self, cleanup: Result<T>) -> Self {
+        if let Err(failure) = cleanup {
+            self.0.cleanup.push(failure);
+        }
+        self.rendered()
+    }
+
     fn rendered(mut self) -> Self {
         let mut message = self.to_string();
         let mut cause = self.source();
@@ -171,6 +181,10 @@ impl Failure {
             message.push_str(": ");
             message.push_str(&error.to_string());
             cause = error.source();
+        }
+        for failure in &self.0.cleanup {
+            message.push_str("; and failed to ");
+            message.push_str(failure);
         }
         self.0.message = message;
         self
@@ -200,6 +214,12 @@ impl Failure {
         self.0.hint.as_deref()
     }
 
+    /// What else failed when the verb cleaned up after this failure; empty if all was cleaned up.
+    #[must_use]
+    pub fn cleanup_failures(&self) -> &[Failure] {
+        &self.0.cleanup
+    }
+
     /// How the jailer or the VMM died, where that is what happened.
     #[must_use]
     pub fn early_death(&self) -> Option<&EarlyDeath> {
@@ -218,6 +238,9 @@ impl fmt::Display for Failure {
         }
         if let Some(hint) = &self.0.hint {
             write!(f, "; {hint}")?;
+        }
+        for failure in &self.0.cleanup {
+            write!(f, "; and failed to {failure}")?;
         }
         Ok(())
     }
@@ -321,6 +344,20 @@ mod tests {
         assert_eq!(error.to_string(), "jailer error: stage kernel /k; put it out");
         assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("disk on fire"));
         assert_eq!(error.kind(), ErrorKind::Filesystem);
+    }
+
+    #[test]
+    fn failed_cleanup_is_told() {
+        let failure = Failure::new(ErrorKind::Spawn, "start the jailer")
+            .and_cleanup(Ok(()))
+            .and_cleanup::<()>(Err(Failure::new(ErrorKind::Busy, "remove the jail").path("/j/vm")));
+        assert_eq!(failure.kind(), ErrorKind::Spawn);
+        assert_eq!(failure.cleanup_failures().len(), 1);
+        assert!(
+            failure.to_string().ends_with("; and failed to remove the jail /j/vm"),
+            "{failure}"
+        );
+        assert!(failure.ends_with("; and failed to remove the jail /j/vm"), "{}", &*failure);
     }
 
     #[test]

@@ -10,8 +10,9 @@ use crate::process::ExitStatus;
 pub struct Exit {
     /// The VMM's own status; unknown where the kernel cannot tell, never 0 then.
     pub status: ExitStatus,
-    /// Whether the VM's control group has seen an OOM kill.
-    pub oom_killed: bool,
+    /// Whether the VM's control group has seen an OOM kill; `None` if the VM had no control group of its own, or somebody
+    /// else removed it.
+    pub oom_killed: Option<bool>,
 }
 
 impl Exit {

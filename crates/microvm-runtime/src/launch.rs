@@ -36,9 +36,8 @@ fn launch(mut prepared: Prepared) -> Result<Vm> {
     match start(&mut prepared) {
         Ok(started) => Ok(Vm::new(prepared, started)),
         Err(failure) => {
-            // The failure to tell is the first one; what this cannot remove, a later teardown or sweep does.
-            let _ = teardown::remove(&prepared.base, prepared.jail);
-            Err(failure)
+            // What this cannot remove, a later teardown or sweep does.
+            Err(failure.and_cleanup(teardown::remove(&prepared.base, prepared.jail)))
         }
     }
 }

@@ -15,7 +15,7 @@
 //!     .limits(Limits::new().memory_max(ByteSize::mib(512)).cpus(1.0).pids_max(64))
 //!     .boot(Boot::new().vcpus(1).memory_mib(256).kernel_args("console=ttyS0 reboot=k panic=1"));
 //!
-//! let mut vm = jailer.launch(&spec)?; // stage, spawn, wait until the API answers
+//! let vm = jailer.launch(&spec)?; // stage, spawn, wait until the API answers
 //! println!("{} {:?}", vm.pid(), vm.stats()?);
 //!
 //! let exit = vm.shutdown(Duration::from_secs(5))?; // ask the guest, then kill
@@ -53,6 +53,7 @@ mod adopt;
 mod api;
 mod boot;
 mod config;
+mod deadline;
 mod drive;
 mod error;
 mod exit;

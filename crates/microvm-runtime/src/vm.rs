@@ -1,25 +1,30 @@
 //! A running VM: [`Vm`].
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jail_cgroup::{Leaf, Stats};
 use jail_cmd::JailId;
 use jail_fs::Dir;
 
 use crate::api::Api;
+use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
 use crate::exit::Exit;
 use crate::jail::Jail;
 use crate::launch::Started;
 use crate::prepare::Prepared;
-use crate::process::{ExitStatus, Expected, Inspection, Process, Running, StreamReader, Streams};
+use crate::process::{Expected, Inspection, Process, Running, StreamReader, Streams};
 use crate::record::Record;
 use jail_cmd::in_jail;
 
 /// A running VM: its process, its API, its console and its control group.
 ///
 /// Its pidfd is given as a descriptor ([`AsFd`]): readable once the VMM has ended, for any event loop.
+///
+/// All verbs take `&self`: one thread can [wait](Self::wait) while another [shuts down](Self::shutdown), and both get the
+/// same [`Exit`].
 ///
 /// # Caveats
 /// Dropping it leaves the VM running, as dropping a [`std::process::Child`] does; [`Jailer::adopt`](crate::Jailer::adopt)
@@ -29,10 +34,7 @@ use jail_cmd::in_jail;
 /// [`shutdown`](Self::shutdown), [`kill`](Self::kill)), or this is dropped.
 #[derive(Debug)]
 pub struct Vm {
-    /// Until its end was seen.
-    lock: Option<Jail>,
-    /// Since then.
-    exit: Option<Exit>,
+    life: Mutex<Life>,
     pub(crate) record: Record,
     pub(crate) leaf: Option<Leaf>,
     pub(crate) root: Dir,
@@ -41,12 +43,20 @@ pub struct Vm {
     ready_after: Option<Duration>,
 }
 
+/// Whether the end of a VM was seen.
+#[derive(Debug)]
+pub(crate) enum Life {
+    /// Not yet: the jail's lock is held.
+    Unseen { _lock: Jail },
+    /// Yes: another launcher may have the jail and the control group by now.
+    Seen(Exit),
+}
+
 impl Vm {
     pub(crate) fn new(prepared: Prepared, started: Started) -> Self {
         let Started { root, running: Running { process, streams }, ready_after } = started;
         Self {
-            lock: Some(prepared.jail),
-            exit: None,
+            life: Mutex::new(Life::Unseen { _lock: prepared.jail }),
             record: prepared.record,
             leaf: prepared.leaf,
             root,
@@ -64,8 +74,7 @@ impl Vm {
         Running { process, streams }: Running,
     ) -> Self {
         Self {
-            lock: Some(jail),
-            exit: None,
+            life: Mutex::new(Life::Unseen { _lock: jail }),
             record,
             leaf,
             root,
@@ -173,39 +182,49 @@ impl Vm {
         })
     }
 
-    /// Waits until the VMM has ended (`waitid(2)`, or its pidfd where it is not our child).
+    /// Waits until the VMM has ended (`poll(2)` on its pidfd, then `waitid(2)`).
+    ///
+    /// Any number of threads can wait; each gets the same [`Exit`].
     ///
     /// # Errors
-    /// Only where the kernel refuses to wait.
-    pub fn wait(&mut self) -> VmRuntimeResult<Exit> {
-        // Without a deadline there is a status.
-        let status = self.process.wait(None)?.unwrap_or(ExitStatus::Unknown);
-        Ok(self.exit(status)?)
+    /// Only if the kernel refuses to wait.
+    pub fn wait(&self) -> VmRuntimeResult<Exit> {
+        loop {
+            if let Some(exit) = self.ended_by(Deadline::NEVER)? {
+                return Ok(exit);
+            }
+        }
     }
 
-    /// Waits until the VMM has ended or `timeout` has passed; `None` then.
+    /// Waits until the VMM has ended or `timeout` has passed, and returns `None` then. `Duration::MAX` waits for ever.
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
-    pub fn wait_timeout(&mut self, timeout: Duration) -> VmRuntimeResult<Option<Exit>> {
-        Ok(self.ended_by(Instant::now() + timeout)?)
+    pub fn wait_timeout(&self, timeout: Duration) -> VmRuntimeResult<Option<Exit>> {
+        Ok(self.ended_by(Deadline::after(timeout))?)
     }
 
-    pub(crate) fn ended_by(&mut self, deadline: Instant) -> Result<Option<Exit>> {
-        let ended = self.process.wait(Some(deadline))?;
-        ended.map(|status| self.exit(status)).transpose()
-    }
-
-    fn exit(&mut self, status: ExitStatus) -> Result<Exit> {
-        if let Some(exit) = self.exit {
-            return Ok(exit);
+    pub(crate) fn ended_by(&self, deadline: Deadline) -> Result<Option<Exit>> {
+        if !self.process.ends_by(deadline)? {
+            return Ok(None);
         }
-        let oom_kills = self.leaf.as_ref().map_or(Ok(0), Leaf::oom_kills);
-        // After the look: whoever takes the jail now may remove its control group.
-        self.lock = None;
+        let mut life = self.life();
+        if let Life::Seen(exit) = *life {
+            return Ok(Some(exit));
+        }
+        let status = self.process.end()?;
+        // Before the lock goes: the next owner of the jail may remove its control group. A leaf that somebody removed has
+        // no counter to read, which must not hide the status.
         let oom_killed =
-            oom_kills.map_err(|error| Failure::cgroup("read the OOM kills", error))? > 0;
-        Ok(*self.exit.insert(Exit { status, oom_killed }))
+            self.leaf.as_ref().and_then(|leaf| leaf.oom_kills().ok()).map(|kills| kills > 0);
+        let exit = Exit { status, oom_killed };
+        *life = Life::Seen(exit);
+        Ok(Some(exit))
+    }
+
+    /// The state of the VM. The jail's lock is not given up while the guard is held.
+    pub(crate) fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -223,5 +242,16 @@ pub(crate) fn expected(record: &Record) -> Expected {
         root: record.root,
         exec_name: record.exec_name.as_str().to_owned(),
         boots: record.spec.boot.is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_share_a_vm() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Vm>();
     }
 }

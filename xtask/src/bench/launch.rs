@@ -103,7 +103,7 @@ impl<'a> Bench<'a> {
     fn launch(&self, jailer: &Jailer, vm_id: &str) -> Result<Duration> {
         let spec = self.spec(vm_id);
         let begun = Instant::now();
-        let mut vm = jailer.launch(&spec)?;
+        let vm = jailer.launch(&spec)?;
         let took = begun.elapsed();
         vm.kill()?;
         jailer.teardown(vm_id)?;

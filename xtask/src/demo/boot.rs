@@ -128,7 +128,7 @@ fn show(jailer: &Jailer, binaries: &Binaries) -> Result<Shown> {
     let prepared = jailer.plan(&spec)?.prepare(&CopyOptions::default())?;
     let staged = staged(&prepared.receipt());
     let jail = prepared.plan().layout().root().to_owned();
-    let mut vm = prepared.launch()?;
+    let vm = prepared.launch()?;
     let guest = guest_line(&vm)?;
     let mut facts = facts(&vm, &jail, binaries.are_official())?;
     let exit = vm.shutdown(PATIENCE)?;

@@ -115,7 +115,7 @@ impl Api {
                 .hinted("the VM has removed it; kill the VM instead of asking it"));
         };
         let api = Self::over(socket, pid);
-        api.dial(api.until())?;
+        api.dial(api.ends())?;
         Ok(api)
     }
 
@@ -193,7 +193,7 @@ impl Api {
 
     fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Response> {
         let request = Request::new(method, path, body)?;
-        let deadline = self.until();
+        let deadline = self.ends();
         Asked::new(self.dial(deadline)?, request, deadline).answer()
     }
 
@@ -204,8 +204,14 @@ impl Api {
         })
     }
 
-    fn until(&self) -> Instant {
+    fn ends(&self) -> Instant {
         self.deadline.unwrap_or_else(|| Instant::now() + PATIENCE)
+    }
+
+    /// As [`deadline`](Self::deadline), for the verbs of this crate.
+    pub(crate) fn until(self, deadline: crate::deadline::Deadline) -> Self {
+        let left = deadline.left().unwrap_or(PATIENCE);
+        self.deadline(Instant::now() + left)
     }
 }
 

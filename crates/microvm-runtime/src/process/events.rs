@@ -2,13 +2,12 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 
-use super::pidfd;
+use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result};
 
 /// What happens in a directory (`inotify(7)`): a hint when to look, and no more.
@@ -41,11 +40,15 @@ impl Events {
     }
 
     /// Waits for something to happen in the directory, for one of the processes to end, or for the deadline.
-    pub(super) fn wait(&self, processes: &[BorrowedFd<'_>], deadline: Instant) -> Result<()> {
+    pub(super) fn wait(
+        &self,
+        processes: &[BorrowedFd<'_>],
+        deadline: impl Into<Deadline>,
+    ) -> Result<()> {
         let watched = self.inotify.iter().map(OwnedFd::as_fd).chain(processes.iter().copied());
         let mut fds =
             watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect::<Vec<_>>();
-        match poll(&mut fds, Some(&pidfd::until(deadline))) {
+        match poll(&mut fds, deadline.into().timeout().as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(failed(errno)),
         }
@@ -89,8 +92,9 @@ fn failed(errno: Errno) -> Failure {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
+    use super::super::pidfd;
     use super::*;
 
     #[test]
@@ -99,7 +103,7 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "the test's own directory")]
         let held = File::open(dir.path()).unwrap();
         let events = Events::watch(&held).unwrap();
-        let hang = || Instant::now() + Duration::from_secs(60);
+        let hang = || Deadline::after(Duration::from_secs(60));
 
         #[expect(clippy::disallowed_methods, reason = "the test's own directory")]
         std::fs::write(dir.path().join("api.sock"), "").unwrap();
@@ -113,13 +117,13 @@ mod tests {
         assert!(begun.elapsed() < Duration::from_secs(60), "neither woke");
 
         // The deadline does, where nothing happens.
-        events.wait(&[], Instant::now() + Duration::from_millis(1)).unwrap();
+        events.wait(&[], Deadline::after(Duration::from_millis(1))).unwrap();
     }
 
     #[test]
     fn without_inotify_time_wakes() {
         let events = Events { inotify: None };
         assert!(events.are_missing());
-        events.wait(&[], Instant::now() + Duration::from_millis(1)).unwrap();
+        events.wait(&[], Deadline::after(Duration::from_millis(1))).unwrap();
     }
 }

@@ -1,15 +1,16 @@
 //! Processes by descriptor: opened, signalled and waited for without a race for their number.
 
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
 
 use super::status::ExitStatus;
+use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result};
 use crate::sys;
 
@@ -42,7 +43,11 @@ pub(crate) fn kill(pidfd: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// Kills `pid` if, once it is held by descriptor, `still` says that it is the one; waits for its end.
-pub(crate) fn kill_if(pid: u32, deadline: Instant, still: impl Fn(u32) -> bool) -> Result<()> {
+pub(crate) fn kill_if(
+    pid: u32,
+    deadline: impl Into<Deadline>,
+    still: impl Fn(u32) -> bool,
+) -> Result<()> {
     let Some(pidfd) = open(pid)? else { return Ok(()) };
     if still(pid) {
         kill(pidfd.as_fd())?;
@@ -59,17 +64,21 @@ pub(crate) fn hold(pids: &[u32]) -> Result<Vec<OwnedFd>> {
 /// Reaps what was killed, where it is a child of ours: it has left its control group a moment before it can be reaped, and
 /// is waited for until the deadline. Its status stays known to whoever holds it (`PIDFD_GET_INFO`), on kernels that can
 /// tell.
-pub(crate) fn reap<'a>(killed: impl IntoIterator<Item = &'a OwnedFd>, deadline: Instant) {
+pub(crate) fn reap<'a>(
+    killed: impl IntoIterator<Item = &'a OwnedFd>,
+    deadline: impl Into<Deadline>,
+) {
+    let deadline = deadline.into();
     for pidfd in killed {
         // At worst a zombie is left of it. ECHILD: it was somebody else's.
-        let _ = ended_by(pidfd.as_fd(), Some(deadline));
+        let _ = ended_by(pidfd.as_fd(), deadline);
         let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     }
 }
 
 /// Waits until the process has ended, or the deadline has passed: `false` then.
-pub(crate) fn ended_by(pidfd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<bool> {
-    wait_for(pidfd, PollFlags::IN, deadline)
+pub(crate) fn ended_by(pidfd: BorrowedFd<'_>, deadline: impl Into<Deadline>) -> Result<bool> {
+    wait_for(pidfd, PollFlags::IN, deadline.into())
 }
 
 /// The status of a process that has ended: of a child, which is so reaped (`waitid(2)` with `P_PIDFD`), or of a stranger.
@@ -90,22 +99,19 @@ pub(crate) fn status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
 /// The status of a process that has ended and is not our child: of one that its parent has not reaped yet, from
 /// `/proc/<pid>/stat`; of one that was reaped, by `ioctl(PIDFD_GET_INFO)`, Linux 6.15.
 fn stranger_status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
-    let deadline = Instant::now() + REAPED;
+    let deadline = Deadline::after(REAPED);
     loop {
         if let Some(status) = unreaped_status(pidfd) {
             return Ok(ExitStatus::from_wait(status));
         }
         match sys::reaped_status(pidfd) {
             Ok(Some(status)) => return Ok(ExitStatus::from_wait(status)),
-            Ok(None) if Instant::now() < deadline => {}
+            Ok(None) if !deadline.has_passed() => {}
             Ok(None) | Err(_) => return Ok(ExitStatus::Unknown),
         }
         // Between the two for a moment: POLLHUP says that it was reaped.
-        wait_for(
-            pidfd,
-            PollFlags::HUP,
-            Some(deadline.min(Instant::now() + Duration::from_millis(10))),
-        )?;
+        let moment = Deadline::after(Duration::from_millis(10));
+        wait_for(pidfd, PollFlags::HUP, deadline.min(moment))?;
     }
 }
 
@@ -127,12 +133,11 @@ fn unreaped_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
     (number() == Some(pid)).then_some(status)
 }
 
-fn wait_for(pidfd: BorrowedFd<'_>, what: PollFlags, deadline: Option<Instant>) -> Result<bool> {
+fn wait_for(pidfd: BorrowedFd<'_>, what: PollFlags, deadline: Deadline) -> Result<bool> {
     loop {
         // HUP is always reported; to wait for it alone is to ask for nothing else.
         let mut fds = [PollFd::from_borrowed_fd(pidfd, what.difference(PollFlags::HUP))];
-        let timeout = deadline.map(until);
-        match poll(&mut fds, timeout.as_ref()) {
+        match poll(&mut fds, deadline.timeout().as_ref()) {
             Ok(0) => return Ok(false),
             Ok(_) if fds[0].revents().intersects(what | PollFlags::HUP) => return Ok(true),
             Ok(_) | Err(Errno::INTR) => {}
@@ -141,12 +146,6 @@ fn wait_for(pidfd: BorrowedFd<'_>, what: PollFlags, deadline: Option<Instant>) -
             }
         }
     }
-}
-
-/// The time until `deadline`, as `poll(2)` takes it.
-pub(crate) fn until(deadline: Instant) -> Timespec {
-    Timespec::try_from(deadline.saturating_duration_since(Instant::now()))
-        .unwrap_or(Timespec { tv_sec: i64::from(i32::MAX), tv_nsec: 0 })
 }
 
 #[cfg(test)]
@@ -175,7 +174,7 @@ mod tests {
             #[expect(clippy::zombie_processes, reason = "reaped by pidfd")]
             let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
             let pidfd = open(child.id()).unwrap().unwrap();
-            assert!(ended_by(pidfd.as_fd(), None).unwrap());
+            assert!(ended_by(pidfd.as_fd(), Deadline::NEVER).unwrap());
             assert_eq!(super::status(pidfd.as_fd()).unwrap(), status, "{script}");
             assert!(kill(pidfd.as_fd()).is_ok(), "killing what has ended is fine");
         }
@@ -189,7 +188,7 @@ mod tests {
             .spawn()
             .unwrap();
         let pidfd = open(child.id()).unwrap().unwrap();
-        assert!(!ended_by(pidfd.as_fd(), Some(Instant::now())).unwrap());
+        assert!(!ended_by(pidfd.as_fd(), Deadline::now()).unwrap());
         drop(child.stdin.take());
         assert!(child.wait().unwrap().code().is_some());
         assert!(open(child.id()).unwrap().is_none());

@@ -1,7 +1,7 @@
 //! The VMM, or who may become it: held, proven, waited for, killed, looked at.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jail_fs::{Dir, InodeId};
 
@@ -11,6 +11,7 @@ use super::pidfd;
 use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
 use super::streams::Streams;
+use crate::deadline::Deadline;
 use crate::error::{Failure, Result};
 
 /// How long a VMM that is ending may take until its end is told.
@@ -46,7 +47,7 @@ impl Process {
         match expected.prove(stamp.pid()) {
             Ok(()) => {}
             // One that is ending loses its root first, and its end is told a moment later.
-            Err(_) if pidfd::ended_by(pidfd.as_fd(), Some(Instant::now() + ENDING))? => {
+            Err(_) if pidfd::ended_by(pidfd.as_fd(), Deadline::after(ENDING))? => {
                 return Ok(None);
             }
             Err(doubt) => return Err(doubt),
@@ -65,7 +66,7 @@ impl Process {
         expected.prove(self.pid())?;
         expected.prove_exec_copy(self.pid(), root)?;
         // What was read was about this process only if it still has its number.
-        match pidfd::ended_by(self.pidfd.as_fd(), Some(Instant::now()))? {
+        match pidfd::ended_by(self.pidfd.as_fd(), Deadline::now())? {
             false => Ok(()),
             true => Err(doubt(self.pid(), "it has ended")),
         }
@@ -80,15 +81,26 @@ impl Process {
     }
 
     /// Waits until it has ended, or the deadline has passed: `None` then.
-    pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Result<Option<ExitStatus>> {
+    pub(crate) fn wait(&mut self, deadline: impl Into<Deadline>) -> Result<Option<ExitStatus>> {
         if let Some(status) = self.status {
             return Ok(Some(status));
         }
         if !pidfd::ended_by(self.pidfd.as_fd(), deadline)? {
             return Ok(None);
         }
-        self.status = Some(pidfd::status(self.pidfd.as_fd())?);
+        self.status = Some(self.end()?);
         Ok(self.status)
+    }
+
+    /// Waits until the process has ended (`poll(2)` on its pidfd); `false` if the deadline passed first. Any number of
+    /// threads can wait.
+    pub(crate) fn ends_by(&self, deadline: Deadline) -> Result<bool> {
+        if self.status.is_some() { Ok(true) } else { pidfd::ended_by(self.as_fd(), deadline) }
+    }
+
+    /// The status of a process that has ended. It is read once: a child is reaped by it.
+    pub(crate) fn end(&self) -> Result<ExitStatus> {
+        self.status.map_or_else(|| pidfd::status(self.as_fd()), Ok)
     }
 
     /// SIGKILL. Fine for one that has ended.

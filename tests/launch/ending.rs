@@ -1,0 +1,95 @@
+//! The end of a VM: seen by several threads, in a leaf that somebody removed, and of many VMs at once.
+
+use std::fs;
+use std::sync::Barrier;
+use std::time::Duration;
+
+use microvm_runtime::{ExitStatus, Vm};
+
+use crate::host::Host;
+
+const HANG: Duration = Duration::from_secs(60);
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn threads_share_one_exit() {
+    let mut host = Host::new("waiters");
+    let vm = host.jailer().launch(&host.idle("vm")).unwrap();
+    let all_wait = Barrier::new(3);
+    let exits = std::thread::scope(|scope| {
+        let waiters = [Duration::MAX, HANG].map(|timeout| {
+            let (vm, all_wait) = (&vm, &all_wait);
+            scope.spawn(move || {
+                all_wait.wait();
+                vm.wait_timeout(timeout).unwrap()
+            })
+        });
+        all_wait.wait();
+        let ended = vm.shutdown(Duration::MAX).unwrap();
+        assert!(ended.success(), "{ended:?}");
+        waiters.map(|waiter| (waiter.join().unwrap(), ended))
+    });
+    for (waited, ended) in exits {
+        assert_eq!(waited, Some(ended));
+    }
+    // The status was reaped once, and is kept.
+    assert!(vm.wait().unwrap().success() && vm.kill().unwrap().success());
+    drop(vm);
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn start_kill_returns_at_once() {
+    let mut host = Host::new("startkill");
+    let vm = host.jailer().launch(&host.deaf("vm")).unwrap();
+    vm.start_kill().unwrap();
+    assert_eq!(vm.wait().unwrap().status, ExitStatus::Signaled(9));
+    // The leaf may be another VM's now: nothing is sent any more.
+    vm.start_kill().unwrap();
+    drop(vm);
+    host.assert_clean();
+}
+
+/// Takes the VM out of its leaf and removes the leaf, as systemd may do.
+fn remove_leaf(vm: &Vm) -> bool {
+    let Ok(leaf) = vm.cgroup() else { return false };
+    for path in leaf.paths() {
+        let parent = path.parent().unwrap();
+        for pid in fs::read_to_string(path.join("cgroup.procs")).unwrap().lines() {
+            fs::write(parent.parent().unwrap().join("cgroup.procs"), pid).unwrap();
+        }
+        fs::remove_dir(path).unwrap();
+    }
+    true
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_removed_leaf_hides_no_status() {
+    type End = fn(&Vm) -> ExitStatus;
+    let ends: [(ExitStatus, End); 4] = [
+        (ExitStatus::Signaled(9), |vm| vm.kill().unwrap().status),
+        (ExitStatus::Exited(0), |vm| vm.shutdown(HANG).unwrap().status),
+        (ExitStatus::Signaled(9), |vm| {
+            vm.start_kill().unwrap();
+            vm.wait().unwrap().status
+        }),
+        (ExitStatus::Signaled(9), |vm| {
+            vm.start_kill().unwrap();
+            vm.wait_timeout(HANG).unwrap().unwrap().status
+        }),
+    ];
+    let mut host = Host::new("noleaf");
+    for (status, end) in ends {
+        let vm = host.jailer().launch(&host.idle("vm")).unwrap();
+        if !remove_leaf(&vm) {
+            return testkit::skip("a_removed_leaf_hides_no_status", "this host has no leaf");
+        }
+        assert_eq!(end(&vm), status);
+        assert_eq!(vm.wait().unwrap().oom_killed, None, "the counter went with the leaf");
+        drop(vm);
+        host.jailer().teardown("vm").unwrap();
+    }
+    host.assert_clean();
+}
