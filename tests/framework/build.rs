@@ -87,17 +87,26 @@ pub fn guests(dir: &Path) -> anyhow::Result<()> {
         run(rustc)?;
         let size = made.metadata()?.len();
         ensure!(size < 1024, "{name} is {size} bytes: more than the kernel was linked in");
-        fs::rename(&made, dir.join(name)).with_context(|| format!("put {name} in place"))?;
+        place(&made, &dir.join(name))?;
     }
     Ok(())
 }
 
-/// Puts a copy in place by rename, for the old one may be running.
+/// Puts a copy in place by rename.
 fn install(from: &Path, to: &Path) -> anyhow::Result<()> {
     let aside = to.with_extension(format!("new-{}", std::process::id()));
-    fs::copy(from, &aside)
-        .and_then(|_| fs::rename(&aside, to))
-        .with_context(|| format!("copy {} to {}", from.display(), to.display()))
+    fs::copy(from, &aside).with_context(|| format!("copy {}", from.display()))?;
+    place(&aside, to)
+}
+
+/// Moves a new file over the old one, unless both are alike: the old one may be another run's, which goes by its inode.
+fn place(new: &Path, to: &Path) -> anyhow::Result<()> {
+    let placed = if fs::read(to).is_ok_and(|old| fs::read(new).is_ok_and(|new| old == new)) {
+        fs::remove_file(new)
+    } else {
+        fs::rename(new, to)
+    };
+    placed.with_context(|| format!("put {} in place", to.display()))
 }
 
 fn host_triple() -> anyhow::Result<String> {

@@ -1,10 +1,22 @@
 //! What tests leave on a host, looked up rather than assumed.
+//!
+//! The host is alive: other people's mounts, control groups, loop devices and processes come and go during a test. Only
+//! what carries a mark of the test or of its run counts.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 use std::{fs, process};
 
+use crate::scratch::RUN_ENV;
 use crate::{cgroups, mounts, scratch};
+
+/// How long something that was let go may stay: the kernel detaches a loop device only after its last user, and anybody
+/// who lists the devices is one.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// What there is on the host by the names this thread, that is this test, made with [`unique`](crate::unique) (which
 /// [`Scratch`](crate::Scratch) and all else here are named by), now and later.
@@ -26,20 +38,55 @@ impl HostState {
     /// When there is something that was not there at the snapshot, with the list.
     #[track_caller]
     pub fn assert_unchanged(&self) {
-        let new: Vec<_> = left_by_this_test().difference(&self.before).cloned().collect();
+        let new = settled(|| left_by_this_test().difference(&self.before).cloned().collect());
         assert!(new.is_empty(), "left on the host:\n  {}", new.join("\n  "));
     }
 }
 
-/// All that carries one of this test's names (or begins with it): mounts, loop devices by their backing file, control
-/// groups, processes by command line, group or root. One look at the host, however many the names.
+/// Returns everything that carries the mark of a run: scratch directories, mounts, loop devices, control groups, and
+/// processes by command line, environment, control group or root. The caller and its ancestors do not count.
+///
+/// Waits up to ten seconds for what the kernel is about to let go.
+#[must_use]
+pub fn left_by_run(run: &str) -> Vec<String> {
+    let mark = format!("-{run}-");
+    settled(|| {
+        let mut left = left_with(|text| text.contains(&mark), Some(run));
+        let entries = fs::read_dir(scratch::place()).into_iter().flatten().flatten();
+        left.extend(
+            entries
+                .map(|entry| entry.path())
+                .filter(|path| path.to_string_lossy().contains(&mark))
+                .map(|path| format!("scratch directory {}", path.display())),
+        );
+        left.into_iter().collect()
+    })
+}
+
+/// What `look` finds once that is nothing, or after the grace.
+fn settled(look: impl Fn() -> Vec<String>) -> Vec<String> {
+    let begun = Instant::now();
+    loop {
+        let found = look();
+        if found.is_empty() || begun.elapsed() > GRACE {
+            return found;
+        }
+        sleep(Duration::from_millis(50));
+    }
+}
+
 fn left_by_this_test() -> BTreeSet<String> {
     let names = scratch::names_of_this_thread();
-    let is_named = |text: &str| names.iter().any(|name| text.contains(name));
+    left_with(|text| names.iter().any(|name| text.contains(name)), None)
+}
+
+/// All that is named so: mounts, loop devices by their backing file, control groups, processes by command line, group or
+/// root, and by environment if a run is given. One look at the host, however many the names.
+fn left_with(is_named: impl Fn(&str) -> bool, run: Option<&str>) -> BTreeSet<String> {
     let named = |path: &Path| is_named(&path.to_string_lossy());
     let mounts = mounts::all()
         .into_iter()
-        .filter(|mount| named(&mount.point))
+        .filter(|mount| named(&mount.point) || named(&mount.root) || is_named(&mount.source))
         .map(|mount| format!("mount of {} at {}", mount.fstype, mount.point.display()));
     let loops = loops()
         .into_iter()
@@ -50,23 +97,14 @@ fn left_by_this_test() -> BTreeSet<String> {
         .flat_map(|top| cgroups::tree(&top))
         .filter(|dir| named(dir))
         .map(|dir| format!("control group {}", dir.display()));
+    let ours = ancestors();
     let processes = processes()
         .into_iter()
-        .filter(|pid| carries(*pid, is_named) && !is_inits(*pid))
+        .filter(|pid| !ours.contains(pid))
+        .filter(|pid| carries(*pid, &is_named) || run.is_some_and(|run| was_started_in(*pid, run)))
+        .filter(|pid| !is_inits(*pid))
         .map(describe);
     mounts.chain(loops).chain(cgroups).chain(processes).collect()
-}
-
-/// The scratch directories there are, of this and of earlier runs.
-#[must_use]
-pub fn scratch_dirs() -> Vec<PathBuf> {
-    fs::read_dir(scratch::place())
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(scratch::PREFIX))
-        .map(|entry| entry.path())
-        .collect()
 }
 
 /// Every loop device in use, with its backing file.
@@ -88,8 +126,24 @@ fn processes() -> Vec<u32> {
         .flatten()
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| *pid != process::id())
         .collect()
+}
+
+/// This process and those it was started by: a shell or sudo(8) may have a name on its command line.
+fn ancestors() -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    let mut next = Some(process::id());
+    while let Some(pid) = next.filter(|pid| found.insert(*pid)) {
+        next = status_field(pid, "PPid:").parse().ok();
+    }
+    found
+}
+
+/// Whether the process was started with the run's mark in its environment.
+fn was_started_in(pid: u32, run: &str) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let setting = format!("{RUN_ENV}={run}");
+    environment.split(|byte| *byte == 0).any(|entry| OsStr::from_bytes(entry) == &*setting)
 }
 
 /// Whether the process has a name in its command line, its control groups or its root.
@@ -109,22 +163,19 @@ fn carries(pid: u32, is_named: impl Fn(&str) -> bool) -> bool {
 
 /// Whether it has ended and waits for another parent than this process to reap it: init does so when it gets to it.
 fn is_inits(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let zombie = status.lines().any(|line| line.starts_with("State:\tZ"));
-    zombie && !status.lines().any(|line| line == format!("PPid:\t{}", process::id()))
+    status_field(pid, "State:").starts_with('Z')
+        && status_field(pid, "PPid:") != process::id().to_string()
 }
 
 fn describe(pid: u32) -> String {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let field = |name: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
-    };
-    format!("process {pid} {} ({})", field("Name:"), field("State:"))
+    format!("process {pid} {} ({})", status_field(pid, "Name:"), status_field(pid, "State:"))
+}
+
+/// A field of `/proc/<pid>/status`; empty if the process is gone.
+fn status_field(pid: u32, name: &str) -> String {
+    let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]
@@ -149,6 +200,24 @@ mod tests {
         assert!(left.first().unwrap().contains(&child.id().to_string()));
         drop(child);
         host.assert_unchanged();
+    }
+
+    #[test]
+    fn a_runs_remains_are_seen() {
+        let run = crate::new_run();
+        let start = |name: &str, value: &str| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", "read _"]).env(name, value).stdin(Stdio::piped());
+            KillOnDrop::spawn(&mut command)
+        };
+        let ours = start(RUN_ENV, &run);
+        let _neighbours = start(RUN_ENV, &crate::new_run());
+        let _strangers = start("OTHER", &run);
+        let left = left_with(|_| false, Some(&run));
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert!(left.first().unwrap().contains(&ours.id().to_string()));
+        drop(ours);
+        assert!(left_by_run(&run).is_empty());
     }
 
     #[test]

@@ -29,13 +29,13 @@ pub use binaries::{
 };
 pub use canary::Canary;
 pub use cgroups::{cgroups_named, hierarchies, remove_cgroup};
-pub use host_state::{HostState, scratch_dirs};
+pub use host_state::{HostState, left_by_run};
 pub use loop_device::LoopDevice;
 pub use loop_fs::{FsKind, LoopFs};
 pub use machine::{kernel_at_least, kernel_tells_exit_of_strangers, kvm_works};
 pub use netns::Netns;
 pub use process::{KillOnDrop, as_user, reenter, role};
 pub use race::{Round, long, race};
-pub use scratch::{DIR_ENV, PREFIX, Scratch, unique};
+pub use scratch::{DIR_ENV, PREFIX, RUN_ENV, Scratch, new_run, unique};
 pub use skip::{SKIPS_ENV, skip};
 pub use tmpfs::Tmpfs;

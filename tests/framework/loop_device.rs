@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use nix::errno::Errno;
@@ -34,14 +35,18 @@ impl LoopDevice {
             .write(true)
             .open(backing)
             .with_context(|| format!("open {}", backing.display()))?;
-        // Another process may take the free device first: then the next one.
-        for _ in 0..64 {
+        // Another process may take the free device first, or remove it: then the next one.
+        for _ in 0..256 {
             let number = sys::free_loop_number(&control).context("find a free loop device")?;
             let number = u32::try_from(number).context("loop device number")?;
-            let (path, device) = open_node(number)?;
+            let (path, device) = match open_node(number) {
+                Ok(opened) => opened,
+                Err(err) if is_gone(&err) => continue,
+                Err(err) => return Err(err),
+            };
             match sys::configure_loop(&device, file.as_fd()) {
                 Ok(()) => return Ok(Some(Self { path, device })),
-                Err(Errno::EBUSY) => {}
+                Err(Errno::EBUSY | Errno::ENXIO) => std::thread::sleep(Duration::from_millis(5)),
                 Err(err) => {
                     return Err(err).with_context(|| format!("attach {}", path.display()));
                 }
@@ -72,6 +77,13 @@ impl Drop for LoopDevice {
             eprintln!("left behind: {}: {err}", self.path.display());
         }
     }
+}
+
+/// Whether the device or its node was removed between two calls.
+fn is_gone(err: &anyhow::Error) -> bool {
+    err.downcast_ref::<std::io::Error>().is_some_and(|err| {
+        matches!(err.raw_os_error().map(Errno::from_raw), Some(Errno::ENXIO | Errno::ENOENT))
+    })
 }
 
 /// Opens `/dev/loop<number>`; makes the node where no devtmpfs does (the driver's major is 7).

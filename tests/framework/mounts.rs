@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Mount {
+    /// The directory of the filesystem that is mounted: not `/` for a bind mount.
+    pub root: PathBuf,
     /// Where it is mounted, octal escapes undone.
     pub point: PathBuf,
     /// The filesystem's type, such as `ext4` or `cgroup2`.
@@ -24,11 +26,9 @@ pub struct Mount {
 /// When `/proc` is not mounted.
 #[must_use]
 pub fn all() -> Vec<Mount> {
-    std::fs::read_to_string("/proc/self/mountinfo")
-        .expect("read /proc/self/mountinfo")
-        .lines()
-        .filter_map(parse)
-        .collect()
+    let bytes = std::fs::read("/proc/self/mountinfo").expect("read /proc/self/mountinfo");
+    // Others mount what they like; a path need not be UTF-8.
+    String::from_utf8_lossy(&bytes).lines().filter_map(parse).collect()
 }
 
 /// The mount points at `dir` or below it, oldest first.
@@ -41,6 +41,7 @@ fn parse(line: &str) -> Option<Mount> {
     let (left, right) = line.split_once(" - ")?;
     let mut right = right.split(' ');
     Some(Mount {
+        root: unescape(left.split(' ').nth(3)?),
         point: unescape(left.split(' ').nth(4)?),
         fstype: right.next()?.to_owned(),
         source: right.next()?.to_owned(),

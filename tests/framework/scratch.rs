@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::mount::{MntFlags, umount2};
@@ -15,21 +17,39 @@ use crate::mounts;
 pub const DIR_ENV: &str = "MICROVM_TEST_DIR";
 
 /// What every name made by [`unique`] begins with.
-pub const PREFIX: &str = "microvm-test-";
+pub const PREFIX: &str = "vmtest-";
+
+/// The mark of the run that a test belongs to, set by the runner; without it each process is a run of its own.
+pub const RUN_ENV: &str = "MICROVM_TEST_RUN";
 
 thread_local! {
     static NAMES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A name no other test has: `microvm-test-<label>-<pid>-<n>z`; fits a control group, a directory and a jail id.
+/// Returns a mark that no other run on this host has: an `r` and six hexadecimal digits.
 ///
-/// The thread remembers it for [`HostState`](crate::HostState).
+/// Pids would not do: a run in its own pid namespace has the same ones as the next.
+#[must_use]
+pub fn new_run() -> String {
+    format!("r{:06x}", RandomState::new().hash_one(std::process::id()) >> 40)
+}
+
+/// Returns a name that no other test has: `vmtest-<label>-<run>-<process>-<n>z`; fits a control group, a directory, a
+/// jail id, and in a path the 107 bytes of a socket's.
+///
+/// The thread remembers the name for [`HostState`](crate::HostState); the run's mark is in it for
+/// [`left_by_run`](crate::left_by_run).
 #[must_use]
 pub fn unique(label: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
+    static MARK: LazyLock<String> = LazyLock::new(|| {
+        let process = new_run().split_off(3);
+        let run = std::env::var(RUN_ENV).unwrap_or_else(|_| new_run());
+        format!("{run}-{process}")
+    });
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    // Ends in a mark of its own: `…-1` is not found in `…-10`.
-    let name = format!("{PREFIX}{label}-{}-{n}z", std::process::id());
+    // Ends in a letter: `…-1` would be found in `…-10`.
+    let name = format!("{PREFIX}{label}-{}-{n}z", *MARK);
     NAMES.with_borrow_mut(|names| names.push(name.clone()));
     name
 }
@@ -50,7 +70,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes `<place>/microvm-test-<label>-<pid>-<n>z` (mkdir(2), chmod(2)).
+    /// Makes `<place>/<name>`, the name as [`unique`] makes it (mkdir(2), chmod(2)).
     ///
     /// # Panics
     /// When it cannot be made: no test of ours can go on without.

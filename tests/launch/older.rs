@@ -219,10 +219,11 @@ fn command(
 /// Waits until no process has the jail as its root: the stub was orphaned by its jailer.
 fn wait_until_idle(root: &Path) {
     use std::os::unix::fs::MetadataExt as _;
-    let inode = fs::metadata(root).unwrap().ino();
+    let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    let jail = identity(fs::metadata(root).unwrap());
     let rooted = || {
         fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-            fs::metadata(entry.path().join("root")).is_ok_and(|root| root.ino() == inode)
+            fs::metadata(entry.path().join("root")).is_ok_and(|root| identity(root) == jail)
         })
     };
     while rooted() {

@@ -18,7 +18,6 @@ const HANGS: Duration = Duration::from_secs(30 * 60);
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) status: ExitStatus,
-    pub(crate) pid: u32,
     pub(crate) output: String,
 }
 
@@ -73,9 +72,8 @@ pub(crate) fn run(
             }
         }
     }
-    let pid = child.id();
     let status = child.wait()?;
-    Ok(Finished { status, pid, output })
+    Ok(Finished { status, output })
 }
 
 /// The lines that come through the pipe, in a thread of their own, so that their absence can be noticed.

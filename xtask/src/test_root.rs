@@ -1,7 +1,6 @@
-//! The root tests: each test binary's ignored tests, as root, in a private mount namespace, on a host that is then as
-//! before.
+//! The root tests: each test binary's ignored tests, as root, in a private mount namespace; nothing with the run's mark
+//! stays on the host.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::binaries::{self, TestBinary};
 use crate::counts::{Line, Selection, Summary};
-use crate::host::{self, Host};
+use crate::host;
 use crate::progress::Progress;
 use crate::root::{self, Answer, Job};
 use crate::vm::{self, Layout};
@@ -68,36 +67,30 @@ pub(crate) fn run(selection: &Selection) -> Result<Summary> {
 /// The part that runs as root.
 pub(crate) fn run_as_root(plan: &Plan) -> Result<Summary> {
     host::adopt_orphans()?;
-    let before = Host::look();
-    let mut pids = BTreeSet::new();
+    let run = testkit::new_run();
     let mut summary = Summary::default();
     for binary in &plan.binaries {
         let tests = binaries::ignored_tests(binary, &plan.selection.filters)?;
         if !tests.is_empty() {
-            summary += run_binary(plan, binary, tests.len(), &mut pids)?;
+            summary += run_binary(plan, binary, tests.len(), &run)?;
         }
     }
     summary
         .problems
         .extend(host::end_orphans()?.into_iter().map(|orphan| format!("left behind: {orphan}")));
-    let left = Host::look().new_since(&before, &pids);
+    let left = testkit::left_by_run(&run);
     summary.problems.extend(left.into_iter().map(|thing| format!("left behind: {thing}")));
     Ok(summary)
 }
 
 /// Runs the ignored tests of one binary, of which there are `count`.
-fn run_binary(
-    plan: &Plan,
-    binary: &TestBinary,
-    count: usize,
-    pids: &mut BTreeSet<u32>,
-) -> Result<Summary> {
+fn run_binary(plan: &Plan, binary: &TestBinary, count: usize, run: &str) -> Result<Summary> {
     let skips = tempfile::NamedTempFile::new().context("make the file of skips")?;
     let mut test = isolated(&binary.path);
     test.args(["--ignored", "--show-output"])
         .args(&plan.selection.filters)
         .current_dir(&binary.dir);
-    test.env(testkit::SKIPS_ENV, skips.path());
+    test.env(testkit::SKIPS_ENV, skips.path()).env(testkit::RUN_ENV, run);
 
     let label = format!("{} {}", binary.package, binary.target);
     let mut progress = Progress::begin(label.clone());
@@ -122,7 +115,6 @@ fn run_binary(
         done += 1;
         Some(format!("{done}/{count} {name}"))
     })?;
-    pids.insert(finished.pid);
 
     summary.skip(
         std::fs::read_to_string(skips.path()).context("read the skips")?.lines().map(str::to_owned),
