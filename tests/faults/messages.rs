@@ -60,43 +60,34 @@ pub(crate) struct ErrorReport {
     pub(crate) kind: String,
     pub(crate) operation: String,
     pub(crate) path: Option<PathBuf>,
+    pub(crate) cause: Option<String>,
     pub(crate) hint: Option<String>,
-    /// The error's own layer.
-    pub(crate) display: String,
-    /// The error with all causes, as one string.
+    /// The whole line.
     pub(crate) whole: String,
-    /// True if the error has a source.
-    pub(crate) has_source: bool,
 }
 
 impl ErrorReport {
     pub(crate) fn new(phase: &str, error: &VmRuntimeError) -> Self {
-        let failure = error.failure();
         Self {
             phase: phase.to_owned(),
             kind: format!("{:?}", error.kind()),
-            operation: failure.operation().to_owned(),
-            path: failure.at().map(std::path::Path::to_owned),
-            hint: failure.hint().map(str::to_owned),
-            display: failure.to_string(),
-            whole: (**failure).to_owned(),
-            has_source: std::error::Error::source(failure).is_some(),
+            operation: error.operation().to_owned(),
+            path: error.path().map(std::path::Path::to_owned),
+            cause: error.cause().map(str::to_owned),
+            hint: error.hint().map(str::to_owned),
+            whole: error.to_string(),
         }
     }
 
     /// Returns the missing part of an error that should have operation, path and cause.
     pub(crate) fn lacks(&self, about_a_file: bool) -> Option<&'static str> {
-        let bare = self.operation.chars().count()
-            + self.path.as_ref().map_or(0, |path| path.to_string_lossy().chars().count() + 1)
-            + self.hint.as_ref().map_or(0, |hint| hint.chars().count() + 2);
-        let says_why = self.has_source || self.display.chars().count() > bare;
         let names_it = self.path.is_some()
             || self.whole.contains('/')
             || self.whole.split(' ').any(|word| word == "process" || word == "processes");
         match () {
             () if self.operation.is_empty() => Some("operation"),
             () if about_a_file && !names_it => Some("path"),
-            () if !says_why => Some("cause"),
+            () if self.cause.is_none() => Some("cause"),
             () => None,
         }
     }
@@ -113,29 +104,22 @@ mod tests {
             operation: "publish the jail".to_owned(),
             path: Some("/base/x".into()),
             hint: Some("try again".to_owned()),
-            display: "publish the jail /base/x; try again".to_owned(),
-            whole: "publish the jail /base/x; try again: out of space".to_owned(),
-            has_source: true,
+            cause: Some("out of space".to_owned()),
+            whole: "failed to publish the jail /base/x: out of space. Try again.".to_owned(),
         }
     }
 
     #[test]
     fn incomplete_errors_are_found() {
         assert_eq!(report().lacks(true), None);
-        assert_eq!(ErrorReport { has_source: false, ..report() }.lacks(true), Some("cause"));
-        let because = "publish the jail /base/x: the name is taken; try again".to_owned();
-        assert_eq!(
-            ErrorReport { has_source: false, display: because, ..report() }.lacks(true),
-            None
-        );
+        assert_eq!(ErrorReport { cause: None, ..report() }.lacks(true), Some("cause"));
         assert_eq!(
             ErrorReport { operation: String::new(), ..report() }.lacks(true),
             Some("operation")
         );
         let pathless = ErrorReport {
             path: None,
-            display: "publish the jail; try again".to_owned(),
-            whole: "publish the jail; try again: out of space".to_owned(),
+            whole: "failed to publish the jail: out of space. Try again.".to_owned(),
             ..report()
         };
         assert_eq!(pathless.lacks(true), Some("path"));

@@ -67,7 +67,7 @@ fn every_combination_boots_is_confined_and_ends_with_its_true_status() {
                 let vm = match vm {
                     Ok(vm) => vm,
                     Err(error) if error.kind() == ErrorKind::Unsupported => {
-                        testkit::skip(&format!("{NAME} ({version:?})"), error.failure());
+                        testkit::skip(&format!("{NAME} ({version:?})"), &error.to_string());
                         continue;
                     }
                     Err(error) => panic!("{version:?}, {mode:?}, netns {joins}: {error:?}"),
@@ -103,7 +103,7 @@ fn the_guests_line_arrives_and_its_reset_is_status_0_in_each_mode() {
                 Ok(vm) => break vm,
                 // Done before anyone could look, and reaped by another: that is all there is to say of it. Again.
                 Err(error) if mode == PidNamespace::ByJailer => {
-                    let death = error.failure().early_death().expect("it says how");
+                    let death = error.early_death().expect("it says how");
                     assert_eq!(death.status(), ExitStatus::Unknown, "{error:?}");
                     assert!(death.console_tail().contains(GUEST_LINE), "{error:?}");
                 }
@@ -154,7 +154,7 @@ fn a_bad_config_is_an_early_death_with_status_1_in_each_mode() {
         let spec = host.hello(&format!("bad-{index}")).kernel(broken).pid_namespace(mode);
         let error = host.jailer().launch(&spec).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::EarlyDeath, "{error}: {error:?}");
-        let death = error.failure().early_death().expect("it says how");
+        let death = error.early_death().expect("it says how");
         match death.status() {
             ExitStatus::Exited(code) => assert_eq!(code, 1, "{mode:?}: {death:?}"),
             ExitStatus::Unknown => assert!(
@@ -181,7 +181,7 @@ fn limits_hold_on_each_version_the_host_has() {
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 testkit::skip(
                     &format!("limits_hold_on_each_version_the_host_has ({version:?})"),
-                    error.failure(),
+                    &error.to_string(),
                 );
                 continue;
             }
@@ -219,7 +219,7 @@ fn without_limits_there_is_still_a_leaf_per_vm() {
         match vm.cgroup() {
             Ok(leaf) => assert_eq!(leaf.members().unwrap(), [vm.pid()]),
             Err(error) => {
-                testkit::skip("without_limits_there_is_still_a_leaf_per_vm", error.failure())
+                testkit::skip("without_limits_there_is_still_a_leaf_per_vm", &error.to_string())
             }
         }
         vm.kill().unwrap();
@@ -258,7 +258,7 @@ fn the_jailer_is_in_the_leaf_from_its_first_instruction() {
             let plan = match host.jailer().plan(&spec) {
                 Ok(plan) => plan,
                 Err(error) if error.kind() == ErrorKind::Unsupported => {
-                    testkit::skip(&format!("{TEST} ({version:?}, {limits:?})"), error.failure());
+                    testkit::skip(&format!("{TEST} ({version:?}, {limits:?})"), &error.to_string());
                     continue;
                 }
                 Err(error) => panic!("{error}"),
@@ -297,7 +297,7 @@ fn a_memory_limit_too_small_even_for_the_jailer_ends_the_launch_and_not_the_laun
                 &format!(
                     "a_memory_limit_too_small_even_for_the_jailer_ends_the_launch_and_not_the_launcher ({version:?})"
                 ),
-                error.failure(),
+                &error.to_string(),
             );
             continue;
         }

@@ -61,9 +61,7 @@ fn an_end_at_any_moment_is_noticed() {
             let begun = Instant::now();
             let status = match host.jailer().launch(&spec) {
                 Ok(vm) => vm.wait().unwrap().status,
-                Err(error) => {
-                    error.failure().early_death().unwrap_or_else(|| panic!("{error:?}")).status()
-                }
+                Err(error) => error.early_death().unwrap_or_else(|| panic!("{error:?}")).status(),
             };
             let missed = mode == PidNamespace::ByJailer && status == ExitStatus::Unknown;
             assert!(status == ExitStatus::Exited(7) || missed, "{mode:?}: {status}");
@@ -100,12 +98,11 @@ fn our_argv_is_accepted_in_every_mode() {
                 if error.kind() == ErrorKind::Unsupported {
                     testkit::skip(
                         &format!("our_argv_is_accepted_in_every_mode ({release}, {version:?})"),
-                        error.failure(),
+                        &error.to_string(),
                     );
                     continue;
                 }
-                let status =
-                    error.failure().early_death().unwrap_or_else(|| panic!("{what}")).status();
+                let status = error.early_death().unwrap_or_else(|| panic!("{what}")).status();
                 let missed = mode == PidNamespace::ByJailer && status == ExitStatus::Unknown;
                 assert!(status == ExitStatus::Exited(7) || missed, "{what}");
                 host.assert_clean();
@@ -134,7 +131,7 @@ fn their_failures_are_decoded_in_both_forms() {
         )
         .unwrap();
         let error = prepared.launch().unwrap_err();
-        let death = error.failure().early_death().unwrap_or_else(|| panic!("{release}: {error:?}"));
+        let death = error.early_death().unwrap_or_else(|| panic!("{release}: {error:?}"));
         assert_eq!(death.diagnosis(), Diagnosis::NodeExists, "{release}: {death:?}");
         let plain = release >= JailerVersion::new(1, 13, 0);
         let as_its_release = match death.status() {

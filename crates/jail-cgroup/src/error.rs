@@ -151,7 +151,9 @@ impl Error {
         self.0.hint.as_deref()
     }
 
-    pub(crate) fn reason(&self) -> Option<&str> {
+    /// Returns the reason, if the kernel's answer is not all of it.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
         self.0.reason.as_deref()
     }
 

@@ -144,6 +144,12 @@ impl Error {
         &self.0.mounts
     }
 
+    /// Returns the reason, if the kernel's answer is not all of it.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        self.0.because.as_deref()
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {

@@ -1,78 +1,126 @@
-//! One error for every verb: what was tried, on which path, why it failed and what to do about it.
+//! The one error of every verb: operation, path, cause and hint.
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use crate::process::EarlyDeath;
+use crate::text::escaped;
 
 /// Result of every public verb of this crate.
 pub type VmRuntimeResult<T> = std::result::Result<T, VmRuntimeError>;
 
 /// Result inside the crate; `?` lifts it into [`VmRuntimeResult`].
-pub(crate) type Result<T> = std::result::Result<T, Failure>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// The error of this crate.
+/// The name of [`Error`] inside the crate.
+pub(crate) type Failure = Error;
+
+/// Bytes of each part of a message, so that no text of a VM or a tenant floods a terminal.
+const PART: usize = 1024;
+
+/// Bytes of a path in a message: `PATH_MAX`, and as much again for escapes.
+const PATH: usize = 8192;
+
+/// Returned by every verb of this crate.
 ///
-/// `Display` prints `jailer error: <operation> <path>: <why>; <what to do>`; the cause below is `source()`.
+/// `Display` prints one complete line: `jailer error: failed to <operation> <path>: <cause>. <Hint>.` Nothing is left for
+/// [`source`](StdError::source), so a report of the whole chain repeats nothing.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum VmRuntimeError {
-    /// A jail could not be planned, prepared, launched, stopped or torn down.
+    /// A jail could not be planned, prepared, launched, stopped or removed.
     ///
-    /// The payload derefs to the whole message as `str`, causes included, so that code which expects a string
-    /// here (`msg.contains("…")`) goes on working.
-    Jailer(Failure),
+    /// The payload derefs to its message as `str`, so code for the 0.4 API that expects a string (`msg.contains("…")`)
+    /// compiles.
+    Jailer(Error),
 }
 
 impl VmRuntimeError {
-    /// What kind of failure this is.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        self.failure().kind()
+    fn inner(&self) -> &Inner {
+        let Self::Jailer(error) = self;
+        &error.0
     }
 
-    /// The failure itself: operation, path, hint.
+    /// Returns the kind of the failure, to match on.
     #[must_use]
-    pub fn failure(&self) -> &Failure {
-        let Self::Jailer(failure) = self;
-        failure
+    pub fn kind(&self) -> ErrorKind {
+        self.inner().kind
+    }
+
+    /// Returns the operation that failed: a lower-case fragment that fits after "failed to".
+    #[must_use]
+    pub fn operation(&self) -> &str {
+        &self.inner().operation
+    }
+
+    /// Returns the path of the operation, if it has one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.inner().path.as_deref()
+    }
+
+    /// Returns the cause as printed: the reason and the kernel's answer.
+    #[must_use]
+    pub fn cause(&self) -> Option<&str> {
+        self.inner().cause.as_deref()
+    }
+
+    /// Returns advice as a full sentence, if there is any; also the advice of a cause in jail-fs, jail-cgroup or jail-cmd.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.inner().hint.as_deref()
+    }
+
+    /// Returns the end of the jailer or the VMM, for [`ErrorKind::EarlyDeath`].
+    #[must_use]
+    pub fn early_death(&self) -> Option<&EarlyDeath> {
+        self.inner().find()
+    }
+
+    /// Returns the kernel's answer, if a system call failed.
+    #[must_use]
+    pub fn io_error(&self) -> Option<&io::Error> {
+        self.inner().find()
+    }
+
+    /// Returns the failures of the clean-up that followed this failure; empty if all was cleaned up.
+    #[must_use]
+    pub fn cleanup_failures(&self) -> &[Self] {
+        &self.inner().cleanup
     }
 }
 
 impl fmt::Display for VmRuntimeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "jailer error: {}", self.failure())
+        let Self::Jailer(error) = self;
+        write!(f, "jailer error: {error}")
     }
 }
 
-// By hand, since the failure's own layer is already printed by `Display`: the next one is its cause.
-impl StdError for VmRuntimeError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.failure().source()
+impl StdError for VmRuntimeError {}
+
+impl From<Error> for VmRuntimeError {
+    fn from(error: Error) -> Self {
+        Self::Jailer(error)
     }
 }
 
-impl From<Failure> for VmRuntimeError {
-    fn from(failure: Failure) -> Self {
-        Self::Jailer(failure)
-    }
-}
-
-/// What kind of failure a [`VmRuntimeError`] is.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// An id, path, uid, name or value was refused; nothing was touched.
     InvalidInput,
-    /// A file that was asked for is not there.
+    /// A file that was asked for does not exist.
     NotFound,
-    /// The jailer, its release, the kernel or this host cannot do what was asked.
+    /// The jailer, its release, the kernel or this host cannot do the operation.
     Unsupported,
     /// A privilege is missing, such as `CAP_MKNOD`.
     Privilege,
-    /// The chroot base, one of its ancestors or a source can be changed by someone who must not.
+    /// Somebody who must not can change the chroot base, one of its ancestors or a source.
     Untrusted,
     /// The VM of this id still runs.
     Running,
@@ -84,7 +132,7 @@ pub enum ErrorKind {
     Cgroup,
     /// The jailer could not be started.
     Spawn,
-    /// The jailer or the VMM ended before it was ready; see [`Failure::early_death`].
+    /// The jailer or the VMM ended before the VM was ready; see [`VmRuntimeError::early_death`].
     EarlyDeath,
     /// A process is not the VMM it should be.
     Identity,
@@ -94,44 +142,42 @@ pub enum ErrorKind {
     Api,
     /// The record beside a jail cannot be read, or belongs to something else.
     Record,
-    /// A mount inside the jail keeps it from being removed.
+    /// A mount inside the jail keeps the jail from being removed.
     Mounted,
 }
 
-/// A failure: operation, path, reason, hint, and its cause through `source()`.
+/// The payload of [`VmRuntimeError`], and the accessors' source: operation, path, cause and hint.
 ///
-/// `Debug` prints its kind and the whole message, causes included: it is what a `main` that returns an error shows.
-pub struct Failure(Box<Inner>);
+/// `Display` prints all of them as one line, `failed to <operation> <path>: <cause>. <Hint>.` Text that a VM wrote is escaped
+/// and cut. `Debug` prints the kind and the same line, for a `main` that returns an error.
+pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: ErrorKind,
     operation: String,
     path: Option<PathBuf>,
-    because: Option<String>,
+    reason: Option<String>,
     hint: Option<String>,
-    cleanup: Vec<Failure>,
     source: Option<Box<dyn StdError + Send + Sync>>,
-    /// The whole message with its causes, for `Deref`.
+    cleanup: Vec<VmRuntimeError>,
+    /// The reason and the causes, as printed.
+    cause: Option<String>,
+    /// The whole line.
     message: String,
 }
 
-impl fmt::Debug for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.0.kind, self.0.message)
-    }
-}
-
-impl Failure {
+impl Error {
     /// A failure of `operation`, a lower-case fragment that fits after "failed to".
     pub(crate) fn new(kind: ErrorKind, operation: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
             operation: operation.into(),
             path: None,
-            because: None,
+            reason: None,
             hint: None,
-            cleanup: Vec::new(),
             source: None,
+            cleanup: Vec::new(),
+            cause: None,
             message: String::new(),
         }))
         .rendered()
@@ -142,153 +188,48 @@ impl Failure {
         Self::new(ErrorKind::InvalidInput, operation).because(because)
     }
 
-    /// The path it was about.
+    /// Sets the path of the operation.
     pub(crate) fn path(mut self, path: impl AsRef<Path>) -> Self {
         self.0.path = Some(path.as_ref().to_owned());
         self.rendered()
     }
 
-    /// Why, where no cause says it.
+    /// Sets the reason, printed before the causes.
     pub(crate) fn because(mut self, because: impl Into<String>) -> Self {
-        self.0.because = Some(because.into());
+        self.0.reason = Some(because.into());
         self.rendered()
     }
 
-    /// What to do about it.
+    /// Sets the advice. It is made a full sentence.
     pub(crate) fn hinted(mut self, hint: impl Into<String>) -> Self {
-        self.0.hint = Some(hint.into());
+        self.0.hint = Some(sentence(hint.into()));
         self.rendered()
     }
 
-    /// The cause.
+    /// Sets the cause. Its hint counts unless this failure has its own.
     pub(crate) fn source_of(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
-        self.rendered()
-    }
-
-    /// The result of the clean-up after this failure: a clean-up that fails is part of this failure, never in its place.
-    pub(crate) fn and_cleanup<T>(mut self, cleanup: Result<T>) -> Self {
-        if let Err(failure) = cleanup {
-            self.0.cleanup.push(failure);
-        }
-        self.rendered()
-    }
-
-    fn rendered(mut self) -> Self {
-        let mut message = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            message.push_str(": ");
-            message.push_str(&error.to_string());
-            cause = error.source();
-        }
-        for failure in &self.0.cleanup {
-            message.push_str("; and failed to ");
-            message.push_str(failure);
-        }
-        self.0.message = message;
-        self
-    }
-
-    /// What kind of failure this is.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        self.0.kind
-    }
-
-    /// What was tried: a lower-case fragment that fits after "failed to".
-    #[must_use]
-    pub fn operation(&self) -> &str {
-        &self.0.operation
-    }
-
-    /// The path it was tried on, where there is one.
-    #[must_use]
-    pub fn at(&self) -> Option<&Path> {
-        self.0.path.as_deref()
-    }
-
-    /// What to do about it, where that is known.
-    #[must_use]
-    pub fn hint(&self) -> Option<&str> {
-        self.0.hint.as_deref()
-    }
-
-    /// What else failed when the verb cleaned up after this failure; empty if all was cleaned up.
-    #[must_use]
-    pub fn cleanup_failures(&self) -> &[Failure] {
-        &self.0.cleanup
-    }
-
-    /// How the jailer or the VMM died, where that is what happened.
-    #[must_use]
-    pub fn early_death(&self) -> Option<&EarlyDeath> {
-        self.source()?.downcast_ref()
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.operation)?;
-        if let Some(path) = &self.0.path {
-            write!(f, " {}", path.display())?;
-        }
-        if let Some(because) = &self.0.because {
-            write!(f, ": {because}")?;
-        }
-        if let Some(hint) = &self.0.hint {
-            write!(f, "; {hint}")?;
-        }
-        for failure in &self.0.cleanup {
-            write!(f, "; and failed to {failure}")?;
-        }
-        Ok(())
-    }
-}
-
-impl StdError for Failure {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
-    }
-}
-
-impl Deref for Failure {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0.message
-    }
-}
-
-impl From<jail_cmd::Error> for Failure {
-    fn from(error: jail_cmd::Error) -> Self {
-        let kind = match error.kind() {
-            jail_cmd::ErrorKind::UnsupportedByRelease => ErrorKind::Unsupported,
-            _ => ErrorKind::InvalidInput,
+        let mut source = source.into();
+        // Callers look for the kernel's answer as `io::Error`, whose text also has the number.
+        source = match source.downcast::<rustix::io::Errno>() {
+            Ok(errno) => Box::new(io::Error::from(*errno)),
+            Err(other) => other,
         };
-        // It tells its whole story in one line; there is no cause below it.
-        let told = error.to_string();
-        let told = told
-            .strip_suffix(error.hint())
-            .and_then(|told| told.strip_suffix("; "))
-            .unwrap_or(&told);
-        Self::new(kind, told).hinted(error.hint())
+        if self.0.hint.is_none() {
+            self.0.hint = hint_of(&*source).map(|hint| sentence(hint.to_owned()));
+        }
+        self.0.source = Some(source);
+        self.rendered()
     }
-}
 
-impl From<jail_fs::Error> for Failure {
-    fn from(error: jail_fs::Error) -> Self {
-        Self::files("work on the jail's files", error)
+    /// Adds the result of the clean-up after this failure: a clean-up that fails is part of this failure, never in its
+    /// place.
+    pub(crate) fn and_cleanup<T>(mut self, cleanup: Result<T>) -> Self {
+        if let Err(error) = cleanup {
+            self.0.cleanup.push(error.into());
+        }
+        self.rendered()
     }
-}
 
-impl From<jail_cgroup::Error> for Failure {
-    fn from(error: jail_cgroup::Error) -> Self {
-        Self::cgroup("work on the VM's control group", error)
-    }
-}
-
-impl Failure {
     /// A failure of `operation` whose cause is jail-fs's.
     pub(crate) fn files(operation: impl Into<String>, error: jail_fs::Error) -> Self {
         use jail_fs::ErrorKind as Fs;
@@ -302,12 +243,7 @@ impl Failure {
             Fs::Unsupported => ErrorKind::Unsupported,
             _ => ErrorKind::Filesystem,
         };
-        let failure = Self::new(kind, operation).path(error.path());
-        match error.hint() {
-            Some(hint) => failure.hinted(hint),
-            None => failure,
-        }
-        .source_of(error)
+        Self::new(kind, operation).path(error.path()).source_of(error)
     }
 
     /// A failure of `operation` whose cause is jail-cgroup's.
@@ -319,7 +255,212 @@ impl Failure {
             Cgroup::Privilege => ErrorKind::Privilege,
             _ => ErrorKind::Cgroup,
         };
-        Self::new(kind, operation).source_of(error)
+        let failure = Self::new(kind, operation);
+        match error.at().map(Path::to_owned) {
+            Some(path) => failure.path(path),
+            None => failure,
+        }
+        .source_of(error)
+    }
+
+    fn rendered(mut self) -> Self {
+        self.0.cause = None;
+        let causes = self.causes();
+        self.0.cause = (!causes.is_empty()).then(|| causes.join(": "));
+        let mut message = format!("failed to {}", self.clause());
+        for VmRuntimeError::Jailer(error) in &self.0.cleanup {
+            message += "; and failed to ";
+            message += &error.clause();
+        }
+        let hint = self.0.hint.as_deref();
+        let hints = [hint].into_iter().chain(self.0.cleanup.iter().map(VmRuntimeError::hint));
+        let mut told = Vec::new();
+        for hint in hints.flatten().filter(|hint| !hint.is_empty()) {
+            if !told.contains(&hint) {
+                message += if told.is_empty() { ". " } else { " " };
+                message += &escaped(hint, PART);
+                told.push(hint);
+            }
+        }
+        self.0.message = message;
+        self
+    }
+
+    /// The line without "failed to" and the hint.
+    fn clause(&self) -> String {
+        let mut clause = self.head();
+        if let Some(cause) = &self.0.cause {
+            clause += ": ";
+            clause += cause;
+        }
+        clause
+    }
+
+    /// Operation and path. A path that the cause names stands there.
+    fn head(&self) -> String {
+        layer(
+            &self.0.operation,
+            self.0.path.as_deref().filter(|path| !self.cause_names(path)),
+            None,
+        )
+    }
+
+    fn cause_names(&self, path: &Path) -> bool {
+        let Some(source) = &self.0.source else { return false };
+        if let Some(error) = source.downcast_ref::<jail_fs::Error>() {
+            error.path() == path
+        } else if let Some(error) = source.downcast_ref::<jail_cgroup::Error>() {
+            error.at() == Some(path)
+        } else {
+            let inner = source.downcast_ref::<Self>().map(|error| &error.0);
+            inner.is_some_and(|inner| inner.path.as_deref() == Some(path))
+        }
+    }
+
+    /// The reason and each cause below, as printed.
+    fn causes(&self) -> Vec<String> {
+        let mut causes = Vec::new();
+        causes.extend(self.0.reason.as_ref().map(|reason| escaped(reason, PART)));
+        let mut next = self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static));
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref::<Self>() {
+                causes.push(error.clause());
+                break;
+            }
+            causes.push(if let Some(error) = error.downcast_ref::<jail_fs::Error>() {
+                layer(error.operation(), Some(error.path()), error.reason())
+            } else if let Some(error) = error.downcast_ref::<jail_cgroup::Error>() {
+                let limit = error.limit().map(|limit| limit.to_string());
+                let reason = [limit.as_deref(), error.reason()].into_iter().flatten();
+                let reason = reason.collect::<Vec<_>>().join(" ");
+                let reason = Some(reason.as_str()).filter(|reason| !reason.is_empty());
+                layer(error.operation(), error.at(), reason)
+            } else {
+                escaped(error.to_string(), PART)
+            });
+            next = error.source();
+        }
+        // A failure that is nothing but its cause has its words already.
+        if causes.first() == Some(&self.head()) {
+            causes.remove(0);
+        }
+        causes
+    }
+
+    /// Returns the kind of the failure, to match on.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Returns advice as a full sentence, as [`VmRuntimeError::hint`].
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+}
+
+impl Inner {
+    /// The first cause of type `T`.
+    fn find<T: StdError + 'static>(&self) -> Option<&T> {
+        let mut next = self.source.as_deref().map(|source| source as &(dyn StdError + 'static));
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            if let Some(error) = error.downcast_ref::<Error>() {
+                return error.0.find();
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
+/// One layer of a message: `<operation> <path>: <reason>`.
+fn layer(operation: &str, path: Option<&Path>, reason: Option<&str>) -> String {
+    let mut layer = escaped(operation, PART);
+    if let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) {
+        layer += " ";
+        layer += &escaped(path.as_os_str().as_encoded_bytes(), PATH);
+    }
+    if let Some(reason) = reason {
+        layer += ": ";
+        layer += &escaped(reason, PART);
+    }
+    layer
+}
+
+fn hint_of<'a>(source: &'a (dyn StdError + Send + Sync + 'static)) -> Option<&'a str> {
+    if let Some(error) = source.downcast_ref::<jail_fs::Error>() {
+        error.hint()
+    } else if let Some(error) = source.downcast_ref::<jail_cgroup::Error>() {
+        error.hint()
+    } else if let Some(error) = source.downcast_ref::<jail_cmd::Error>() {
+        Some(error.hint())
+    } else {
+        source.downcast_ref::<Error>()?.0.hint.as_deref()
+    }
+}
+
+/// Begins with a capital letter and ends with a full stop.
+fn sentence(hint: String) -> String {
+    let mut text = hint;
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    if !text.is_empty() && !text.ends_with(['.', '?', '!']) {
+        text.push('.');
+    }
+    text
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.0.kind, self.0.message)
+    }
+}
+
+impl StdError for Error {}
+
+impl Deref for Error {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0.message
+    }
+}
+
+impl From<jail_cmd::Error> for Error {
+    fn from(error: jail_cmd::Error) -> Self {
+        let kind = match error.kind() {
+            jail_cmd::ErrorKind::UnsupportedByRelease => ErrorKind::Unsupported,
+            _ => ErrorKind::InvalidInput,
+        };
+        // Printed it is `<operation>: <reason>; <hint>`.
+        let printed = error.to_string();
+        let operation = printed
+            .strip_suffix(&format!(": {}; {}", error.reason(), error.hint()))
+            .unwrap_or(&printed);
+        Self::new(kind, operation).because(error.reason()).hinted(error.hint())
+    }
+}
+
+impl From<jail_fs::Error> for Error {
+    fn from(error: jail_fs::Error) -> Self {
+        Self::files(error.operation().to_owned(), error)
+    }
+}
+
+impl From<jail_cgroup::Error> for Error {
+    fn from(error: jail_cgroup::Error) -> Self {
+        Self::cgroup(error.operation().to_owned(), error)
     }
 }
 
@@ -328,36 +469,87 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_caller_reads_the_whole_story_as_a_string() {
+    fn message_is_one_complete_line() {
         let error = VmRuntimeError::from(
-            Failure::new(ErrorKind::Filesystem, "stage kernel")
+            Error::new(ErrorKind::Filesystem, "stage the kernel from")
                 .path("/k")
-                .source_of(std::io::Error::other("disk on fire"))
-                .hinted("put it out"),
+                .source_of(rustix::io::Errno::NOENT)
+                .hinted("name a kernel that exists"),
         );
+        assert_eq!(
+            error.to_string(),
+            "jailer error: failed to stage the kernel from /k: No such file or directory (os error 2). Name a kernel \
+             that exists."
+        );
+        assert_eq!(error.path(), Some(Path::new("/k")));
+        assert_eq!(error.hint(), Some("Name a kernel that exists."));
+        assert_eq!(error.io_error().unwrap().raw_os_error(), Some(2));
+        assert!(error.source().is_none(), "a report of the chain would repeat it");
         match &error {
-            VmRuntimeError::Jailer(msg) => {
-                assert!(msg.contains("stage kernel /k"));
-                assert!(msg.contains("disk on fire"));
-            }
+            VmRuntimeError::Jailer(msg) => assert!(msg.contains("No such file"), "as a string"),
         }
-        assert_eq!(error.to_string(), "jailer error: stage kernel /k; put it out");
-        assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("disk on fire"));
-        assert_eq!(error.kind(), ErrorKind::Filesystem);
+    }
+
+    #[test]
+    fn a_causes_hint_surfaces() {
+        let error = jail_fs::TrustedDir::open(Path::new("relative")).unwrap_err();
+        let hint = error.hint().map(str::to_owned);
+        let error = VmRuntimeError::from(Error::files("open the chroot base", error));
+        assert_eq!(
+            error.hint().map(str::to_lowercase),
+            hint.map(|hint| sentence(hint).to_lowercase())
+        );
+        let outer =
+            VmRuntimeError::from(Error::new(ErrorKind::Api, "do more").source_of(
+                Error::new(ErrorKind::Api, "do less").because("no").hinted("run as root"),
+            ));
+        assert_eq!(outer.to_string(), "jailer error: failed to do more: do less: no. Run as root.");
+        assert_eq!(outer.hint(), Some("Run as root."));
+        let refused = jail_cmd::JailId::new("a_b").unwrap_err();
+        let error = VmRuntimeError::from(Error::from(refused));
+        assert_eq!(error.operation(), "accept the jail id \"a_b\"");
+        assert!(error.hint().unwrap().starts_with("A jail id is"), "{error}");
+    }
+
+    #[test]
+    fn a_path_is_printed_once() {
+        let error = jail_fs::TrustedDir::open(Path::new("/no/such/base")).unwrap_err();
+        let path = error.path().display().to_string();
+        for error in [Error::from(error), {
+            let error = jail_fs::TrustedDir::open(Path::new("/no/such/base")).unwrap_err();
+            Error::files("open the chroot base", error)
+        }] {
+            assert_eq!(error.matches(&path).count(), 1, "{error}");
+            assert_eq!(error.matches("os error 2").count(), 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn hostile_text_is_escaped_and_cut() {
+        let told = "\u{1b}]0;owned\u{7}\n".repeat(1 << 16);
+        let error = Error::new(ErrorKind::Api, told.clone())
+            .path(told.clone())
+            .because(told.clone())
+            .hinted(told.clone())
+            .source_of(io::Error::other(told.clone()))
+            .and_cleanup::<()>(Err(Error::invalid("x", told)));
+        assert!(error.len() < 24 << 10, "{}", error.len());
+        assert!(!error.chars().any(char::is_control), "{error}");
     }
 
     #[test]
     fn failed_cleanup_is_told() {
-        let failure = Failure::new(ErrorKind::Spawn, "start the jailer")
+        let error = Error::new(ErrorKind::Spawn, "start the jailer")
+            .because("no memory")
             .and_cleanup(Ok(()))
-            .and_cleanup::<()>(Err(Failure::new(ErrorKind::Busy, "remove the jail").path("/j/vm")));
-        assert_eq!(failure.kind(), ErrorKind::Spawn);
-        assert_eq!(failure.cleanup_failures().len(), 1);
-        assert!(
-            failure.to_string().ends_with("; and failed to remove the jail /j/vm"),
-            "{failure}"
+            .and_cleanup::<()>(Err(Error::new(ErrorKind::Busy, "remove the jail").path("/j/vm")));
+        assert_eq!(error.kind(), ErrorKind::Spawn);
+        let error = VmRuntimeError::from(error);
+        assert_eq!(error.cleanup_failures().len(), 1);
+        assert_eq!(
+            error.to_string(),
+            "jailer error: failed to start the jailer: no memory; and failed to remove the jail /j/vm"
         );
-        assert!(failure.ends_with("; and failed to remove the jail /j/vm"), "{}", &*failure);
     }
 
     #[test]

@@ -46,7 +46,8 @@ impl Vm {
             return Ok(exit);
         }
         // A guest without a keyboard driver, a paused one and a hostile one all do not answer; the kill is for them.
-        let asked = self.connect().map(|api| api.until(deadline).action(Action::SendCtrlAltDel));
+        let asked =
+            self.connect(deadline).map(|api| api.until(deadline).action(Action::SendCtrlAltDel));
         if matches!(asked, Ok(Ok(())))
             && let Some(exit) = self.ended_by(deadline)?
         {

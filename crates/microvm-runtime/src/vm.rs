@@ -52,6 +52,9 @@ pub(crate) enum Life {
     Seen(Exit),
 }
 
+/// How long the VMM may take to accept the API's connection.
+const CONNECTED: Duration = Duration::from_secs(10);
+
 impl Vm {
     pub(crate) fn new(prepared: Prepared, started: Started) -> Self {
         let Started { root, running: Running { process, streams }, ready_after } = started;
@@ -136,18 +139,29 @@ impl Vm {
     ///
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) of a VM started without an API; [`Identity`](ErrorKind::Identity) where the
-    /// socket is a link, is not the uid's, or is answered by another process.
+    /// socket is a link, is not the uid's, or is answered by another process; [`Timeout`](ErrorKind::Timeout) if the VMM
+    /// accepts no connection within 10 s.
     pub fn api(&self) -> VmRuntimeResult<Api> {
-        Ok(self.connect()?)
+        Ok(self.connect(Deadline::after(CONNECTED))?)
     }
 
-    pub(crate) fn connect(&self) -> Result<Api> {
+    /// Returns the API as [`api`](Self::api), but the VMM has `timeout` to accept the connection, and as long for each
+    /// request. `Duration::MAX` waits for ever.
+    ///
+    /// # Errors
+    /// As [`api`](Self::api).
+    pub fn api_within(&self, timeout: Duration) -> VmRuntimeResult<Api> {
+        Ok(self.connect(Deadline::after(timeout))?.timeout(timeout))
+    }
+
+    pub(crate) fn connect(&self, deadline: Deadline) -> Result<Api> {
         if !self.record.spec.api {
             return Err(Failure::new(ErrorKind::Unsupported, "connect to the API")
                 .because("the VM was started without one")
                 .hinted("leave `no_api` out of its spec"));
         }
-        Api::connect(&self.root, in_jail::API_SOCKET, self.record.uid, self.process.pid())
+        let pid = self.process.pid();
+        Api::connect(&self.root, in_jail::API_SOCKET, self.record.uid, pid, deadline)
     }
 
     /// What the kernel says of the VMM (`/proc/<pid>`): ids, root, namespaces, seccomp mode, descriptors, control groups.

@@ -1,85 +1,113 @@
 //! Requests to Firecracker: [`Api`].
 
-use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::http::{self, Request};
+use super::http::{Incoming, Request};
 use super::instance::{Action, InstanceInfo};
 use super::socket::JailSocket;
+use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::text::quoted;
 
-/// How long a request may take where no deadline was set.
+/// How long a request may take unless the caller sets a timeout.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes of the answer to `GET /`; Firecracker's has about 100.
+const MAX_INFO: usize = 16 << 10;
 
 /// Firecracker's API of one VM.
 ///
 /// The socket was verified when this was made, and its inode is held. Each request is a connection of its own, whose
 /// other end is verified to be the VMM (`SO_PEERCRED`) before a byte is sent.
+///
+/// A hostile VMM can answer anything, slowly or without an end: a request ends at its timeout, connecting included, costs at
+/// most 1 MiB, and what the VMM says is escaped and cut to 256 bytes in errors.
 #[derive(Debug)]
 pub struct Api {
     socket: JailSocket,
     pid: u32,
-    deadline: Option<Instant>,
+    limit: Limit,
 }
 
-/// A question that was sent, and not answered yet.
+/// The time that requests may take.
+#[derive(Debug, Clone, Copy)]
+enum Limit {
+    Each(Duration),
+    All(Deadline),
+}
+
+impl Limit {
+    fn deadline(self) -> Deadline {
+        match self {
+            Self::Each(timeout) => Deadline::after(timeout),
+            Self::All(deadline) => deadline,
+        }
+    }
+}
+
+/// A request that was sent as far as the VMM reads, and not answered yet.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    stream: UnixStream,
     request: Request,
-    sent: std::result::Result<(), Talk>,
-    deadline: Instant,
+    exchange: Exchange,
 }
 
 impl Asked {
-    /// Sends it, over a connection whose other end was verified.
-    fn new(stream: UnixStream, request: Request, deadline: Instant) -> Self {
-        let sent = send(&stream, request.bytes(), deadline);
-        Self { stream, request, sent, deadline }
+    /// Sends the request, over a connection whose other end was verified.
+    fn new(stream: UnixStream, request: Request, deadline: Deadline) -> Self {
+        let mut exchange = Exchange { stream, sent: 0, deadline };
+        exchange.send(request.bytes());
+        Self { request, exchange }
     }
 
     /// Waits for the answer.
-    fn answer(self) -> Result<Response> {
+    fn answer(mut self) -> Result<Response> {
         let operation = || format!("send {} to the API", self.request.line());
-        let response = self.sent.and_then(|()| receive(&self.stream, self.deadline));
-        let response = response.map_err(|error| match error {
-            Talk::Broken(error) if error.kind() == io::ErrorKind::TimedOut => {
-                Failure::new(ErrorKind::Timeout, operation())
-                    .because("Firecracker did not answer in time")
+        let answer = self.exchange.answer(self.request.bytes());
+        let (status, body) = answer.map_err(|error| match error {
+            Broken::Late => Failure::new(ErrorKind::Timeout, operation())
+                .because("Firecracker did not answer in time"),
+            Broken::Closed => Failure::new(ErrorKind::Api, operation())
+                .because("Firecracker closed the connection without an answer"),
+            Broken::Off(errno) => Failure::new(ErrorKind::Api, operation()).source_of(errno),
+            Broken::NotHttp(failure) => {
+                Failure::new(failure.kind(), operation()).source_of(failure)
             }
-            Talk::Broken(error) => Failure::new(ErrorKind::Api, operation()).source_of(error),
-            Talk::NotHttp(failure) => Failure::new(failure.kind(), operation()).source_of(failure),
         })?;
-        if (200..300).contains(&response.status) {
-            return Ok(response);
+        if (200..300).contains(&status) {
+            return Ok(Response { status, body });
         }
-        Err(Failure::new(ErrorKind::Api, operation()).because(format!(
-            "status {}, {}",
-            response.status,
-            fault(&response.body)
-        )))
+        let because = format!("status {status}, {}", fault(&body));
+        Err(Failure::new(ErrorKind::Api, operation()).because(because))
     }
 
-    /// Waits for the answer; `false` where there comes none. A VMM that dies meanwhile closes the connection, which ends
-    /// the wait.
+    /// Waits for the answer; `false` if none comes. A VMM that dies meanwhile closes the connection, which ends the wait.
     ///
     /// # Errors
     /// [`ErrorKind::Api`] for an answer that is none, or a refusal.
-    pub(crate) fn got_answer(self) -> Result<bool> {
-        match self.answer() {
-            Ok(_) => Ok(true),
-            Err(failure) if failure.kind() == ErrorKind::Timeout || broke_off(&failure) => {
-                Ok(false)
+    pub(crate) fn got_answer(mut self) -> Result<bool> {
+        match self.exchange.answer(self.request.bytes()) {
+            Err(Broken::Late | Broken::Closed | Broken::Off(Errno::CONNRESET)) => Ok(false),
+            Ok((200..300, _)) => Ok(true),
+            Ok((status, body)) => Err(Failure::new(ErrorKind::Api, "ask the API")
+                .because(format!("status {status}, {}", fault(&body)))),
+            Err(Broken::Off(errno)) => {
+                Err(Failure::new(ErrorKind::Api, "ask the API").source_of(errno))
             }
-            Err(failure) => Err(failure),
+            Err(Broken::NotHttp(failure)) => Err(failure),
         }
     }
 }
+
+const UNDERSTAND: &str = "understand the API's response";
 
 /// What Firecracker answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,46 +125,60 @@ impl Response {
     /// # Errors
     /// [`ErrorKind::Api`] where it is none, or not of this shape.
     pub fn json<T: DeserializeOwned>(&self) -> VmRuntimeResult<T> {
-        let failed = || Failure::new(ErrorKind::Api, "understand the API's response");
+        let failed = || Failure::new(ErrorKind::Api, UNDERSTAND);
         serde_json::from_slice(&self.body).map_err(|error| failed().source_of(error).into())
     }
 }
 
 impl Api {
-    /// The API at the socket `name` below `root`, served by the process `pid` as `uid`.
+    /// The API at the socket `name` below `root`, served by the process `pid` as `uid`; somebody must listen by `deadline`.
     ///
     /// # Errors
-    /// [`ErrorKind::Identity`] where it is no socket, not `uid`'s, or another process listens there;
-    /// [`ErrorKind::NotFound`] where it is gone; [`ErrorKind::Api`] where nobody listens.
-    pub(crate) fn connect(root: impl AsFd, name: &str, uid: u32, pid: u32) -> Result<Self> {
+    /// [`ErrorKind::Identity`] if it is no socket, not `uid`'s, or another process listens there;
+    /// [`ErrorKind::NotFound`] if it is gone; [`ErrorKind::Api`] if nobody listens; [`ErrorKind::Timeout`] at the deadline.
+    pub(crate) fn connect(
+        root: impl AsFd,
+        name: &str,
+        uid: u32,
+        pid: u32,
+        deadline: Deadline,
+    ) -> Result<Self> {
         let Some(socket) = JailSocket::open(root, name, uid)? else {
             return Err(Failure::new(ErrorKind::NotFound, "open the API's socket")
                 .path(name)
+                .because("it does not exist")
                 .hinted("the VM has removed it; kill the VM instead of asking it"));
         };
         let api = Self::over(socket, pid);
-        api.dial(api.ends())?;
+        api.dial(deadline)?;
         Ok(api)
     }
 
     /// The API at a socket that was verified, served by the process `pid`.
     pub(crate) fn over(socket: JailSocket, pid: u32) -> Self {
-        Self { socket, pid, deadline: None }
+        Self { socket, pid, limit: Limit::Each(PATIENCE) }
     }
 
     /// Asks `GET /` of a VMM that may not listen yet: `None` then.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
-    pub(crate) fn ask(&self, deadline: Instant) -> Result<Option<Asked>> {
+    pub(crate) fn ask(&self, deadline: impl Into<Deadline>) -> Result<Option<Asked>> {
+        let deadline = deadline.into();
         let Some(stream) = self.socket.connect(self.pid, deadline)? else { return Ok(None) };
         Ok(Some(Asked::new(stream, Request::new("GET", "/", None)?, deadline)))
     }
 
-    /// Ends every request at `deadline`, instead of 10 s after its begin.
+    /// Ends each request `timeout` after its begin, instead of 10 s. `Duration::MAX` waits for ever.
     #[must_use]
-    pub fn deadline(mut self, deadline: Instant) -> Self {
-        self.deadline = Some(deadline);
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.limit = Limit::Each(timeout);
+        self
+    }
+
+    /// Ends every request at `deadline`.
+    pub(crate) fn until(mut self, deadline: Deadline) -> Self {
+        self.limit = Limit::All(deadline);
         self
     }
 
@@ -145,7 +187,12 @@ impl Api {
     /// # Errors
     /// As [`request`](Self::request).
     pub fn instance_info(&self) -> VmRuntimeResult<InstanceInfo> {
-        self.request("GET", "/", None)?.json()
+        let response = self.send("GET", "/", None)?;
+        if response.body.len() > MAX_INFO {
+            let because = format!("it has {} bytes, {MAX_INFO} are allowed", response.body.len());
+            return Err(Failure::new(ErrorKind::Api, UNDERSTAND).because(because).into());
+        }
+        response.json()
     }
 
     /// Has Firecracker do something (`PUT /actions`).
@@ -179,7 +226,7 @@ impl Api {
     ///
     /// # Errors
     /// [`Api`](ErrorKind::Api) with Firecracker's `fault_message` for a status that is not 2xx, for what is not HTTP, and
-    /// for more than 16 MiB; [`Timeout`](ErrorKind::Timeout) at the deadline; [`Identity`](ErrorKind::Identity) where the
+    /// for a body of more than 1 MiB; [`Timeout`](ErrorKind::Timeout) at the deadline; [`Identity`](ErrorKind::Identity) where the
     /// VM has put another listener in Firecracker's place; [`InvalidInput`](ErrorKind::InvalidInput) for a path with
     /// blanks or control characters.
     pub fn request(
@@ -193,114 +240,93 @@ impl Api {
 
     fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Response> {
         let request = Request::new(method, path, body)?;
-        let deadline = self.ends();
+        let deadline = self.limit.deadline();
         Asked::new(self.dial(deadline)?, request, deadline).answer()
     }
 
-    fn dial(&self, deadline: Instant) -> Result<UnixStream> {
+    fn dial(&self, deadline: Deadline) -> Result<UnixStream> {
         self.socket.connect(self.pid, deadline)?.ok_or_else(|| {
             Failure::new(ErrorKind::Api, "connect to the API")
                 .because("nobody listens on its socket")
         })
     }
-
-    fn ends(&self) -> Instant {
-        self.deadline.unwrap_or_else(|| Instant::now() + PATIENCE)
-    }
-
-    /// As [`deadline`](Self::deadline), for the verbs of this crate.
-    pub(crate) fn until(self, deadline: crate::deadline::Deadline) -> Self {
-        let left = deadline.left().unwrap_or(PATIENCE);
-        self.deadline(Instant::now() + left)
-    }
 }
 
-/// Whether the other side went away, as a VMM that dies does.
-fn broke_off(failure: &Failure) -> bool {
-    use std::error::Error as _;
-    let cause = failure.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| {
-        matches!(
-            cause.kind(),
-            io::ErrorKind::UnexpectedEof
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::BrokenPipe
-        )
-    })
-}
-
-/// Why a request or its answer did not get through.
+/// Why an exchange came to nothing.
 #[derive(Debug)]
-enum Talk {
-    Broken(io::Error),
+enum Broken {
+    Late,
+    Closed,
+    Off(Errno),
     NotHttp(Failure),
 }
 
-impl From<io::Error> for Talk {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            // What a socket's timeout answers.
-            io::ErrorKind::WouldBlock => Self::Broken(io::ErrorKind::TimedOut.into()),
-            _ => Self::Broken(error),
-        }
-    }
+/// A request and its response over one connection. Both directions are served at a time: Firecracker may refuse a long
+/// request before it has read all of it.
+#[derive(Debug)]
+struct Exchange {
+    stream: UnixStream,
+    /// Bytes of the request that were sent.
+    sent: usize,
+    deadline: Deadline,
 }
 
-/// With what time is left for each write, as for each read: a byte now and then must not outlive the deadline.
-fn send(
-    mut stream: &UnixStream,
-    request: &[u8],
-    deadline: Instant,
-) -> std::result::Result<(), Talk> {
-    let mut unsent = request;
-    while !unsent.is_empty() {
-        stream.set_write_timeout(Some(left(deadline)?))?;
-        match stream.write(unsent) {
-            Ok(count) => unsent = &unsent[count..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
+impl Exchange {
+    /// Sends what the other side takes at once. A side that takes no more may have answered all the same: the response, or
+    /// its absence, tells.
+    fn send(&mut self, request: &[u8]) {
+        while self.sent < request.len() && !self.deadline.has_passed() {
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            match send(&self.stream, &request[self.sent..], flags) {
+                Ok(count) => self.sent += count,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                Err(_) => self.sent = request.len(),
+            }
         }
     }
-    Ok(())
-}
 
-fn receive(mut stream: &UnixStream, deadline: Instant) -> std::result::Result<Response, Talk> {
-    let mut bytes = Vec::with_capacity(1024);
-    loop {
-        if let Some(head) = http::head(&bytes).map_err(Talk::NotHttp)?
-            && bytes.len() >= head.total()
-        {
-            bytes.truncate(head.total());
-            return Ok(Response { status: head.status, body: bytes.split_off(head.body) });
-        }
-        if bytes.len() > http::MAX_RESPONSE {
-            let because = format!("it has more than {} bytes", http::MAX_RESPONSE);
-            return Err(Talk::NotHttp(
-                Failure::new(ErrorKind::Api, "read the API's response").because(because),
-            ));
-        }
-        stream.set_read_timeout(Some(left(deadline)?))?;
+    fn answer(&mut self, request: &[u8]) -> std::result::Result<(u16, Vec<u8>), Broken> {
+        let mut incoming = Incoming::default();
         let mut chunk = [0; 8192];
-        match stream.read(&mut chunk) {
-            Ok(0) => return Err(Talk::Broken(io::ErrorKind::UnexpectedEof.into())),
-            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
+        loop {
+            // Before each read: a response that drips must not outlive the deadline.
+            if self.deadline.has_passed() {
+                return Err(Broken::Late);
+            }
+            let mut events = PollFlags::IN;
+            if self.sent < request.len() {
+                events |= PollFlags::OUT;
+            }
+            let mut fds = [PollFd::new(&self.stream, events)];
+            match poll(&mut fds, self.deadline.timeout().as_ref()) {
+                Ok(0) | Err(Errno::INTR) => continue,
+                Ok(_) => {}
+                Err(errno) => return Err(Broken::Off(errno)),
+            }
+            self.send(request);
+            match recv(&self.stream, &mut chunk, RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Err(Broken::Closed),
+                Ok((count, _)) => {
+                    if let Some(response) =
+                        incoming.take(&chunk[..count]).map_err(Broken::NotHttp)?
+                    {
+                        return Ok(response);
+                    }
+                }
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(errno) => return Err(Broken::Off(errno)),
+            }
         }
     }
 }
 
-fn left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
-}
-
-/// Firecracker's own words.
+/// Firecracker's reason for a refusal, quoted.
 fn fault(body: &[u8]) -> String {
     let told = serde_json::from_slice::<Value>(body).ok();
     match told.as_ref().and_then(|told| told.get("fault_message")).and_then(Value::as_str) {
-        Some(message) => message.to_owned(),
-        None => String::from_utf8_lossy(body).into_owned(),
+        Some(message) => quoted(message),
+        None => quoted(body),
     }
 }
 
@@ -309,6 +335,7 @@ mod tests {
     use std::fs::File;
     use std::io::BufRead as _;
     use std::io::BufReader;
+    use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixListener;
     use std::thread;
 
@@ -416,9 +443,9 @@ mod tests {
         let api = server.api();
         let error = api.action(Action::InstanceStart).unwrap_err();
         assert_eq!(kind(&error), ErrorKind::Api);
-        assert!(error.to_string().contains("status 400, no such action."), "{error}");
+        assert!(error.to_string().contains("status 400, \"no such action.\""), "{error}");
         let error = api.resume().unwrap_err();
-        assert!(error.to_string().contains("status 500, oops"), "{error}");
+        assert!(error.to_string().contains("status 500, \"oops\""), "{error}");
         server.thread.join().unwrap();
     }
 
@@ -433,7 +460,7 @@ mod tests {
             b"220 smtp\r\n\r\n",
             endless,
         ]);
-        let api = server.api().deadline(Instant::now() + Duration::from_millis(50));
+        let api = server.api().timeout(Duration::from_millis(50));
         assert_eq!(kind(&api.instance_info().unwrap_err()), ErrorKind::Timeout);
         let api = server.api();
         for _ in 0..3 {
@@ -445,8 +472,81 @@ mod tests {
     #[test]
     fn a_deadline_that_has_passed_sends_nothing() {
         let server = Server::answering(&[b""]);
-        let api = server.api().deadline(Instant::now());
+        let api = server.api().timeout(Duration::ZERO);
         assert_eq!(kind(&api.pause().unwrap_err()), ErrorKind::Timeout);
         assert_eq!(server.thread.join().unwrap(), [""]);
+    }
+
+    /// A listener and the API over its socket.
+    fn listen() -> (tempfile::TempDir, UnixListener, Api) {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("api.sock")).unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the test's own directory")]
+        let root = File::open(dir.path()).unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        let socket = JailSocket::open(&root, "api.sock", uid).unwrap().unwrap();
+        (dir, listener, Api::over(socket, std::process::id()))
+    }
+
+    /// The request is longer than the socket's buffer, and the server reads none of it.
+    #[test]
+    fn an_early_refusal_is_read() {
+        let (_dir, listener, api) = listen();
+        let server = thread::spawn(move || {
+            for close in [false, true] {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.write_all(b"HTTP/1.1 400 \r\nContent-Length: 8\r\n\r\ntoo long").unwrap();
+                if !close {
+                    // Until the client has gone.
+                    let _ = stream.read_to_end(&mut Vec::new());
+                }
+            }
+        });
+        let body = json!({ "text": "x".repeat(1 << 20) });
+        for _ in 0..2 {
+            let error = api.request("PUT", "/mmds", Some(&body)).unwrap_err();
+            assert!(error.to_string().contains("status 400, \"too long\""), "{error}");
+        }
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn row_47_a_hostile_answer_stays_small() {
+        let (_dir, listener, api) = listen();
+        let server = thread::spawn(move || {
+            let nested = format!("{{\"fault_message\":{}", "[".repeat(16 << 20));
+            let escapes = "\u{1b}]0;owned\u{7}\u{202e}".repeat(1 << 20);
+            for body in [escapes, nested] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let head = format!("HTTP/1.1 400 \r\nContent-Length: {}\r\n\r\n", body.len());
+                let _ = stream.write_all(head.as_bytes());
+                let _ = stream.write_all(body.as_bytes());
+            }
+        });
+        for _ in 0..2 {
+            let told = api.pause().unwrap_err().to_string();
+            assert!(told.len() < 1024 && told.contains("status 400"), "{}", told.len());
+            assert!(!told.chars().any(|c| c.is_control() || c == '\u{202e}'), "{told}");
+        }
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn row_47_a_drip_ends_at_the_deadline() {
+        let (_dir, listener, api) = listen();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut dripped = 0_u32;
+            while stream.write_all(b"H").is_ok() {
+                dripped += 1;
+                thread::sleep(Duration::from_millis(1));
+            }
+            dripped
+        });
+        let begun = std::time::Instant::now();
+        let error = api.timeout(Duration::from_millis(20)).pause().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Api), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "the drip kept it");
+        server.join().unwrap();
     }
 }

@@ -3,15 +3,19 @@
 use serde_json::Value;
 
 use crate::error::{ErrorKind, Failure, Result};
+use crate::text::quoted;
 
 /// Headers a response may have; Firecracker sends five.
 const MAX_HEADERS: usize = 32;
 
-/// Largest head of a response, in bytes; it is read anew with each piece that comes.
-const MAX_HEAD: usize = 64 << 10;
+/// Largest head of a response, in bytes; Firecracker's has 150.
+const MAX_HEAD: usize = 16 << 10;
 
-/// Largest response, head and body, in bytes.
-pub(super) const MAX_RESPONSE: usize = 16 << 20;
+/// Largest body, in bytes: the guest's metadata (MMDS) is the largest that Firecracker sends, 50 KiB by default.
+pub(super) const MAX_BODY: usize = 1 << 20;
+
+/// Bytes of a refusal's body that are read.
+const MAX_REFUSAL: usize = 4 << 10;
 
 /// A request, ready to be sent.
 #[derive(Debug)]
@@ -59,37 +63,61 @@ impl Request {
     }
 }
 
-/// A response's status and where its body is.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) status: u16,
-    /// Offset of the body.
-    pub(super) body: usize,
-    /// Length of the body, in bytes.
-    pub(super) length: usize,
+/// A response that arrives in pieces. At most a head and a body of the allowed sizes is kept.
+#[derive(Debug, Default)]
+pub(super) struct Incoming {
+    bytes: Vec<u8>,
+    head: Option<Head>,
 }
 
-impl Head {
-    /// Head and body together, in bytes.
-    pub(super) fn total(&self) -> usize {
-        self.body.saturating_add(self.length)
+/// A response's status and the place of its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Head {
+    status: u16,
+    /// Offset of the body.
+    body: usize,
+    /// Bytes of the body that are read.
+    length: usize,
+}
+
+impl Incoming {
+    /// Takes the next piece; returns status and body once the response is complete. Of a refusal's body the first 4 KiB are
+    /// enough.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Api`] for bytes that are not HTTP, for a body of unknown length and for one that is too long.
+    pub(super) fn take(&mut self, piece: &[u8]) -> Result<Option<(u16, Vec<u8>)>> {
+        self.bytes.extend_from_slice(piece);
+        // A head ends with a line: without a new one there is nothing to look for.
+        if self.head.is_none() && piece.contains(&b'\n') {
+            self.head = head(&self.bytes)?;
+        }
+        let Some(head) = self.head else {
+            if self.bytes.len() > MAX_HEAD {
+                return Err(failed().because(format!("its head has more than {MAX_HEAD} bytes")));
+            }
+            return Ok(None);
+        };
+        let end = head.body + head.length;
+        if self.bytes.len() < end {
+            return Ok(None);
+        }
+        self.bytes.truncate(end);
+        Ok(Some((head.status, self.bytes.split_off(head.body))))
     }
 }
 
+fn failed() -> Failure {
+    Failure::new(ErrorKind::Api, "read the API's response")
+}
+
 /// Reads the head of a response; `None` while there is not all of it.
-///
-/// # Errors
-/// [`ErrorKind::Api`] for what is not HTTP, has a body of unknown length or one that is too long.
-pub(super) fn head(bytes: &[u8]) -> Result<Option<Head>> {
-    let failed = || Failure::new(ErrorKind::Api, "read the API's response");
+fn head(bytes: &[u8]) -> Result<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(body) =
         response.parse(bytes).map_err(|error| failed().source_of(error))?
     else {
-        if bytes.len() > MAX_HEAD {
-            return Err(failed().because(format!("its head has more than {MAX_HEAD} bytes")));
-        }
         return Ok(None);
     };
     let status = response.code.ok_or_else(|| failed().because("it has no status"))?;
@@ -99,22 +127,25 @@ pub(super) fn head(bytes: &[u8]) -> Result<Option<Head>> {
             return Err(failed().because("it comes in pieces of unknown length"));
         }
         if header.name.eq_ignore_ascii_case("content-length") {
-            let text = String::from_utf8_lossy(header.value);
-            let value = text.trim().parse::<usize>().map_err(|error| {
-                failed().because(format!("its length is {text:?}")).source_of(error)
+            let text = std::str::from_utf8(header.value).unwrap_or_default().trim();
+            let value = text.parse::<u64>().map_err(|error| {
+                let told = quoted(header.value);
+                failed().because(format!("its length is {told}")).source_of(error)
             })?;
             if length.replace(value).is_some_and(|earlier| earlier != value) {
                 return Err(failed().because("it has two lengths"));
             }
         }
     }
-    let head = Head { status, body, length: length.unwrap_or(0) };
-    if head.total() > MAX_RESPONSE {
+    let length = usize::try_from(length.unwrap_or(0)).unwrap_or(usize::MAX);
+    let is_refusal = !(200..300).contains(&status);
+    if !is_refusal && length > MAX_BODY {
         return Err(
-            failed().because(format!("it has {} bytes, {MAX_RESPONSE} are allowed", head.total()))
+            failed().because(format!("its body has {length} bytes, {MAX_BODY} are allowed"))
         );
     }
-    Ok(Some(head))
+    let length = if is_refusal { length.min(MAX_REFUSAL) } else { length };
+    Ok(Some(Head { status, body, length }))
 }
 
 #[cfg(test)]
@@ -161,18 +192,20 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_read_once_it_is_whole() {
+    fn a_response_comes_in_pieces() {
         let response = b"HTTP/1.1 200 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}";
-        let whole = head(response).unwrap().unwrap();
-        assert_eq!((whole.status, whole.total()), (200, response.len()));
-        for cut in 0..whole.body {
-            assert_eq!(head(&response[..cut]).unwrap(), None, "after {cut} bytes");
+        for cut in 0..response.len() {
+            let mut incoming = Incoming::default();
+            assert_eq!(incoming.take(&response[..cut]).unwrap(), None, "after {cut} bytes");
+            let whole = incoming.take(&response[cut..]).unwrap().unwrap();
+            assert_eq!(whole, (200, b"{}".to_vec()));
         }
-        assert_eq!(head(b"HTTP/1.1 204 \r\n\r\n").unwrap().unwrap().length, 0);
+        let empty = Incoming::default().take(b"HTTP/1.1 204 \r\n\r\n").unwrap().unwrap();
+        assert_eq!(empty, (204, Vec::new()));
     }
 
     #[test]
-    fn what_is_not_a_response_of_known_length_is_refused() {
+    fn strange_responses_are_refused() {
         for bad in [
             "SSH-2.0-OpenSSH\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -180,22 +213,43 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551616\r\n\r\n",
         ] {
-            assert_eq!(head(bad.as_bytes()).unwrap_err().kind(), ErrorKind::Api, "{bad}");
+            let error = Incoming::default().take(bad.as_bytes()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Api, "{bad}");
         }
+    }
+
+    #[test]
+    fn an_endless_head_is_refused() {
+        for line in ["x".repeat(1000), "X: y\r\n".repeat(100)] {
+            let mut incoming = Incoming::default();
+            incoming.take(b"HTTP/1.1 200 \r\n").unwrap();
+            let refused = (0..100).find_map(|_| incoming.take(line.as_bytes()).err());
+            assert_eq!(refused.unwrap().kind(), ErrorKind::Api);
+            assert!(incoming.bytes.len() < 2 * MAX_HEAD);
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_cut() {
+        let mut incoming = Incoming::default();
+        let head = b"HTTP/1.1 400 \r\nContent-Length: 18446744073709551615\r\n\r\n";
+        assert_eq!(incoming.take(head).unwrap(), None);
+        let (status, body) = incoming.take(&[b'x'; 64 << 10]).unwrap().unwrap();
+        assert_eq!((status, body.len()), (400, MAX_REFUSAL));
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
-            let _ = head(&bytes);
+        fn no_bytes_make_it_panic(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..8)) {
+            let mut incoming = Incoming::default();
+            let _ = pieces.iter().try_for_each(|piece| incoming.take(piece).map(drop));
         }
 
         #[test]
         fn no_headers_make_it_panic(text in "HTTP/1.[01] [0-9]{0,4} [a-z]{0,4}\r\n(Content-Length: [0-9]{0,22}\r\n){0,3}\r\n") {
-            if let Ok(Some(head)) = head(text.as_bytes()) {
-                prop_assert!(head.total() <= MAX_RESPONSE);
-            }
+            let _ = Incoming::default().take(text.as_bytes());
         }
     }
 }

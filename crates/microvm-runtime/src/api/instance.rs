@@ -2,21 +2,26 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::text::{QUOTED, escaped};
 
 /// What Firecracker says of itself: the answer to `GET /`.
+///
+/// The VM may answer anything: each text is escaped and cut to 256 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct InstanceInfo {
     /// The id it was started with: the jail's.
+    #[serde(deserialize_with = "harmless")]
     pub id: String,
     /// What the guest does.
     pub state: InstanceState,
     /// Firecracker's release, such as `1.16.1`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "harmless")]
     pub vmm_version: String,
     /// `Firecracker`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "harmless")]
     pub app_name: String,
 }
 
@@ -32,8 +37,13 @@ pub enum InstanceState {
     /// It is held, its memory and its devices kept.
     Paused,
     /// What this release of the crate has no name for.
-    #[serde(untagged)]
+    #[serde(untagged, deserialize_with = "harmless")]
     Other(String),
+}
+
+/// A text of the VM's, escaped and cut.
+fn harmless<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(|text| escaped(text, QUOTED))
 }
 
 /// An action of Firecracker's (`PUT /actions`).
@@ -66,5 +76,17 @@ mod tests {
         let said = r#"{"id":"vm-1","state":"Dreaming","else":1}"#;
         let info: InstanceInfo = serde_json::from_str(said).unwrap();
         assert_eq!(info.state, InstanceState::Other("Dreaming".to_owned()));
+    }
+
+    #[test]
+    fn a_vms_texts_are_harmless() {
+        let told = format!(
+            r#"{{"id":"\u001b[31m","state":"\u001b]0;\u0007","vmm_version":"{}"}}"#,
+            "9".repeat(10_000)
+        );
+        let info: InstanceInfo = serde_json::from_str(&told).unwrap();
+        assert_eq!(info.id, "\\u{1b}[31m");
+        assert_eq!(info.state, InstanceState::Other("\\u{1b}]0;\\u{7}".to_owned()));
+        assert_eq!(info.vmm_version.len(), QUOTED + "…".len());
     }
 }

@@ -5,13 +5,14 @@
 
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
+use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result};
 
 /// How often a look-up is begun again that a rename elsewhere disturbed (EAGAIN).
@@ -19,6 +20,9 @@ const ATTEMPTS: u32 = 128;
 
 /// The shortest timeout that is set: zero would mean none.
 const SHORTEST: Duration = Duration::from_millis(1);
+
+/// The longest timeout that the kernel is given at a time.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A socket in a jail, held by an `O_PATH` descriptor: this inode, whatever its name comes to mean.
 #[derive(Debug)]
@@ -61,24 +65,29 @@ impl JailSocket {
     /// # Errors
     /// [`ErrorKind::Identity`] where another process listens; [`ErrorKind::Timeout`] where the VMM does not accept;
     /// [`ErrorKind::Api`] otherwise.
-    pub(crate) fn connect(&self, pid: u32, deadline: Instant) -> Result<Option<UnixStream>> {
+    pub(crate) fn connect(&self, pid: u32, deadline: Deadline) -> Result<Option<UnixStream>> {
         let failed = |kind| Failure::new(kind, "connect to the API");
         let stream =
             socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
                 .map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
-        // A full backlog makes connect(2) wait: it obeys the send timeout.
-        let timeout = deadline.saturating_duration_since(Instant::now()).max(SHORTEST);
-        set_socket_timeout(&stream, Timeout::Send, Some(timeout))
-            .map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
         let address = SocketAddrUnix::new(format!("/proc/self/fd/{}", self.handle.as_raw_fd()))
             .map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
-        match retry_on_intr(|| connect(&stream, &address)) {
-            Ok(()) => {}
-            Err(Errno::CONNREFUSED) => return Ok(None),
-            Err(Errno::AGAIN) => {
-                return Err(failed(ErrorKind::Timeout).because("the VMM accepts no connection"));
+        loop {
+            // A full backlog makes connect(2) wait, as long as the send timeout allows.
+            let left = deadline.left().map(|left| left.clamp(SHORTEST, LONGEST));
+            set_socket_timeout(&stream, Timeout::Send, left)
+                .map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
+            match connect(&stream, &address) {
+                Ok(()) => break,
+                Err(Errno::CONNREFUSED) => return Ok(None),
+                Err(Errno::AGAIN | Errno::INTR) if !deadline.has_passed() => {}
+                Err(Errno::AGAIN | Errno::INTR) => {
+                    return Err(
+                        failed(ErrorKind::Timeout).because("the VMM did not accept it in time")
+                    );
+                }
+                Err(errno) => return Err(failed(ErrorKind::Api).source_of(errno)),
             }
-            Err(errno) => return Err(failed(ErrorKind::Api).source_of(errno)),
         }
         let peer =
             socket_peercred(&stream).map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
@@ -122,8 +131,8 @@ mod tests {
         File::open(dir.path()).unwrap()
     }
 
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(10)
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(10))
     }
 
     fn me() -> (u32, u32) {
@@ -201,7 +210,7 @@ mod tests {
         rustix::net::listen(&listener, 0).unwrap();
         let socket = JailSocket::open(&root, "s", uid).unwrap().unwrap();
         let first = socket.connect(pid, soon()).unwrap();
-        let error = socket.connect(pid, Instant::now() + Duration::from_millis(20)).unwrap_err();
+        let error = socket.connect(pid, Deadline::after(Duration::from_millis(20))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
         drop(first);
     }
