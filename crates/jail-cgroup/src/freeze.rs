@@ -52,6 +52,19 @@ impl Leaf {
         }
     }
 
+    /// Whether a process in the leaf cannot run, since the leaf or a parent is frozen: v2 `frozen` in `cgroup.events`, v1
+    /// `freezer.state`. `false` on v1 without a freezer.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if the leaf was removed.
+    pub fn is_frozen(&self) -> Result<bool> {
+        let Some(dir) = self.dir_of(Controller::Freezer) else { return Ok(false) };
+        Ok(match self.version() {
+            Version::V2 => dir.read_text("cgroup.events")?.lines().any(|line| line == "frozen 1"),
+            Version::V1 => dir.read_text("freezer.state")?.trim() != "THAWED",
+        })
+    }
+
     fn freezer(&self, operation: &'static str) -> Result<&crate::dir::Dir> {
         self.dir_of(Controller::Freezer).ok_or_else(|| {
             Error::new(ErrorKind::Unsupported, operation)

@@ -1,6 +1,6 @@
 //! [`Jailer`]: where every verb starts.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jail_cmd::{JailId, JailerVersion};
 use jail_fs::{CopyOptions, TrustedDir};
@@ -8,7 +8,7 @@ use jail_fs::{CopyOptions, TrustedDir};
 use crate::config::JailerConfig;
 use crate::error::{Failure, Result, VmRuntimeResult};
 use crate::plan::Plan;
-use crate::release;
+use crate::release::KnownJailer;
 use crate::spec::JailSpec;
 use crate::teardown::{self, Teardown};
 use crate::trace;
@@ -31,14 +31,14 @@ pub enum DeviceNodes {
 pub struct Jailer {
     config: JailerConfig,
     nodes: DeviceNodes,
-    release: Arc<OnceLock<JailerVersion>>,
+    known: Arc<Mutex<Option<KnownJailer>>>,
 }
 
 impl Jailer {
     /// A jailer of this configuration.
     #[must_use]
     pub fn new(config: JailerConfig) -> Self {
-        Self { config, nodes: DeviceNodes::default(), release: Arc::default() }
+        Self { config, nodes: DeviceNodes::default(), known: Arc::default() }
     }
 
     /// A jailer of [`JailerConfig::from_env`].
@@ -64,20 +64,18 @@ impl Jailer {
         self.nodes
     }
 
-    /// The jailer's release, asked once (`jailer --version`).
+    /// Returns the jailer's release, asked once of each file (`jailer --version`).
     ///
     /// # Errors
     /// [`Spawn`](crate::ErrorKind::Spawn) where it cannot be run or prints something else.
     pub fn release(&self) -> VmRuntimeResult<JailerVersion> {
-        Ok(self.ask_release()?)
+        Ok(self.find_jailer()?.release)
     }
 
-    fn ask_release(&self) -> Result<JailerVersion> {
-        if let Some(release) = self.release.get() {
-            return Ok(*release);
-        }
-        let release = release::ask(&self.config.jailer_bin)?;
-        Ok(*self.release.get_or_init(|| release))
+    fn find_jailer(&self) -> Result<KnownJailer> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = KnownJailer::find(&self.config.jailer_bin, known.as_ref())?;
+        Ok(known.insert(found).clone())
     }
 
     /// What launching `spec` would do. Validates it as a whole and looks at the host; changes nothing.
@@ -95,7 +93,7 @@ impl Jailer {
             .hinted("leave `DeviceNodes::Precreate` to `Jailer::prepare`")
             .into());
         }
-        Ok(Plan::new(&self.config, self.ask_release()?, spec)?)
+        Ok(Plan::new(&self.config, self.find_jailer()?, spec)?)
     }
 
     /// Plans, prepares and launches: returns when the VM is ready.

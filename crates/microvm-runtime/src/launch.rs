@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use jail_cgroup::Leaf;
 use jail_fs::Dir;
 
+use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
 use crate::prepare::Prepared;
 use crate::process::{self, Process, Running, Search, Spawn};
@@ -37,6 +38,7 @@ fn launch(mut prepared: Prepared) -> Result<Vm> {
         Ok(started) => Ok(Vm::new(prepared, started)),
         Err(failure) => {
             // What this cannot remove, a later teardown or sweep does.
+            let failure = process::explain_limits(failure);
             Err(failure.and_cleanup(teardown::remove(&prepared.base, prepared.jail)))
         }
     }
@@ -54,16 +56,23 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
     let argv = prepared.plan.jailer_args(uid, gid)?.to_argv();
     let root = prepared.root()?;
     prepared.base.verify_path().map_err(|error| Failure::files("check the chroot base", error))?;
+    let jailer = prepared
+        .plan
+        .jailer
+        .clone()
+        .ok_or_else(|| Failure::invalid("start the VM", "its plan names no jailer"))?;
+    jailer.program.verify("jailer")?;
     let mut starting = prepared.record.starting(&prepared.jail.dir)?;
 
-    let begun = Instant::now();
+    let (begun, deadline) = (Instant::now(), Deadline::after(prepared.plan.spec.ready_within));
     let Prepared { plan, jail, record, leaf, .. } = prepared;
     let leaf = leaf.as_ref();
     let birthplace = leaf.map(Leaf::birthplace).transpose().map_err(|error| {
         Failure::cgroup("have the jailer born in the VM's control group", error)
     })?;
+    refuse_frozen(leaf)?;
     let spawn = Spawn {
-        jailer_bin: &plan.jailer_bin,
+        jailer_bin: jailer.program.path().as_path(),
         argv,
         pid_namespace: plan.spec.pid_namespace,
         daemonize: plan.spec.daemonize,
@@ -84,9 +93,24 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
         leaf.map_or(Ok(()), |leaf| confirm_membership(leaf, process))?;
         record.started(&jail.dir, &mut starting, process.stamp().clone())
     };
-    let deadline = begun + plan.spec.ready_within;
     let running = process::start(spawn, search, socket, &mut proven, deadline)?;
     Ok(Started { root, running, ready_after: begun.elapsed() })
+}
+
+/// A process that is born in a frozen group never runs.
+fn refuse_frozen(leaf: Option<&Leaf>) -> Result<()> {
+    let operation = "start the jailer in the VM's control group";
+    let Some(leaf) = leaf else { return Ok(()) };
+    if !leaf.is_frozen().map_err(|error| Failure::cgroup(operation, error))? {
+        return Ok(());
+    }
+    let failure = Failure::new(ErrorKind::Cgroup, operation)
+        .because("the group, or a parent of it, is frozen")
+        .hinted("Thaw the parent (`cgroup.freeze`, `freezer.state`), or choose another one.");
+    Err(match leaf.paths().next() {
+        Some(path) => failure.path(path),
+        None => failure,
+    })
 }
 
 /// How long a VMM that is in no group any more may take to be gone.
@@ -101,7 +125,7 @@ fn confirm_membership(leaf: &Leaf, process: &mut Process) -> Result<()> {
         return Ok(());
     }
     // A guest that is done is in no group any more, and the kernel takes it out a moment before it tells of the end.
-    if process.wait(Some(Instant::now() + ENDING))?.is_some() {
+    if process.wait(Deadline::after(ENDING))?.is_some() {
         return Ok(());
     }
     contains.map_err(|error| Failure::cgroup(operation, error))?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jail_cgroup::LeafPlan;
 use jail_cmd::{
-    ArtifactName, ExecName, FirecrackerArgs, Gid, HostPath, JailId, JailPath, JailerArgs,
+    ArtifactName, ExecName, Feature, FirecrackerArgs, Gid, HostPath, JailId, JailPath, JailerArgs,
     JailerVersion, Layout, Uid, in_jail,
 };
 use serde::{Deserialize, Serialize};
@@ -16,9 +16,10 @@ mod leaf;
 use crate::boot::{DriveConfig, VmConfig};
 use crate::config::JailerConfig;
 use crate::drive::{Drive, DriveKind};
-use crate::error::{Failure, Result};
-use crate::host_file;
+use crate::error::{ErrorKind, Failure, Result};
+use crate::host_file::{self, Program};
 use crate::process::PidNamespace;
+use crate::release::KnownJailer;
 use crate::spec::{JailSpec, User};
 
 /// Everything that will be done for a VM: file operations, control group writes, argv, and how each is undone.
@@ -31,11 +32,12 @@ pub struct Plan {
     pub(crate) spec: JailSpec,
     pub(crate) jail_id: JailId,
     pub(crate) layout: Layout,
-    pub(crate) jailer_bin: PathBuf,
-    /// The jailer's release; `None` if somebody else starts the jailer.
-    pub(crate) release: Option<JailerVersion>,
+    /// `None` if somebody else starts the jailer.
+    pub(crate) jailer: Option<KnownJailer>,
     pub(crate) exec_file: HostPath,
     pub(crate) netns: Option<HostPath>,
+    /// Whether that is a link, in procfs.
+    pub(crate) netns_is_link: bool,
     pub(crate) user: User,
     pub(crate) artifacts: Vec<PlannedArtifact>,
     pub(crate) files: Vec<PlannedFile>,
@@ -68,15 +70,18 @@ pub struct PlannedFile {
 
 impl Plan {
     /// Validates `spec` as a whole and looks at the host, without changing it.
-    pub(crate) fn new(
-        config: &JailerConfig,
-        release: JailerVersion,
-        spec: &JailSpec,
-    ) -> Result<Self> {
-        let exec_file = host_file::executable("exec file", &spec.exec_file)?;
+    pub(crate) fn new(config: &JailerConfig, jailer: KnownJailer, spec: &JailSpec) -> Result<Self> {
+        let exec_file = Program::find("exec file", &spec.exec_file)?.path().clone();
         let exec_name = ExecName::try_from(&exec_file)?;
         let plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
-        let plan = Self { release: Some(release), ..plan };
+        let release = jailer.release;
+        let plan = Self { jailer: Some(jailer), ..plan };
+        if plan.netns_is_link && !release.supports(Feature::FollowsNetnsLink) {
+            return Err(Failure::new(ErrorKind::Unsupported, "join the network namespace")
+                .path(spec.netns.as_deref().unwrap_or(Path::new("")))
+                .because(format!("jailer {release} opens no link"))
+                .hinted("Bind-mount the namespace to a file, as `ip netns attach` does."));
+        }
         let (uid, gid) = plan.some_user()?;
         plan.jailer_args(uid, gid)?.check(release)?;
         Ok(plan)
@@ -109,14 +114,16 @@ impl Plan {
         let artifacts = artifacts(spec, &layout)?;
         let files = files(spec, &artifacts)?;
         let netns = spec.netns.as_deref().map(host_file::network_namespace).transpose()?;
+        let netns_is_link = netns.as_ref().is_some_and(|(_, is_link)| *is_link);
+        let netns = netns.map(|(path, _)| path);
         let plan = Self {
             spec: spec.clone(),
             jail_id,
             layout,
-            jailer_bin: config.jailer_bin.clone(),
-            release: None,
+            jailer: None,
             exec_file,
             netns,
+            netns_is_link,
             user,
             artifacts,
             files,
@@ -244,6 +251,18 @@ impl Plan {
         self.leaf.as_ref()
     }
 
+    /// Returns what a person should know before the plan is carried out: one sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let newest = JailerVersion::NEWEST;
+        let newer = self.jailer.iter().map(|jailer| jailer.release).filter(|it| *it > newest);
+        newer
+            .map(|release| {
+                format!("jailer {release} is newer than {newest}, the newest release known here, and is treated alike")
+            })
+            .collect()
+    }
+
     /// The jailer's argv, without its own name; of a leased uid, as for the first of the range.
     #[must_use]
     pub fn argv(&self) -> Vec<OsString> {
@@ -258,12 +277,8 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let jail = self.layout.jail_dir();
-        if let Some(release) = self.release.filter(|release| *release > JailerVersion::NEWEST) {
-            let newest = JailerVersion::NEWEST;
-            writeln!(
-                f,
-                "note    jailer {release} is newer than {newest}, and treated as that release"
-            )?;
+        for warning in self.warnings() {
+            writeln!(f, "note    {warning}")?;
         }
         writeln!(f, "make    {}, aside, as root", jail.display())?;
         for artifact in &self.artifacts {
@@ -278,7 +293,7 @@ impl fmt::Display for Plan {
         for file in &self.files {
             writeln!(f, "write   /{} ({} bytes)", file.name, file.content.len())?;
         }
-        if self.release.is_some() {
+        if self.jailer.is_some() {
             writeln!(f, "mkfifo  console, stderr; in the jail /{}", in_jail::LOG)?;
         }
         writeln!(f, "publish {} by one rename", jail.display())?;
@@ -291,7 +306,8 @@ impl fmt::Display for Plan {
             }
             writeln!(f, "born    there, the jailer:")?;
         }
-        write!(f, "spawn   {}", self.jailer_bin.display())?;
+        let jailer = self.jailer.as_ref().map_or("jailer", |jailer| jailer.program.path().as_str());
+        write!(f, "spawn   {jailer}")?;
         for item in self.argv() {
             write!(f, " {}", item.to_string_lossy())?;
         }

@@ -96,13 +96,23 @@ impl Plan {
     /// # Privileges
     /// Root, or `CAP_CHOWN`, `CAP_FOWNER`, `CAP_DAC_READ_SEARCH`, `CAP_MKNOD` and write access to the control groups.
     pub fn prepare(&self, options: &CopyOptions) -> VmRuntimeResult<Prepared> {
-        Ok(trace::verb("prepare", self.vm_id(), || prepare(self, options, HandOver::ToJailer))?)
+        Ok(trace::verb("prepare", self.vm_id(), || {
+            prepare(self, options, HandOver::ToJailer).map_err(process::explain_limits)
+        })?)
     }
 }
 
 pub(crate) fn prepare(plan: &Plan, options: &CopyOptions, hand_over: HandOver) -> Result<Prepared> {
     // Before anything is touched, and held from here on: what is staged is what was looked at.
     let sources = plan.artifacts.iter().map(open_artifact).collect::<Result<Vec<_>>>()?;
+    if plan.jailer.is_some() {
+        let copied = |(artifact, source): (&PlannedArtifact, &Artifact)| match artifact.kind {
+            DriveKind::ReadOnly | DriveKind::Private => source.stamp().size,
+            _ => 0,
+        };
+        let largest = plan.artifacts.iter().zip(&sources).map(copied).max();
+        process::check_limits(&plan.spec.resource_limits, largest.unwrap_or(0))?;
+    }
     let base = TrustedDir::create(plan.layout.base().as_path())
         .map_err(|error| Failure::files("open the chroot base", error))?;
     refuse_mount_flags(&base)?;
@@ -357,7 +367,7 @@ impl Staged {
             )
             .map_err(|error| Failure::files(format!("write /{}", file.name), error))?;
         }
-        if plan.release.is_some() {
+        if plan.jailer.is_some() {
             process::stage_streams(&tree, &root, owner)?;
         }
         if hand_over == HandOver::ToUser {

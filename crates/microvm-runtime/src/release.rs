@@ -1,44 +1,55 @@
 //! Which release of the jailer is installed.
 
-use std::io::{self, Read as _};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use jail_cmd::JailerVersion;
+use serde::{Deserialize, Serialize};
 
+use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result};
+use crate::host_file::Program;
+use crate::process::output;
 
-/// Asks `jailer --version`.
-pub(crate) fn ask(jailer_bin: &Path) -> Result<JailerVersion> {
-    let operation = "ask for the jailer's release";
-    let (status, stdout) = run(jailer_bin).map_err(|error| {
-        Failure::new(ErrorKind::Spawn, operation)
-            .path(jailer_bin)
-            .source_of(error)
-            .hinted("install Firecracker's jailer, or name it in `JailerConfig::jailer_bin`")
-    })?;
-    stdout.parse().map_err(|error: jail_cmd::Error| {
-        Failure::new(ErrorKind::Spawn, operation)
-            .path(jailer_bin)
-            .because(format!("`--version` ended with {status} and printed {stdout:?}"))
+/// The jailer that starts a VM: the very file, and its release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KnownJailer {
+    pub(crate) program: Program,
+    pub(crate) release: JailerVersion,
+}
+
+/// How long a jailer may take to print its release.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes that are read of what the jailer prints.
+const MOST: usize = 4 << 10;
+
+impl KnownJailer {
+    /// Finds the jailer, and asks it for its release (`jailer --version`) unless it is the file that is `known` already.
+    pub(crate) fn find(jailer_bin: &Path, known: Option<&Self>) -> Result<Self> {
+        let program = Program::find("jailer", jailer_bin).map_err(|failure| {
+            let installed =
+                "Install Firecracker's jailer, or name it in `JailerConfig::jailer_bin`.";
+            if failure.kind() == ErrorKind::NotFound { failure.hinted(installed) } else { failure }
+        })?;
+        match known {
+            Some(known) if known.program == program => Ok(known.clone()),
+            _ => Ok(Self { release: ask(&program)?, program }),
+        }
+    }
+}
+
+fn ask(jailer: &Program) -> Result<JailerVersion> {
+    let path = jailer.path().as_path();
+    let printed = output(path, &["--version"], MOST, Deadline::after(PATIENCE))?;
+    // Judged by its output alone: somebody else may have seen how it ended.
+    let printed = String::from_utf8_lossy(&printed);
+    printed.parse().map_err(|error: jail_cmd::Error| {
+        let start: String = printed.chars().take(100).collect();
+        Failure::new(ErrorKind::Spawn, "ask for the jailer's release")
+            .path(path)
+            .because(format!("`--version` printed {start:?}"))
             .source_of(error)
             .hinted("is this the official jailer?")
     })
-}
-
-/// How it ended and what it printed. [`Command::output`] panics where its pipes cannot be read.
-fn run(jailer_bin: &Path) -> io::Result<(ExitStatus, String)> {
-    let mut child = Command::new(jailer_bin)
-        .arg("--version")
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let mut printed = Vec::new();
-    let read = child.stdout.take().map_or(Ok(0), |mut stdout| stdout.read_to_end(&mut printed));
-    // It is reaped whatever was read: with its pipe gone it comes to its end.
-    let status = child.wait()?;
-    read?;
-    Ok((status, String::from_utf8_lossy(&printed).into_owned()))
 }

@@ -10,7 +10,7 @@ use jail_cmd::{
 
 use crate::drive::Drive;
 use crate::error::{Failure, Result, VmRuntimeResult};
-use crate::host_file;
+use crate::host_file::Program;
 use crate::jailer::{DeviceNodes, Jailer};
 use crate::plan::Plan;
 use crate::prepare::{HandOver, prepare};
@@ -195,8 +195,8 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 
 /// The jailer names the jail after the canonical exec file. One that is not installed yet is taken at its word.
 fn refuse_other_name(operation: &str, firecracker_bin: &Path) -> Result<()> {
-    let canonical = match host_file::executable("firecracker binary", firecracker_bin) {
-        Ok(canonical) => canonical.as_path().to_owned(),
+    let canonical = match Program::find("firecracker binary", firecracker_bin) {
+        Ok(program) => program.path().as_path().to_owned(),
         Err(_) => firecracker_bin.to_owned(),
     };
     if canonical.file_name().is_some_and(|name| name == EXEC_NAME) {

@@ -14,10 +14,14 @@ use super::status::ExitStatus;
 use super::streams::Ours;
 use super::vmm::{Process, Running};
 use crate::api::{Api, JailSocket};
+use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result};
 
+/// How long the API may take for one answer.
+const ANSWER: Duration = Duration::from_secs(60);
+
 /// How long killed processes may take to be gone.
-const DEATH: Duration = Duration::from_secs(5);
+pub(super) const DEATH: Duration = Duration::from_secs(5);
 
 /// Starts the jailer and waits until the VM is ready.
 ///
@@ -30,11 +34,11 @@ pub(crate) fn start(
     search: Search<'_>,
     socket: Option<&str>,
     proven: &mut dyn FnMut(&mut Process) -> Result<()>,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Result<Running> {
     let events = Events::watch(search.root)?;
     let (becomes_vmm, forks) = (spawn.becomes_vmm(), spawn.daemonize);
-    let Spawned { pid, pidfd, streams } = spawn.start(search.root)?;
+    let Spawned { pid, pidfd, streams } = spawn.start(search.root, deadline)?;
     let mut launch = Launch {
         begun: Instant::now(),
         events,
@@ -67,7 +71,7 @@ pub(crate) fn start(
 struct Launch<'a> {
     begun: Instant,
     events: Events,
-    deadline: Instant,
+    deadline: Deadline,
     streams: Ours,
     /// The jailer's pid.
     pid: u32,
@@ -125,11 +129,13 @@ impl Launch<'_> {
                 Step::Waiting => self.events.are_missing(),
                 Step::Soon => true,
             };
-            let now = Instant::now();
-            if now >= self.deadline {
+            if self.deadline.has_passed() {
                 return Err(self.late());
             }
-            let until = if soon { self.deadline.min(now + self.moment()) } else { self.deadline };
+            let until = match soon {
+                true => self.deadline.min(Deadline::after(self.moment())),
+                false => self.deadline,
+            };
             let mut watched = self.jailer.iter().map(OwnedFd::as_fd).collect::<Vec<_>>();
             match &self.vmm {
                 Some(process) => watched.push(process.as_fd()),
@@ -143,6 +149,11 @@ impl Launch<'_> {
         }
     }
 
+    /// When the API must have answered one question: it is asked again until the launch's own deadline.
+    fn answer_by(&self) -> Instant {
+        Instant::now() + self.deadline.left().map_or(ANSWER, |left| left.min(ANSWER))
+    }
+
     /// How long until the next look where there is no event: short beside what the launch has taken so far.
     fn moment(&self) -> Duration {
         (self.begun.elapsed() / 16).clamp(Duration::from_micros(200), Duration::from_millis(20))
@@ -153,7 +164,7 @@ impl Launch<'_> {
         let left = self
             .jailer
             .as_ref()
-            .map(|jailer| pidfd::ended_by(jailer.as_fd(), Some(Instant::now())))
+            .map(|jailer| pidfd::ended_by(jailer.as_fd(), Deadline::now()))
             .transpose()?;
         if left == Some(true)
             && let Some(jailer) = self.jailer.take()
@@ -176,7 +187,7 @@ impl Launch<'_> {
     /// Whether nobody is left who is the VMM or may become it.
     fn has_ended(&mut self) -> Result<bool> {
         match &mut self.vmm {
-            Some(process) => Ok(process.wait(Some(Instant::now()))?.is_some()),
+            Some(process) => Ok(process.wait(Deadline::now())?.is_some()),
             None if self.jailer.is_some() || !alive(&mut self.held)?.is_empty() => Ok(false),
             None => {
                 // A daemon's fork may have ended after it was found, and left the next one behind: only a look after the
@@ -234,7 +245,7 @@ impl Launch<'_> {
         if expected.boots && !procfs::has_thread(process.pid(), "fc_vcpu") {
             return Ok(Step::Soon);
         }
-        let Some(asked) = Api::over(socket, process.pid()).ask(self.deadline)? else {
+        let Some(asked) = Api::over(socket, process.pid()).ask(self.answer_by())? else {
             return Ok(Step::Soon);
         };
         // Here, while it thinks about the answer.
@@ -316,6 +327,6 @@ impl Launch<'_> {
         for process in &processes {
             let _ = pidfd::kill(process.as_fd());
         }
-        pidfd::reap(processes, Instant::now() + DEATH);
+        pidfd::reap(processes, Deadline::after(DEATH));
     }
 }

@@ -2,19 +2,24 @@
 
 use std::ffi::{CString, OsString};
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jail_cgroup::Birthplace;
 use jail_fs::Dir;
-use rustix::fs::{Access, access};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::console::{Console, null};
+use super::limits;
+use super::pidfd;
 use super::streams::{self, Opened, Ours};
+use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result};
-use crate::sys::{self, NewProcess, NotMade};
+use crate::sys::{self, NewProcess, SpawnError};
 
 /// Who makes the VM's pid namespace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,6 +39,7 @@ pub enum PidNamespace {
 /// How to start the jailer.
 #[derive(Debug)]
 pub(crate) struct Spawn<'a> {
+    /// Canonical.
     pub(crate) jailer_bin: &'a Path,
     pub(crate) argv: Vec<OsString>,
     pub(crate) pid_namespace: PidNamespace,
@@ -52,6 +58,8 @@ pub(super) struct Spawned {
     pub(super) streams: Ours,
 }
 
+const OPERATION: &str = "start the jailer";
+
 impl Spawn<'_> {
     /// Whether the process that is started becomes the VMM itself.
     pub(super) fn becomes_vmm(&self) -> bool {
@@ -60,64 +68,140 @@ impl Spawn<'_> {
 
     /// Starts the jailer: no environment, nothing open but 0, 1 and 2, and a process group of its own, so that a Ctrl-C meant
     /// for the launcher does not reach the VM.
-    pub(super) fn start(self, root: &Dir) -> Result<Spawned> {
+    pub(super) fn start(self, root: &Dir, deadline: Deadline) -> Result<Spawned> {
         let Opened { stdout, stderr, ours } = streams::open(self.jail, root, self.console)?;
-        let program = found(self.jailer_bin);
-        let words = [program.as_os_str()].into_iter().chain(self.argv.iter().map(AsRef::as_ref));
-        let argv = words.map(|word| {
-            CString::new(word.as_bytes()).map_err(|error| {
-                Failure::invalid("start the jailer", "there is a NUL in its arguments")
-                    .source_of(error)
-            })
-        });
-        let argv = argv.collect::<Result<Vec<_>>>()?;
-        let stdin = null()?;
-        let made = sys::spawn(&NewProcess {
-            argv: &argv,
-            stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+        let (mut group, mut tasks, mut moves_memory) = (None, Vec::new(), false);
+        if let Some(place) = self.birthplace {
+            let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned();
+            group = place
+                .group
+                .map(own)
+                .transpose()
+                .map_err(|error| refused(self.jailer_bin, SpawnError::Call("dup", error)))?;
+            tasks = place.tasks;
+            moves_memory = place.moves_memory;
+        }
+        let new = NewProcess {
+            argv: argv(self.jailer_bin, &self.argv)?,
+            stdio: [null()?, stdout, stderr],
             // Before 1.7 a jailer that daemonizes calls setsid() without a fork, which a group's leader may not.
             leads_group: !self.daemonize,
             pid_namespace: self.pid_namespace == PidNamespace::ByLauncher,
-            birthplace: self.birthplace.as_ref(),
-        });
-        let (pid, pidfd) = made.map_err(|error| refused(self.jailer_bin, error))?;
-        // The child has its ends; ours go here, or the streams would never end.
+            isolated: true,
+            group,
+            tasks,
+            moves_memory,
+            limits: limits::for_jailer(),
+        };
+        // The child has its ends; ours go with `new`, or the streams would never end.
+        let (pid, pidfd) =
+            sys::spawn(new, deadline).map_err(|error| refused(self.jailer_bin, error))?;
         Ok(Spawned { pid, pidfd, streams: ours })
     }
 }
 
-/// The program that is meant: a bare name is looked for on the `PATH`.
-fn found(jailer_bin: &Path) -> PathBuf {
-    if jailer_bin.as_os_str().as_bytes().contains(&b'/') {
-        return jailer_bin.to_owned();
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut there = std::env::split_paths(&path).map(|dir| dir.join(jailer_bin));
-    there
-        .find(|program| access(program, Access::EXEC_OK).is_ok())
-        .unwrap_or_else(|| jailer_bin.to_owned())
+/// Runs a program with these arguments and returns what it printed on stdout, at most `most` bytes.
+///
+/// How the program ended is not asked: who else waits for every child of this process may know, and this process not.
+pub(crate) fn output(
+    program: &Path,
+    arguments: &[&str],
+    most: usize,
+    deadline: Deadline,
+) -> Result<Vec<u8>> {
+    let failed = |error: io::Error| refused(program, SpawnError::Call("pipe2", error));
+    let (stdout, theirs) = io::pipe().map_err(failed)?;
+    let new = NewProcess {
+        argv: argv(program, &arguments.iter().map(OsString::from).collect::<Vec<_>>())?,
+        stdio: [null()?, theirs.into(), null()?],
+        leads_group: true,
+        pid_namespace: false,
+        isolated: false,
+        group: None,
+        tasks: Vec::new(),
+        moves_memory: false,
+        limits: limits::for_jailer(),
+    };
+    let (_, pidfd) = sys::spawn(new, deadline).map_err(|error| refused(program, error))?;
+    let read = read_all(&stdout, &pidfd, most, deadline);
+    // It has printed all it is asked for.
+    pidfd::kill(pidfd.as_fd())?;
+    pidfd::reap([&pidfd], Deadline::after(super::ready::DEATH));
+    read.map_err(|error| {
+        Failure::new(ErrorKind::Spawn, "read what a program prints").path(program).source_of(error)
+    })
 }
 
-fn refused(jailer_bin: &Path, error: NotMade) -> Failure {
-    let operation = "start the jailer";
+/// Reads until the pipe or the process ends, or `most` bytes were read, or the deadline passes.
+fn read_all(
+    mut pipe: &io::PipeReader,
+    process: &OwnedFd,
+    most: usize,
+    deadline: Deadline,
+) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut piece = [0; 512];
+    while bytes.len() < most && !deadline.has_passed() {
+        let mut fds = [PollFd::new(pipe, PollFlags::IN), PollFd::new(process, PollFlags::IN)];
+        match poll(&mut fds, deadline.timeout().as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        if !fds[0].revents().is_empty() {
+            match pipe.read(&mut piece) {
+                Ok(0) => break,
+                Ok(length) => bytes.extend_from_slice(&piece[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        } else if !fds[1].revents().is_empty() {
+            // Ended, and nothing is left in the pipe: a process of its own may keep that open.
+            break;
+        }
+    }
+    bytes.truncate(most);
+    Ok(bytes)
+}
+
+fn argv(program: &Path, arguments: &[OsString]) -> Result<Vec<CString>> {
+    let words = [program.as_os_str()].into_iter().chain(arguments.iter().map(AsRef::as_ref));
+    let argv = words.map(|word| {
+        CString::new(word.as_bytes()).map_err(|error| {
+            Failure::invalid(OPERATION, "an argument has a NUL in it").source_of(error)
+        })
+    });
+    argv.collect()
+}
+
+fn refused(program: &Path, error: SpawnError) -> Failure {
     match error {
-        NotMade::Group(error) => Failure::new(ErrorKind::Cgroup, operation)
+        SpawnError::Group(error) => Failure::new(ErrorKind::Cgroup, OPERATION)
             .because("it cannot be born in the VM's control group")
             .source_of(error)
             .hinted("did somebody else remove it, or put groups below it?"),
-        NotMade::Process(error) => {
-            let (kind, hint) = match error.kind() {
-                io::ErrorKind::PermissionDenied => {
-                    (ErrorKind::Privilege, "run as root with CAP_SYS_ADMIN")
+        SpawnError::Call(call, error) => {
+            let hint = match Errno::from_io_error(&error) {
+                Some(Errno::MFILE) => limits::files_hint(),
+                Some(Errno::PERM | Errno::ACCESS) => {
+                    format!(
+                        "Run as root with CAP_SYS_ADMIN, under no seccomp filter that refuses {call}."
+                    )
                 }
-                _ => (
-                    ErrorKind::Spawn,
-                    "are processes, memory and descriptors left? It takes Linux 5.7",
-                ),
+                Some(Errno::NOSYS) => {
+                    format!("{call} takes Linux 5.7, and a seccomp filter that allows it.")
+                }
+                _ => "Are processes and memory left?".to_owned(),
             };
-            Failure::new(kind, operation).source_of(error).hinted(hint)
+            let kind = match error.kind() {
+                io::ErrorKind::PermissionDenied => ErrorKind::Privilege,
+                _ => ErrorKind::Spawn,
+            };
+            Failure::new(kind, OPERATION)
+                .because(format!("{call} failed"))
+                .source_of(error)
+                .hinted(hint)
         }
-        NotMade::Program(error) => {
+        SpawnError::Exec(error) => {
             let (kind, hint) = match error.kind() {
                 io::ErrorKind::NotFound => (
                     ErrorKind::NotFound,
@@ -129,8 +213,16 @@ fn refused(jailer_bin: &Path, error: NotMade) -> Failure {
                 ),
                 _ => (ErrorKind::Spawn, "is it an executable of this machine?"),
             };
-            Failure::new(kind, operation).path(jailer_bin).source_of(error).hinted(hint)
+            Failure::new(kind, OPERATION).path(program).source_of(error).hinted(hint)
         }
+        SpawnError::Late => Failure::new(ErrorKind::Timeout, OPERATION)
+            .path(program)
+            .because("the new process was stopped before its exec, and was killed")
+            .hinted("Is its control group frozen, or does somebody stop processes here?"),
+        SpawnError::Stuck => Failure::new(ErrorKind::Timeout, OPERATION)
+            .path(program)
+            .because("the new process is frozen, and cannot be killed before it is thawed")
+            .hinted("Thaw its control group, or a parent of the group (`freezer.state`)."),
     }
 }
 
@@ -139,8 +231,9 @@ mod tests {
     use std::os::fd::AsFd as _;
 
     use super::*;
-    use crate::process::pidfd;
     use crate::process::status::ExitStatus;
+
+    const SH: &str = "/bin/sh";
 
     /// A jail's directory with its streams in it; the log too, so that it is its own root.
     fn jail() -> (tempfile::TempDir, Dir) {
@@ -154,31 +247,32 @@ mod tests {
         (dir, held)
     }
 
-    fn spawned(bin: &str, pid_namespace: PidNamespace, script: &str) -> Result<Spawned> {
+    fn spawned(namespace: PidNamespace, program: &str, arguments: &[&str]) -> Result<Spawned> {
         let (_dir, jail) = jail();
         let spawn = Spawn {
-            jailer_bin: Path::new(bin),
-            argv: ["-c", script].map(OsString::from).to_vec(),
-            pid_namespace,
+            jailer_bin: Path::new(program),
+            argv: arguments.iter().map(OsString::from).collect(),
+            pid_namespace: namespace,
             daemonize: false,
             birthplace: None,
             jail: &jail,
             console: &Console::default(),
         };
-        spawn.start(&jail)
+        spawn.start(&jail, Deadline::NEVER)
     }
 
-    fn run_bin(bin: &str, pid_namespace: PidNamespace, script: &str) -> (ExitStatus, String) {
-        let Spawned { pidfd, streams, .. } = spawned(bin, pid_namespace, script).unwrap();
+    fn run(namespace: PidNamespace, program: &str, arguments: &[&str]) -> (ExitStatus, String) {
+        let Spawned { pidfd, streams, .. } = spawned(namespace, program, arguments).unwrap();
         assert!(pidfd::ended_by(pidfd.as_fd(), None).unwrap());
         (pidfd::status(pidfd.as_fd()).unwrap(), streams.last_words().console)
     }
 
-    fn run(pid_namespace: PidNamespace, script: &str) -> (ExitStatus, String) {
-        run_bin("/bin/sh", pid_namespace, script)
+    fn sh(script: &str) -> (ExitStatus, String) {
+        run(PidNamespace::Host, SH, &["-c", script])
     }
 
     #[test]
+    #[ignore = "needs root: cargo xtask test-root"]
     fn the_child_has_none_of_our_descriptors_and_no_environment() {
         let (ours, _other_end) = io::pipe().unwrap();
         // As a careless library would: not close-on-exec.
@@ -186,7 +280,7 @@ mod tests {
         let ours = format!("pipe:[{}]", rustix::fs::fstat(&ours).unwrap().st_ino);
         // `$$` is the child itself.
         let script = "ls -l /proc/$$/fd; echo end; pwd; echo ${HOME-none}; read line < /proc/$$/stat; echo $line; exit 3";
-        let (status, said) = run(PidNamespace::Host, script);
+        let (status, said) = sh(script);
         assert_eq!(status, ExitStatus::Exited(3), "{said}");
         let (descriptors, rest) = said.split_once("end\n").unwrap();
         for own in [" 0 -> /dev/null", "/console", "/stderr"] {
@@ -202,39 +296,82 @@ mod tests {
     #[test]
     #[ignore = "needs root: cargo xtask test-root"]
     fn in_a_namespace_of_ours_it_is_pid_1_and_its_status_is_told() {
-        let (status, said) = run(PidNamespace::ByLauncher, "echo $$; exit 148");
+        let (status, said) = run(PidNamespace::ByLauncher, SH, &["-c", "echo $$; exit 148"]);
         assert_eq!((status, said.trim()), (ExitStatus::Exited(148), "1"));
         // Its namespace is its own: the next child is in ours.
-        let (_, said) = run(PidNamespace::Host, "echo $$");
-        assert_ne!(said.trim(), "1");
+        assert_ne!(sh("echo $$").1.trim(), "1");
     }
 
     #[test]
-    fn its_signals_are_those_of_a_fresh_process() {
-        // This process ignores it, as every one of Rust's does.
-        let (status, _) = run(PidNamespace::Host, "kill -PIPE $$; exit 3");
-        assert_eq!(status, ExitStatus::Signaled(13));
-        let (_, said) =
-            run(PidNamespace::Host, "while read line; do echo $line; done < /proc/$$/status");
-        let blocked = said.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
-        assert_eq!(blocked.trim(), "0000000000000000");
+    #[ignore = "needs root: cargo xtask test-root"]
+    fn signals_and_umask_are_set() {
+        // This process ignores SIGPIPE, as every one of Rust's does.
+        let (_, status) = run(PidNamespace::Host, "/bin/cat", &["/proc/self/status"]);
+        let field = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            line.trim().to_owned()
+        };
+        for key in ["SigBlk:", "SigIgn:", "SigCgt:", "SigPnd:"] {
+            assert_eq!(field(key), "0000000000000000", "{key}");
+        }
+        assert_eq!(field("Umask:"), "0022");
+        assert_eq!(sh("kill -PIPE $$; exit 3").0, ExitStatus::Signaled(13));
     }
 
     #[test]
-    fn a_bare_name_is_looked_for_on_the_path() {
-        assert_eq!(run_bin("sh", PidNamespace::Host, "exit 7").0, ExitStatus::Exited(7));
-        let none = spawned("no-such-jailer", PidNamespace::Host, "");
-        assert_eq!(none.map(drop).unwrap_err().kind(), ErrorKind::NotFound);
+    #[ignore = "needs root: cargo xtask test-root"]
+    fn soft_limits_are_raised_and_no_core_is_dumped() {
+        let (_, limits) = run(PidNamespace::Host, "/bin/cat", &["/proc/self/limits"]);
+        let line = |name: &str| {
+            let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(line("Max core file size"), ["0", "0"]);
+        for name in ["Max file size", "Max open files", "Max cpu time", "Max processes"] {
+            let [soft, hard] = line(name).try_into().unwrap();
+            assert_eq!(soft, hard, "{name}");
+        }
     }
 
     #[test]
+    #[ignore = "needs root: cargo xtask test-root"]
+    fn row_46_ipc_and_uts_namespaces_are_new_in_each_mode() {
+        for mode in [PidNamespace::ByLauncher, PidNamespace::ByJailer, PidNamespace::Host] {
+            for kind in ["ipc", "uts"] {
+                let script = format!("readlink /proc/self/ns/{kind}");
+                let (_, theirs) = run(mode, SH, &["-c", &script]);
+                let ours = super::super::procfs::link(std::process::id(), &format!("ns/{kind}"));
+                assert!(theirs.starts_with(kind), "{theirs}");
+                assert_ne!(Path::new(theirs.trim()), ours.unwrap(), "{mode:?}");
+            }
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root: cargo xtask test-root"]
     fn what_cannot_be_started_is_named() {
         for (path, kind) in
             [("/nope/jailer", ErrorKind::NotFound), ("/etc/passwd", ErrorKind::Privilege)]
         {
-            let error = spawned(path, PidNamespace::Host, "").map(drop).unwrap_err();
+            let error = spawned(PidNamespace::Host, path, &[]).map(drop).unwrap_err();
             assert_eq!(error.kind(), kind);
             assert!(error.to_string().contains(path) && error.hint().is_some(), "{error}");
         }
+    }
+
+    #[test]
+    fn output_is_bounded_in_size_and_time() {
+        let sh = Path::new(SH);
+        let minute = || Deadline::after(std::time::Duration::from_secs(60));
+        let run =
+            |script: &str, most, deadline| output(sh, &["-c", script], most, deadline).unwrap();
+        assert_eq!(run("echo v1; exit 7", 10, minute()), b"v1\n");
+        assert_eq!(run("while :; do echo y; done", 4, minute()), b"y\ny\n");
+        // A process of its own keeps the pipe open.
+        assert_eq!(run("sleep 3600 & echo v1", 10, minute()), b"v1\n");
+        let begun = std::time::Instant::now();
+        let short = Deadline::after(std::time::Duration::from_millis(200));
+        assert_eq!(run("echo v1; sleep 3600", 10, short), b"v1\n");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60));
     }
 }

@@ -1,0 +1,235 @@
+//! Making a process that is born confined: [`spawn`]. Why it is sound stands in `docs/spawn.md`.
+
+use std::ffi::{CString, c_char, c_int};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc::{self, Receiver, SendError};
+use std::time::Duration;
+
+use rustix::io::{Errno, read, retry_on_intr};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+
+use super::child::{Child, Step, become_program};
+use super::clone3::clone3;
+use super::signals::without_signals;
+use crate::deadline::Deadline;
+
+/// A process to be made. It owns all that its child uses, which may outlive the wait for it.
+#[derive(Debug)]
+pub(crate) struct NewProcess {
+    /// The program's path first: it is not searched for.
+    pub(crate) argv: Vec<CString>,
+    /// Its stdin, stdout and stderr.
+    pub(crate) stdio: [OwnedFd; 3],
+    /// Whether it leads a process group of its own.
+    pub(crate) leads_group: bool,
+    /// Whether it is PID 1 of a fresh pid namespace.
+    pub(crate) pid_namespace: bool,
+    /// Whether it shares no IPC and no UTS namespace with its parent.
+    pub(crate) isolated: bool,
+    /// v2: the control group that it is born in.
+    pub(crate) group: Option<OwnedFd>,
+    /// v1: the `tasks` files that it joins its control group by.
+    pub(crate) tasks: Vec<OwnedFd>,
+    /// v1: whether joining moves its memory, which it must then not share with its parent.
+    pub(crate) moves_memory: bool,
+    /// Resource limits: number, soft, hard.
+    pub(crate) limits: Vec<(u32, u64, u64)>,
+}
+
+/// Why no process was made.
+#[derive(Debug)]
+pub(crate) enum SpawnError {
+    /// `clone3(2)`, or what it needs, failed: the name of the call.
+    Call(&'static str, io::Error),
+    /// The process could not be in its control group.
+    Group(io::Error),
+    /// The program could not be executed; the process is gone.
+    Exec(io::Error),
+    /// The process was not another program by the deadline, and was killed.
+    Late,
+    /// The same, and the kernel does not let go of the process: it may still end in its own time.
+    Stuck,
+}
+
+/// `CLONE_CLEAR_SIGHAND` and `CLONE_INTO_CGROUP` of `linux/sched.h`, which do not fit libc's type for such flags.
+const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// How long a killed child may take to be gone.
+const KILLED: Duration = Duration::from_secs(1);
+
+/// Bytes of the child's stack, of which it uses less than a tenth.
+const STACK: usize = 64 << 10;
+
+#[repr(align(16))]
+struct Stack(#[expect(dead_code, reason = "the child's")] [MaybeUninit<u8>; STACK]);
+
+/// Where the kernel puts the pidfd before the child runs.
+#[derive(Debug)]
+struct PidfdPlace(AtomicI32);
+
+/// What the thread that made the process returns.
+struct Made {
+    pid: u32,
+    pidfd: OwnedFd,
+    /// Where a child writes why it failed.
+    failure: OwnedFd,
+}
+
+/// Makes a process (`clone3(2)`, Linux 5.7) and waits until it is another program (`execve(2)`), without an environment
+/// and in `/`: returns its pid, and its pidfd, which no other process can have come between.
+///
+/// In place of [`std::process::Command`], which cannot have it born in a control group. Like that one it shares the caller's
+/// memory until then (`CLONE_VM`, `CLONE_VFORK`), so it takes no longer in a large process. The OOM killer spares a process
+/// that shares its memory with a vfork child (`in_vfork()`, Linux 4.8). A vfork has no deadline, so a thread of its own
+/// makes it: the caller waits for that thread, and kills the child when the time is over.
+pub(crate) fn spawn(new: NewProcess, deadline: Deadline) -> Result<(u32, OwnedFd), SpawnError> {
+    let place = Arc::new(PidfdPlace(AtomicI32::new(-1)));
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let theirs = Arc::clone(&place);
+    std::thread::Builder::new()
+        .name("vm-spawn".to_owned())
+        .stack_size(128 << 10)
+        .spawn(move || {
+            // The caller has gone if the time was over: the process was killed, and is ours to reap.
+            if let Err(SendError(Ok(made))) = sender.send(make(&new, &theirs)) {
+                end(&made.pidfd);
+            }
+        })
+        .map_err(|error| SpawnError::Call("clone (of a thread)", error))?;
+    let made = match wait(&receiver, deadline) {
+        Some(made) => made?,
+        None => return Err(end_late(&place, &receiver)),
+    };
+    let Made { pid, pidfd, failure } = made;
+    // The process is another program by now, or has written why not.
+    let mut words = [0; 2];
+    let error = match retry_on_intr(|| read(&failure, &mut words)) {
+        Ok(0) | Err(Errno::AGAIN) => return Ok((pid, pidfd)),
+        Ok(_) => {
+            let error = io::Error::from_raw_os_error(words[1].into());
+            match Step::read(words[0]) {
+                Some(Step::JoinGroup) => SpawnError::Group(error),
+                Some(Step::Exec) | None => SpawnError::Exec(error),
+                Some(step) => SpawnError::Call(step.call(), error),
+            }
+        }
+        Err(errno) => SpawnError::Call("read", errno.into()),
+    };
+    end(&pidfd);
+    Err(error)
+}
+
+fn wait<T>(receiver: &Receiver<T>, deadline: Deadline) -> Option<T> {
+    match deadline.left() {
+        None => receiver.recv().ok(),
+        Some(left) => receiver.recv_timeout(left).ok(),
+    }
+}
+
+/// Kills a child whose time is over. SIGKILL ends one that is stopped, or frozen by v2; one that v1 has frozen goes on with
+/// the thread that made it, and with all that both use.
+fn end_late(place: &PidfdPlace, receiver: &Receiver<Result<Made, SpawnError>>) -> SpawnError {
+    let number = place.0.load(Ordering::Acquire);
+    if number >= 0 {
+        // SAFETY: the thread that made the process never closes this descriptor, but sends it here, where it is received
+        // below at the earliest.
+        let pidfd = unsafe { BorrowedFd::borrow_raw(number) };
+        let _ = pidfd_send_signal(pidfd, Signal::KILL);
+    }
+    match wait(receiver, Deadline::after(KILLED)) {
+        Some(Ok(made)) => {
+            end(&made.pidfd);
+            SpawnError::Late
+        }
+        Some(Err(error)) => error,
+        None => SpawnError::Stuck,
+    }
+}
+
+/// Ends a child that became no program, and reaps it.
+fn end(pidfd: &OwnedFd) {
+    let _ = pidfd_send_signal(pidfd, Signal::KILL);
+    // ECHILD: it was reaped by another thread, or on its own, as SIGCHLD is ignored.
+    let _ = retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
+}
+
+/// Makes the process: comes back once it is another program, or is gone.
+fn make(new: &NewProcess, place: &PidfdPlace) -> Result<Made, SpawnError> {
+    // Not waited for: a process that somebody else forks at this moment has a copy of it.
+    let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+    let (failure, fails) =
+        pipe_with(flags).map_err(|errno| SpawnError::Call("pipe2", errno.into()))?;
+    let argv: Vec<*const c_char> =
+        new.argv.iter().map(|arg| arg.as_ptr()).chain([ptr::null()]).collect();
+    let limits = new.limits.iter().map(|&(resource, soft, hard)| {
+        (resource.cast_signed(), libc::rlimit64 { rlim_cur: soft, rlim_max: hard })
+    });
+    let child = Child {
+        program: argv.first().copied().unwrap_or(ptr::null()),
+        argv: argv.as_ptr(),
+        stdio: new.stdio.each_ref().map(|fd| fd.as_raw_fd()),
+        leads_group: new.leads_group,
+        tasks: new.tasks.iter().map(|file| file.as_raw_fd()).collect(),
+        limits: limits.collect(),
+        failure: fails.as_raw_fd(),
+    };
+    let mut stack = Box::<Stack>::new_uninit();
+    let mut flags: c_int = libc::CLONE_VFORK | libc::CLONE_PIDFD;
+    if !new.moves_memory {
+        flags |= libc::CLONE_VM;
+    }
+    if new.pid_namespace {
+        flags |= libc::CLONE_NEWPID;
+    }
+    if new.isolated {
+        flags |= libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    }
+    let mut flags = u64::from(flags.cast_unsigned()) | CLEAR_SIGHAND;
+    let mut cgroup = 0;
+    if let Some(group) = &new.group {
+        flags |= INTO_CGROUP;
+        cgroup = u64::from(group.as_raw_fd().cast_unsigned());
+    }
+    let arguments = libc::clone_args {
+        flags,
+        pidfd: place.0.as_ptr().expose_provenance() as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
+        stack: stack.as_mut_ptr().expose_provenance() as u64,
+        stack_size: STACK as u64,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup,
+    };
+    // No handler of this process may run in the child, in this process's memory.
+    let made = without_signals(|| {
+        // SAFETY: `arguments` names a stack and a place for the pidfd that live until this returns, as `child` and all it
+        // points to do; this returns when the child is done with them, as CLONE_VFORK makes it.
+        unsafe { clone3(&arguments, become_program, &child) }
+    });
+    let pid = u32::try_from(made).map_err(|_| {
+        let errno = i32::try_from(made.wrapping_neg()).unwrap_or(libc::EINVAL);
+        let error = io::Error::from_raw_os_error(errno);
+        match errno {
+            // None of these is about a process alone.
+            libc::EBUSY | libc::ENODEV | libc::ENOENT | libc::EOPNOTSUPP => {
+                SpawnError::Group(error)
+            }
+            _ => SpawnError::Call("clone3", error),
+        }
+    })?;
+    let number = place.0.load(Ordering::Acquire);
+    // SAFETY: the kernel has put a descriptor there, which this is the only owner of; it is lent out by number until it is
+    // received.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(number) };
+    Ok(Made { pid, pidfd, failure })
+}
