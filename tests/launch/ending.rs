@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Barrier;
 use std::time::Duration;
 
-use microvm_runtime::{ExitStatus, Vm};
+use microvm_runtime::{ErrorKind, ExitStatus, Vm};
 
 use crate::host::Host;
 
@@ -90,6 +90,36 @@ fn a_removed_leaf_hides_no_status() {
         assert_eq!(vm.wait().unwrap().oom_killed, None, "the counter went with the leaf");
         drop(vm);
         host.jailer().teardown("vm").unwrap();
+    }
+    host.assert_clean();
+}
+
+/// A mount in one jail keeps that jail, and no other, from its removal.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn many_vms_end_together() {
+    const MANY: usize = 12;
+    let mut host = Host::new("many");
+    let vms = (0..MANY)
+        .map(|n| host.jailer().launch(&host.deaf(&format!("vm-{n}"))).unwrap())
+        .collect::<Vec<_>>();
+    let pids = vms.iter().map(Vm::pid).collect::<Vec<_>>();
+    let jail = host.jailer().plan(&host.deaf("vm-7")).unwrap().layout().root();
+    let mount = jail.join("mnt");
+    fs::create_dir(&mount).unwrap();
+    let bind = nix::mount::MsFlags::MS_BIND;
+    nix::mount::mount(Some(&mount), &mount, None::<&str>, bind, None::<&str>).unwrap();
+    let removed = host.jailer().remove_all(vms);
+    nix::mount::umount2(&mount, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    assert_eq!(removed.len(), MANY);
+    for (n, entry) in removed.iter().enumerate() {
+        assert_eq!(entry.vm_id, format!("vm-{n}"));
+        assert_eq!(entry.exit.as_ref().unwrap().status, ExitStatus::Signaled(9));
+        match &entry.removal {
+            Ok(report) => assert!(n != 7 && report.jails.len() == 1, "{n}: {report:?}"),
+            Err(error) => assert!(n == 7 && error.kind() == ErrorKind::Mounted, "{n}: {error}"),
+        }
+        assert!(!std::path::Path::new(&format!("/proc/{}", pids[n])).exists(), "not reaped");
     }
     host.assert_clean();
 }
