@@ -161,7 +161,8 @@ fn a_full_quota_is_told_with_how_far_it_got() {
         let dir = jail_fs::TrustedDir::open(&limited).unwrap();
         let source = Artifact::open(&elsewhere.join("disk")).unwrap();
         let error = private(&source, dir.dir(), &name("disk"), jail_user(), &plain()).unwrap_err();
-        assert_eq!((error.kind(), error.path()), (ErrorKind::NoSpace, source.path()));
+        let place = limited.join("disk");
+        assert_eq!((error.kind(), error.path()), (ErrorKind::NoSpace, place.as_path()));
         assert!(error.hint().unwrap().contains("quota"), "{error:?}");
         let copied = copied(&error, 40 * MIB);
         assert!((8 * MIB..=16 * MIB).contains(&copied), "{error}");

@@ -10,8 +10,8 @@ use std::os::unix::fs::{MetadataExt as _, chown, lchown, symlink};
 use std::path::Path;
 
 use jail_fs::{
-    ErrorKind, Removed, ensure_char_device, open_file, private, read_small, remove_tree, sweep,
-    write,
+    ErrorKind, RemoveReport, ensure_char_device, open_file, private, read_small, remove_tree,
+    sweep, write,
 };
 use nix::dir::{Dir as Listing, Type};
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, open, openat, renameat2};
@@ -329,7 +329,7 @@ fn plant_tree(scene: &Scene, dirs: &[&str], files: &[&str]) -> jail_fs::InodeId 
 }
 
 /// How a removal ended, and whether anybody meddled with the tree of so many entries.
-fn outcome_of(removal: jail_fs::Result<Removed>, planted: u64) -> Round {
+fn outcome_of(removal: jail_fs::Result<RemoveReport>, planted: u64) -> Round {
     match removal {
         Err(error) => won(error.kind()),
         Ok(removed) => Round::Won(match removed.entries.cmp(&planted) {

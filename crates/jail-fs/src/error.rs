@@ -1,65 +1,67 @@
 //! One error for every verb.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
+use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-
+use crate::sys::{self, Errno};
 use crate::text::Escaped;
 
 /// Result of every verb of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What was tried, on which path, what kind of failure it was and what to do about it.
+/// The failure of a verb: operation, path, kind, cause, and a hint if something can be done about it.
 ///
-/// `Display` prints this layer only, a fragment that fits after "failed to"; the kernel's answer is `source()`.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
+/// `Display` completes "failed to …" with this layer; the kernel's answer is `source()`, and `{:#}` prints both. Bytes
+/// that are not printable are escaped.
 pub struct Error(Box<Inner>);
 
-#[derive(Debug, thiserror::Error)]
-#[error("{operation} {}{}", Escaped(.path), .because.as_ref().map(|it| format!(": {it}")).unwrap_or_default())]
+#[derive(Debug)]
 struct Inner {
     kind: ErrorKind,
     operation: &'static str,
     path: PathBuf,
     because: Option<String>,
-    hint: Option<&'static str>,
+    hint: Option<Cow<'static, str>>,
     mounts: Vec<PathBuf>,
+    left_behind: Vec<Error>,
     source: Option<io::Error>,
 }
 
-/// What kind of failure an [`Error`] is.
+/// The kind of an [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A name, path or owner was refused; nothing was touched.
     InvalidInput,
-    /// It is not there.
+    /// The file or directory does not exist.
     NotFound,
     /// The name is taken.
     AlreadyExists,
-    /// A directory, link or file can be changed by someone who must not, or is not of the kind it must be.
+    /// A directory, link or file can be changed by somebody who must not, or is not of the kind it must be.
     Untrusted,
-    /// The name leads to another inode than the one that was expected.
+    /// The name leads to another inode than the expected one.
     Replaced,
-    /// Someone else holds the lease, or keeps changing what is being worked on.
+    /// Another lease is held, another tree uses the file, or processes keep changing the tree.
     Busy,
     /// Something is mounted there; [`Error::mounts`] lists where.
     Mounted,
     /// Source and destination must be on one filesystem, and are not.
     CrossDevice,
-    /// The filesystem or the quota is full.
+    /// The destination's filesystem or the quota is full.
     NoSpace,
-    /// The kernel wants a privilege that this process lacks.
+    /// A limit of this process or of the system is too low, such as `RLIMIT_FSIZE` or `RLIMIT_NOFILE`.
+    Limit,
+    /// A privilege is missing, or the file is immutable.
     Privilege,
     /// The kernel or the filesystem cannot do it.
     Unsupported,
     /// The source was written to while it was copied.
     SourceChanged,
-    /// The caller's progress callback said stop.
+    /// The caller's progress callback cancelled the copy.
     Cancelled,
     /// Any other answer of the kernel; see `source()`.
     Io,
@@ -74,6 +76,7 @@ impl Error {
             because: None,
             hint: None,
             mounts: Vec::new(),
+            left_behind: Vec::new(),
             source: None,
         }))
     }
@@ -94,7 +97,7 @@ impl Error {
         name: impl AsRef<OsStr>,
         errno: Errno,
     ) -> Self {
-        Self::os(operation, locate(dir).join(name.as_ref()), errno)
+        Self::os(operation, sys::path_of(dir).join(name.as_ref()), errno)
     }
 
     pub(crate) fn because(mut self, because: impl Into<String>) -> Self {
@@ -102,8 +105,8 @@ impl Error {
         self
     }
 
-    pub(crate) fn hinted(mut self, hint: &'static str) -> Self {
-        self.0.hint = Some(hint);
+    pub(crate) fn hinted(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.0.hint = Some(hint.into());
         self
     }
 
@@ -112,7 +115,7 @@ impl Error {
         self.0.kind = ErrorKind::Mounted;
         self.0.mounts = mounts;
         self.because(format!("mounted in it: {}", list.join(", ")))
-            .hinted("unmount what is listed, then try again")
+            .hinted("Unmount these, then try again.")
     }
 
     pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
@@ -120,28 +123,46 @@ impl Error {
         self
     }
 
-    /// What kind of failure this is.
+    /// The same failure, told of another path.
+    pub(crate) fn on(mut self, path: impl Into<PathBuf>) -> Self {
+        self.0.path = path.into();
+        self
+    }
+
+    /// Adds the failure of a clean-up that this error made necessary.
+    pub(crate) fn after(mut self, cleanup: Result<()>) -> Self {
+        self.0.left_behind.extend(cleanup.err());
+        self
+    }
+
+    /// Returns the kind of failure.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// What was tried, such as `create directory`.
+    /// Returns the operation that failed, such as `create directory`.
     #[must_use]
     pub fn operation(&self) -> &str {
         self.0.operation
     }
 
-    /// The path it was tried on, as it is on the host.
+    /// Returns the path on the host that the operation failed on.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// The mount points that are in the way, for [`ErrorKind::Mounted`].
+    /// Returns the mount points in the way, for [`ErrorKind::Mounted`].
     #[must_use]
     pub fn mounts(&self) -> &[PathBuf] {
         &self.0.mounts
+    }
+
+    /// Returns the failures of the clean-up after this failure: each names a path that was left behind.
+    #[must_use]
+    pub fn left_behind(&self) -> &[Self] {
+        &self.0.left_behind
     }
 
     /// Returns the reason, if the kernel's answer is not all of it.
@@ -150,49 +171,95 @@ impl Error {
         self.0.because.as_deref()
     }
 
-    /// What to do about it.
+    /// Returns a remedy, as a full sentence.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
-        self.0.hint
+        self.0.hint.as_deref()
     }
 }
 
-fn judge(errno: Errno) -> (ErrorKind, Option<&'static str>) {
-    match errno {
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &self.0;
+        write!(f, "{} {}", inner.operation, Escaped(&inner.path))?;
+        if let Some(because) = &inner.because {
+            write!(f, ": {because}")?;
+        }
+        if let (true, Some(source)) = (f.alternate(), &inner.source) {
+            write!(f, ": {source}")?;
+        }
+        for left in &inner.left_behind {
+            write!(f, "; left behind {}: failed to {left:#}", Escaped(left.path()))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| source as _)
+    }
+}
+
+fn judge(errno: Errno) -> (ErrorKind, Option<Cow<'static, str>>) {
+    let (kind, hint) = match errno {
         Errno::ENOENT => (ErrorKind::NotFound, None),
         Errno::EEXIST => (ErrorKind::AlreadyExists, None),
         Errno::ELOOP => (
             ErrorKind::Untrusted,
-            Some("a symbolic link is never followed here: name what it leads to"),
+            Some("A symbolic link is never followed here; name what the link leads to."),
         ),
-        Errno::ENOTDIR => (ErrorKind::Untrusted, Some("it must be a directory")),
+        Errno::ENOTDIR => (ErrorKind::Untrusted, Some("Each component must be a directory.")),
         Errno::EXDEV => (ErrorKind::CrossDevice, None),
         Errno::EBUSY | Errno::ETXTBSY | Errno::EAGAIN => (ErrorKind::Busy, None),
-        Errno::ENOSPC => (ErrorKind::NoSpace, Some("free space on this filesystem")),
-        Errno::EDQUOT => (ErrorKind::NoSpace, Some("raise the disk quota")),
-        Errno::EACCES | Errno::EPERM => (ErrorKind::Privilege, Some("run as root")),
-        Errno::EROFS => (ErrorKind::Unsupported, Some("the filesystem is mounted read-only")),
-        Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EINVAL => (ErrorKind::Unsupported, None),
-        Errno::ENAMETOOLONG => (ErrorKind::InvalidInput, None),
+        Errno::ENOSPC => (
+            ErrorKind::NoSpace,
+            Some("Free space or inodes on the filesystem of this path (df, df -i)."),
+        ),
+        Errno::EDQUOT => {
+            (ErrorKind::NoSpace, Some("Raise the disk quota on the filesystem of this path."))
+        }
+        Errno::EFBIG => (
+            ErrorKind::Limit,
+            Some("The file is larger than the filesystem or RLIMIT_FSIZE of this process allows."),
+        ),
+        Errno::EMFILE => return (ErrorKind::Limit, Some(too_many_descriptors())),
+        Errno::ENFILE => (
+            ErrorKind::Limit,
+            Some("The whole system has no descriptor left; raise /proc/sys/fs/file-max."),
+        ),
+        Errno::EACCES | Errno::EPERM => (ErrorKind::Privilege, Some("Run as root.")),
+        Errno::EROFS => (
+            ErrorKind::Unsupported,
+            Some("The filesystem is mounted read-only; remount it rw or choose another."),
+        ),
+        Errno::ENOSYS => (
+            ErrorKind::Unsupported,
+            Some("The kernel is older than 5.8, or a seccomp filter refuses the system call."),
+        ),
+        Errno::EOPNOTSUPP | Errno::EINVAL => (ErrorKind::Unsupported, None),
+        Errno::ENAMETOOLONG => (
+            ErrorKind::InvalidInput,
+            Some("A name may have 255 bytes and a path 4095; choose shorter ones."),
+        ),
         _ => (ErrorKind::Io, None),
+    };
+    (kind, hint.map(Cow::Borrowed))
+}
+
+fn too_many_descriptors() -> Cow<'static, str> {
+    match sys::open_files_limit() {
+        Some(limit) => {
+            format!("This process has {limit} descriptors open; raise its RLIMIT_NOFILE.").into()
+        }
+        None => "Raise RLIMIT_NOFILE.".into(),
     }
-}
-
-/// Where an open directory is on the host; for messages, so only on the way out (`readlink(/proc/self/fd/N)`).
-pub(crate) fn locate(dir: impl AsFd) -> PathBuf {
-    use std::os::fd::AsRawFd as _;
-    let link = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
-    nix::fcntl::readlink(link.as_str()).map_or_else(|_| PathBuf::new(), PathBuf::from)
-}
-
-/// rustix's error number as nix's.
-pub(crate) fn errno(errno: rustix::io::Errno) -> Errno {
-    Errno::from_raw(errno.raw_os_error())
-}
-
-/// The number of an error of std's, which it has whenever it came from the kernel.
-pub(crate) fn number(error: &io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO))
 }
 
 #[cfg(test)]
@@ -202,17 +269,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_reads_after_failed_to_and_keeps_its_cause() {
+    fn an_error_completes_failed_to() {
         let error = Error::os("create directory", "/srv/x", Errno::EACCES);
         assert_eq!(error.to_string(), "create directory /srv/x");
         assert_eq!(error.source().unwrap().to_string(), io::Error::from(Errno::EACCES).to_string());
-        assert_eq!((error.kind(), error.hint()), (ErrorKind::Privilege, Some("run as root")));
+        assert_eq!((error.kind(), error.hint()), (ErrorKind::Privilege, Some("Run as root.")));
         let error = error.because("no luck");
         assert_eq!(error.to_string(), "create directory /srv/x: no luck");
+        assert_eq!(
+            format!("{error:#}"),
+            "create directory /srv/x: no luck: Permission denied (os error 13)"
+        );
     }
 
     #[test]
-    fn it_travels() {
+    fn a_failed_cleanup_is_part_of_the_error() {
+        let left = Error::os("remove", "/srv/x/disk", Errno::EROFS);
+        let error = Error::new(ErrorKind::NoSpace, "copy", "/k").after(Err(left)).after(Ok(()));
+        assert_eq!(error.left_behind().len(), 1);
+        assert_eq!(
+            error.to_string(),
+            "copy /k; left behind /srv/x/disk: failed to remove /srv/x/disk: Read-only file system (os error 30)"
+        );
+    }
+
+    #[test]
+    fn limits_are_named() {
+        let hint = |errno| Error::os("open", "/x", errno).hint().unwrap().to_owned();
+        assert!(hint(Errno::EMFILE).contains("RLIMIT_NOFILE"));
+        assert!(hint(Errno::ENFILE).contains("file-max"));
+        assert!(hint(Errno::EFBIG).contains("RLIMIT_FSIZE"));
+        assert!(hint(Errno::ENOSYS).contains("seccomp"));
+    }
+
+    #[test]
+    fn an_error_travels() {
         fn travels<T: Send + Sync + 'static>() {}
         travels::<Error>();
     }

@@ -1,15 +1,13 @@
-//! What the kernel says of an inode, `statx(2)` on a descriptor.
+//! Inodes: identity, content stamp and attributes, by `statx(2)`.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use nix::errno::Errno;
-use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxAttributes, StatxFlags, fgetxattr, statx};
-
-use crate::error::{Error, Result, errno, locate};
+use crate::error::{Error, Result};
 use crate::owner::Owner;
+use crate::sys::{self, Errno, FileType};
 
 /// The identity of an inode: its filesystem's device number and its own number there.
 ///
@@ -24,21 +22,21 @@ pub struct InodeId {
 }
 
 impl InodeId {
-    /// Of an open file or directory (`statx(2)`).
+    /// Returns the identity of an open file or directory (`statx(2)`).
     ///
     /// # Errors
-    /// What statx(2) answers, for example [`Unsupported`](crate::ErrorKind::Unsupported) under a seccomp filter.
+    /// The answer of statx(2), for example [`Unsupported`](crate::ErrorKind::Unsupported) under a seccomp filter.
     pub fn of(fd: impl AsFd) -> Result<Self> {
         Ok(Facts::of(fd)?.id)
     }
 
-    /// Major and minor number of the filesystem's device.
+    /// Returns the major and minor number of the filesystem's device.
     #[must_use]
     pub const fn dev(self) -> (u32, u32) {
         (self.dev_major, self.dev_minor)
     }
 
-    /// The inode's number in its filesystem.
+    /// Returns the inode's number in its filesystem.
     #[must_use]
     pub const fn ino(self) -> u64 {
         self.ino
@@ -59,18 +57,18 @@ impl fmt::Display for InodeId {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct SourceStamp {
-    /// Which inode.
+    /// The inode.
     pub inode: InodeId,
-    /// Its size in bytes; 0 for a device.
+    /// The size in bytes; 0 for a device.
     pub size: u64,
-    /// When its content last changed.
+    /// The time of the last change of content.
     pub mtime: Timestamp,
-    /// When its content or anything else about it last changed.
+    /// The time of the last change of content or attributes.
     pub ctime: Timestamp,
 }
 
 impl SourceStamp {
-    /// Whether it is the same inode with the same content: all but `ctime`, which a hard link changes too.
+    /// Compares inode, size and mtime. The ctime is left out, since a hard link changes it too.
     #[must_use]
     pub fn same_content(&self, other: &Self) -> bool {
         (self.inode, self.size, self.mtime) == (other.inode, other.size, other.mtime)
@@ -90,16 +88,6 @@ pub struct Timestamp {
 
 /// The extended attribute that holds a file's ACL.
 pub(crate) const ACL: &str = "system.posix_acl_access";
-
-/// Whether an open file has this extended attribute (`fgetxattr(2)`), of whatever value.
-pub(crate) fn has_xattr(fd: impl AsFd, name: &str) -> std::result::Result<bool, Errno> {
-    // Not an empty buffer, for which rustix answers 0 whether it is there or not.
-    match fgetxattr(fd, name, &mut [0_u8][..]).map_err(errno) {
-        Ok(_) | Err(Errno::ERANGE) => Ok(true),
-        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(false),
-        Err(errno) => Err(errno),
-    }
-}
 
 /// One statx(2).
 #[derive(Debug, Clone, Copy)]
@@ -126,33 +114,24 @@ pub(crate) struct Facts {
 impl Facts {
     /// Of an open descriptor.
     pub(crate) fn of(fd: impl AsFd) -> Result<Self> {
-        Self::of_open(&fd).map_err(|errno| Error::os("examine", locate(fd), errno))
+        Self::of_open(&fd).map_err(|errno| Error::os("examine", sys::path_of(fd), errno))
     }
 
-    /// The same, for who has a better name for it than the kernel.
+    /// The same, for a caller with a better name for the inode than the kernel's.
     pub(crate) fn of_open(fd: impl AsFd) -> std::result::Result<Self, Errno> {
-        Self::ask(fd, "", AtFlags::EMPTY_PATH)
+        sys::stat(fd).map(|stat| Self::from(&stat))
     }
 
-    /// Of `name` in `dir`, a link itself and not what it leads to.
+    /// Of `name` in `dir`, a link itself.
     pub(crate) fn at(dir: impl AsFd, name: &OsStr) -> Result<Self> {
-        Self::ask(&dir, name, AtFlags::SYMLINK_NOFOLLOW)
+        sys::stat_at(&dir, name)
+            .map(|stat| Self::from(&stat))
             .map_err(|errno| Error::at("examine", dir, name, errno))
     }
 
-    /// Of what a path of the caller's leads to, a link itself and not what it leads to.
+    /// Of what a path of the caller's leads to, a link itself.
     pub(crate) fn named(path: &Path) -> std::result::Result<Self, Errno> {
-        Self::ask(CWD, path, AtFlags::SYMLINK_NOFOLLOW)
-    }
-
-    fn ask(
-        dir: impl AsFd,
-        path: impl rustix::path::Arg,
-        flags: AtFlags,
-    ) -> std::result::Result<Self, Errno> {
-        let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-        let stat = statx(dir, path, flags | AtFlags::NO_AUTOMOUNT, wanted).map_err(errno)?;
-        Ok(Self::from(&stat))
+        sys::stat_path(path).map(|stat| Self::from(&stat))
     }
 
     pub(crate) fn owner_is(&self, owner: Owner) -> bool {
@@ -182,9 +161,9 @@ impl Facts {
     }
 }
 
-impl From<&Statx> for Facts {
-    fn from(stat: &Statx) -> Self {
-        let time = |time: &rustix::fs::StatxTimestamp| Timestamp {
+impl From<&sys::Statx> for Facts {
+    fn from(stat: &sys::Statx) -> Self {
+        let time = |time: &sys::StatxTimestamp| Timestamp {
             seconds: time.tv_sec,
             nanoseconds: time.tv_nsec,
         };
@@ -205,9 +184,7 @@ impl From<&Statx> for Facts {
             mtime: time(&stat.stx_mtime),
             ctime: time(&stat.stx_ctime),
             mount: stat.stx_mnt_id,
-            immutable: stat
-                .stx_attributes
-                .intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND),
+            immutable: sys::is_immutable(stat),
         }
     }
 }

@@ -75,53 +75,32 @@
 //! # Features
 //! `serde`: receipts, reports, owners and inode ids can be serialised.
 
-mod artifact;
-mod copy;
+mod base;
 mod error;
-mod fifo;
-mod fresh;
 mod inode;
-mod lease;
 mod maker;
-mod mounts;
 mod name;
-mod new_file;
-mod node;
-mod open;
-mod options;
 mod owner;
-mod place;
-mod receipt;
 mod remove;
-mod scrub;
 mod stage;
-mod sweep;
+mod sys;
 #[cfg(test)]
 mod testing;
 mod text;
 mod tree;
-mod trusted;
 mod unique;
 
 pub use cap_std::fs::Dir;
 
-pub use crate::artifact::Artifact;
+pub use crate::base::{MountFlags, TrustedDir, open_dir, open_file, read_small};
 pub use crate::error::{Error, ErrorKind, Result};
-pub use crate::fifo::{make_fifo, open_fifo};
 pub use crate::inode::{InodeId, SourceStamp, Timestamp};
-pub use crate::lease::Lease;
 pub use crate::name::Name;
-pub use crate::node::{Ensured, ensure_char_device};
-pub use crate::open::{open_dir, open_file, read_small};
-pub use crate::options::{CopyOptions, Progress, Watch};
 pub use crate::owner::Owner;
-pub use crate::place::{Place, StagedDir};
-pub use crate::receipt::{Fallback, Loan, Receipt, Strategy};
-pub use crate::remove::{Removed, remove_tree};
-pub use crate::scrub::scrub;
+pub use crate::remove::{RemoveReport, remove_tree, scrub};
 pub use crate::stage::{
-    Access, block_device, persistent, private, read_only, return_persistent, write,
+    Access, Artifact, CopyOptions, Ensured, Fallback, Loan, Progress, Receipt, StagedDir,
+    StagingDir, Strategy, Watch, block_device, ensure_char_device, make_fifo, open_fifo,
+    persistent, private, read_only, return_persistent, write,
 };
-pub use crate::sweep::{SweepReport, sweep};
-pub use crate::tree::{Published, StagedTree};
-pub use crate::trusted::{MountFlags, TrustedDir};
+pub use crate::tree::{Lease, Published, StagedTree, SweepFailure, SweepReport, sweep};

@@ -1,18 +1,17 @@
 //! The process that made or took something.
 
-use rustix::process::{Pid, getpid};
+use crate::sys;
 
-/// The process that made or took something, which alone may undo that: a forked child drops copies of its parent's
-/// values.
+/// The process that made or took something, and alone may undo that: a forked child drops copies of its parent's values.
 #[derive(Debug)]
-pub(crate) struct Maker(Pid);
+pub(crate) struct Maker(sys::Pid);
 
 impl Maker {
     pub(crate) fn this_process() -> Self {
-        Self(getpid())
+        Self(sys::pid())
     }
 
     pub(crate) fn is_this_process(&self) -> bool {
-        self.0 == getpid()
+        self.0 == sys::pid()
     }
 }

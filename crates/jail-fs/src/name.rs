@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// One component of a path: 1 to 255 bytes, no `/`, no NUL, not `.` or `..`.
 ///
-/// Any other byte is allowed. What is written by this crate is always named by one of these, below a held directory.
+/// Any other byte is allowed. Each file that this crate writes is named by one component below a held directory.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(OsString);
 
@@ -21,7 +21,7 @@ impl Name {
         let bytes = name.as_bytes();
         let because = match bytes {
             [] => "it is empty",
-            b"." | b".." => "it is a directory's own or parent's name",
+            b"." | b".." => "`.` and `..` name no entry",
             _ if bytes.contains(&b'/') => "it contains a '/'",
             _ if bytes.contains(&0) => "it contains a NUL",
             _ if bytes.len() > Self::MAX_BYTES => "it is longer than 255 bytes",
@@ -30,13 +30,13 @@ impl Name {
         Err(Error::new(ErrorKind::InvalidInput, "use as a file name", name).because(because))
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_os_str(&self) -> &OsStr {
         &self.0
     }
 
-    /// The name, if it is UTF-8.
+    /// Returns the name if it is UTF-8.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         self.0.to_str()
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_one_component_is_a_name() {
+    fn a_name_is_one_component() {
         let longest = "a".repeat(255);
         for good in ["a", "...", " ", "-h", "é", "a\nb", longest.as_str()] {
             assert_eq!(Name::try_from(good).unwrap().as_str(), Some(good));

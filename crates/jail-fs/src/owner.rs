@@ -1,10 +1,9 @@
-//! Who a file belongs to.
+//! Owners of files.
 
 use std::fmt;
 
-use nix::unistd::{Gid, Uid};
-
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys;
 
 /// A user and a group, by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,10 +21,10 @@ impl Owner {
     /// User and group 0.
     pub const ROOT: Self = Self { uid: 0, gid: 0 };
 
-    /// An owner.
+    /// Makes an owner from a uid and a gid.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for 4294967295, which chown(2) takes for "leave it as it is".
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for 4294967295, which means no change to chown(2).
     pub fn new(uid: u32, gid: u32) -> Result<Self> {
         if uid == u32::MAX || gid == u32::MAX {
             return Err(Error::new(
@@ -33,7 +32,7 @@ impl Owner {
                 "use as an owner",
                 format!("{uid}:{gid}"),
             )
-            .because("4294967295 means no one"));
+            .because("4294967295 means no change to chown(2)"));
         }
         Ok(Self { uid, gid })
     }
@@ -43,19 +42,19 @@ impl Owner {
         Self { uid, gid }
     }
 
-    /// Whom this process acts as, geteuid(2) and getegid(2).
+    /// Returns the effective user and group of this process (`geteuid(2)`, `getegid(2)`).
     #[must_use]
     pub fn caller() -> Self {
-        Self { uid: Uid::effective().as_raw(), gid: Gid::effective().as_raw() }
+        Self { uid: sys::effective_uid(), gid: sys::effective_gid() }
     }
 
-    /// The user's number.
+    /// Returns the user's number.
     #[must_use]
     pub const fn uid(self) -> u32 {
         self.uid
     }
 
-    /// The group's number.
+    /// Returns the group's number.
     #[must_use]
     pub const fn gid(self) -> u32 {
         self.gid
@@ -96,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_one_owns_nothing() {
+    fn the_unchanged_id_is_refused() {
         assert_eq!(Owner::new(0, 0).unwrap(), Owner::ROOT);
         assert!(Owner::new(u32::MAX - 1, u32::MAX - 1).is_ok());
         for (uid, gid) in [(u32::MAX, 0), (0, u32::MAX)] {

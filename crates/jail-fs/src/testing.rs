@@ -6,7 +6,7 @@ use std::fs::File;
 use cap_std::fs::Dir;
 use tempfile::TempDir;
 
-use crate::trusted::TrustedDir;
+use crate::base::TrustedDir;
 
 /// A directory of this test's own, and a handle to it.
 pub(crate) fn held() -> (TempDir, Dir) {

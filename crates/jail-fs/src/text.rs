@@ -13,6 +13,14 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// The first bytes of something, escaped, for a message.
+pub(crate) fn cut(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = escape(&bytes[..bytes.len().min(200)], &mut text);
+    text
+}
+
 fn escape(bytes: &[u8], to: &mut impl fmt::Write) -> fmt::Result {
     for chunk in bytes.utf8_chunks() {
         for char in chunk.valid().chars() {

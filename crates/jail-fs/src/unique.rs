@@ -1,26 +1,18 @@
-//! Names that no one else has.
+//! Names that nobody else has.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
-use nix::errno::Errno;
-use rustix::rand::{GetRandomFlags, getrandom};
-
-use crate::error::errno;
 use crate::name::Name;
+use crate::sys::{self, Errno};
 
 /// `prefix`, as much of `name` as fits, `-` and 64 random bits.
 pub(crate) fn unique(prefix: &str, name: &Name) -> Result<Name, Errno> {
-    let mut random = [0; 8];
-    getrandom(&mut random, GetRandomFlags::empty()).map_err(errno)?;
-    let mut suffix = String::from("-");
-    // Writing to a string cannot fail.
-    let _ = write!(suffix, "{:016x}", u64::from_ne_bytes(random));
+    let suffix = format!("-{:016x}", sys::random()?);
     let room = Name::MAX_BYTES.saturating_sub(prefix.len() + suffix.len());
     let name = name.as_os_str().as_bytes();
     let bytes = [prefix.as_bytes(), &name[..name.len().min(room)], suffix.as_bytes()].concat();
-    // A name is left of it: shortened, and with nothing in front that has a '/'.
+    // Still a name: shortened, and with nothing in front that has a '/'.
     Name::try_from(OsString::from_vec(bytes)).map_err(|_| Errno::EINVAL)
 }
 

@@ -237,6 +237,10 @@ fn again(work: Work<'_>, base: TrustedDir, old: Jail) -> Result<Prepared> {
         teardown::remove_leaf(before)?;
     }
     let published = tree.exchange(old.dir.id()).map_err(publish_failure)?;
+    // The old jail's files are still there, so its uid is not given back. The new jail is, for the next call to take up.
+    if let Some(Err(error)) = published.replaced {
+        return Err(Failure::files("remove the jail that was replaced", error));
+    }
     if let Some(before) = before.filter(|before| before.uid_leased && before.uid != record.uid) {
         uid::give_back(&base, &before.jail_id, before.uid)?;
     }

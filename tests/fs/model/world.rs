@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use jail_fs::{
-    Access, Artifact, ErrorKind, InodeId, Lease, Owner, Place, StagedTree, TrustedDir,
+    Access, Artifact, ErrorKind, InodeId, Lease, Owner, StagedTree, StagingDir, TrustedDir,
     block_device, ensure_char_device, open_dir, persistent, private, read_only, read_small,
     remove_tree, scrub, sweep, write,
 };
@@ -64,7 +64,7 @@ impl<'a> World<'a> {
 
     fn stage<'p>(
         &self,
-        place: impl Into<Place<'p>>,
+        place: impl Into<StagingDir<'p>>,
         dir: &jail_fs::Dir,
         file: usize,
     ) -> jail_fs::Result<()> {

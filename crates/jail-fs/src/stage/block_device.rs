@@ -1,32 +1,43 @@
 //! A block device of the host.
 
+use std::fmt;
+
 use cap_std::fs::Dir;
 
-use crate::artifact::Artifact;
+use super::artifact::Artifact;
+use super::fresh::{Device, Fresh, take_back};
+use super::receipt::{Receipt, Strategy};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fresh::{Device, Fresh, take_back};
 use crate::name::Name;
 use crate::owner::Owner;
-use crate::receipt::{Receipt, Strategy};
 
-/// What a device node lets its user do.
+/// The rights of a device node's user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// Read: the node stays the caller's, 0440 for the user's group, so that the user cannot give itself more.
+    /// Read: the node stays the caller's, 0440 for the user's group, so that the user cannot take more.
     ReadOnly,
     /// Read and write: the node is the user's, 0600.
     ReadWrite,
 }
 
-/// Stages the block device `source` as a node `name` in `dir`, with the device's own numbers (`mknod(2)`); the device
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ReadOnly => "read-only",
+            Self::ReadWrite => "read-write",
+        })
+    }
+}
+
+/// Stages the block device `source` as a node `name` in `dir`, with the device's own numbers (`mknodat(2)`); the device
 /// itself is neither opened nor changed.
 ///
 /// # Errors
 /// [`Privilege`](ErrorKind::Privilege) without `CAP_MKNOD`; [`AlreadyExists`](ErrorKind::AlreadyExists);
-/// [`Untrusted`](ErrorKind::Untrusted) for what is no block device.
+/// [`Untrusted`](ErrorKind::Untrusted) for a source that is no block device.
 ///
 /// # Privileges
-/// `CAP_MKNOD`, and `CAP_CHOWN` where `user` is not the caller.
+/// `CAP_MKNOD`, and `CAP_CHOWN` if `user` is not the caller.
 pub fn block_device(
     source: &Artifact,
     dir: &Dir,
@@ -44,7 +55,7 @@ pub fn block_device(
     };
     let device = Device { kind: source.facts().kind, major, minor };
     let node = Fresh::node(dir, name, device, mode)?;
-    node.give((dir, name), owner, mode).inspect_err(|_| take_back(dir, name))?;
+    node.give((dir, name), owner, mode).map_err(|error| error.after(take_back(dir, name)))?;
     Ok(Receipt {
         name: name.clone(),
         strategy: Strategy::DeviceNode,

@@ -1,18 +1,17 @@
 //! A disk that outlives the tree.
 
 use cap_std::fs::Dir;
-use nix::errno::Errno;
-use nix::unistd::{Gid, Uid, fchown};
 
-use super::settle;
-use crate::artifact::Artifact;
-use crate::error::{Error, ErrorKind, Result, number};
-use crate::fresh::{link, take_back};
-use crate::inode::{ACL, Facts, has_xattr};
+use super::artifact::Artifact;
+use super::fresh::{change_owner_failed, take_back};
+use super::options::CopyOptions;
+use super::receipt::{Loan, Receipt, Strategy};
+use super::sync_name::sync_name;
+use crate::error::{Error, ErrorKind, Result};
+use crate::inode::{ACL, Facts};
 use crate::name::Name;
-use crate::options::CopyOptions;
 use crate::owner::Owner;
-use crate::receipt::{Loan, Receipt, Strategy};
+use crate::sys::{self, Errno};
 
 /// Stages the very file `source` as `name` in `dir`, to be written through (`linkat(2)`).
 ///
@@ -44,24 +43,28 @@ pub fn persistent(
         may_change_owner(source, &facts, operation)?;
     }
     let path = std::path::absolute(source.path())
-        .map_err(|error| source.failed(operation, number(&error)))?;
-    link(source, dir, name).map_err(|errno| match errno {
+        .map_err(|error| source.failed(operation, sys::number(&error)))?;
+    sys::link(source, dir, name.as_os_str()).map_err(|errno| match errno {
         Errno::EXDEV => source
             .failed(operation, errno)
             .because("the tree is on another filesystem or mount")
-            .hinted("keep the disk on the filesystem of the tree; a copy would not persist"),
+            .hinted(
+                "Keep the disk on the filesystem and mount of the tree; a copy would not persist.",
+            ),
         _ => Error::at(operation, dir, name, errno),
     })?;
-    // Of two that link at the same time one counts three names at least.
+    // Of two that link at the same time at least one counts three names.
     Facts::of(source)
         .and_then(|now| expect_names(2, &now, source, operation))
-        .inspect_err(|_| take_back(dir, name))?;
-    settle(dir, name, options)?;
+        .map_err(|error| error.after(take_back(dir, name)))?;
+    sync_name(dir, name, options)?;
     // Last, for it is not taken back. The same descriptor that was checked.
     if let Some(owner) = change {
-        fchown(source, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid())))
-            .map_err(|errno| source.failed("change owner of", errno))
-            .inspect_err(|_| take_back(dir, name))?;
+        sys::set_owner(source, (owner.uid(), owner.gid())).map_err(|errno| {
+            change_owner_failed(dir, name, owner, errno)
+                .on(source.path())
+                .after(take_back(dir, name))
+        })?;
     }
     Ok(Receipt {
         name: name.clone(),
@@ -90,7 +93,7 @@ fn expect_names(
     }
     Err(Error::new(ErrorKind::Busy, operation, source.path())
         .because(format!("it has {} names: another tree may have it", facts.nlink))
-        .hinted("remove the tree that has it, or its other names"))
+        .hinted("Remove the tree that has it, or its other names."))
 }
 
 fn may_change_owner(source: &Artifact, facts: &Facts, operation: &'static str) -> Result<()> {
@@ -100,16 +103,19 @@ fn may_change_owner(source: &Artifact, facts: &Facts, operation: &'static str) -
             .hinted(hint))
     };
     if facts.mode & 0o6000 != 0 {
-        return refuse(format!("it has set-id bits (mode {:04o})", facts.mode), "chmod ug-s");
+        return refuse(
+            format!("it has set-id bits (mode {:04o})", facts.mode),
+            "Remove the bits: chmod ug-s.",
+        );
     }
-    // Whom an ACL names could go on reading and writing beside the new owner.
-    if has_xattr(source, ACL).map_err(|errno| source.failed(operation, errno))? {
-        return refuse("it has an ACL".to_owned(), "setfacl -b");
+    // A user that the ACL names could go on reading and writing beside the new owner.
+    if sys::has_xattr(source, ACL).map_err(|errno| source.failed(operation, errno))? {
+        return refuse("it has an ACL".to_owned(), "Remove the ACL: setfacl -b.");
     }
     if facts.uid != 0 && facts.uid != Owner::caller().uid() {
         return refuse(
             format!("it belongs to uid {}", facts.uid),
-            "chown it yourself, if that is meant",
+            "Chown the file to root first, if the tree may have it.",
         );
     }
     Ok(())

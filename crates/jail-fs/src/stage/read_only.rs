@@ -1,32 +1,31 @@
 //! An artifact that many trees share.
 
-use nix::errno::Errno;
-
-use super::{copy, settle};
-use crate::artifact::Artifact;
-use crate::error::Result;
-use crate::fresh::link;
-use crate::inode::{Facts, has_xattr};
+use super::artifact::Artifact;
+use super::options::CopyOptions;
+use super::private_copy::private_copy;
+use super::receipt::{Fallback, Receipt, Strategy};
+use super::staging_dir::StagingDir;
+use super::sync_name::sync_name;
+use crate::error::{Error, Result};
+use crate::inode::Facts;
 use crate::name::Name;
-use crate::options::CopyOptions;
 use crate::owner::Owner;
-use crate::place::Place;
-use crate::receipt::{Fallback, Receipt, Strategy};
+use crate::sys::{self, Errno};
 
-/// Stages `source` as `name` in `dir`, to be read by `reader` and written by no one; the source is never changed.
+/// Stages `source` as `name` in `dir`, to be read by `reader` and written by nobody; the source is never changed.
 ///
-/// The ladder is [`HardLink`](Strategy::HardLink) → a private copy, the caller's, 0440 for `reader`'s group. Linked is
-/// only what the jail could not harm or gain from: root's own, writable by no one else, readable by `reader`, without
-/// set-id bits or file capabilities. The receipt says which it was and why.
+/// The ladder is [`HardLink`](Strategy::HardLink) → a private copy, the caller's, 0440 for `reader`'s group. A source
+/// is linked only if it is root's, writable by nobody else, readable by `reader`, and without set-id bits or file
+/// capabilities. The receipt names the step and the reason.
 ///
 /// # Errors
-/// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) where `name` is taken; and as [`private`](crate::private).
+/// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) for a taken name; else as [`private`](crate::private).
 ///
 /// # Privileges
-/// `CAP_CHOWN` for the copy where `reader`'s group is not one of the caller's.
+/// `CAP_CHOWN` for the copy if `reader`'s group is not one of the caller's.
 pub fn read_only<'a>(
     source: &Artifact,
-    dir: impl Into<Place<'a>>,
+    dir: impl Into<StagingDir<'a>>,
     name: &Name,
     reader: Owner,
     options: &CopyOptions<'_>,
@@ -37,9 +36,9 @@ pub fn read_only<'a>(
     source.expect_file(operation)?;
     let fallback = match may_be_shared(source, reader) {
         Err(fallback) => fallback,
-        Ok(()) => match link(source, dir, name) {
+        Ok(()) => match sys::link(source, dir, name.as_os_str()) {
             Ok(()) => {
-                settle(dir, name, options)?;
+                sync_name(dir, name, options)?;
                 return Ok(Receipt {
                     name: name.clone(),
                     strategy: Strategy::HardLink,
@@ -54,11 +53,11 @@ pub fn read_only<'a>(
             Err(Errno::EMLINK) => Fallback::TooManyLinks,
             Err(Errno::EPERM) => Fallback::LinkRefused,
             Err(Errno::EOPNOTSUPP) => Fallback::NotSupported,
-            Err(errno) => return Err(crate::Error::at(operation, dir, name, errno)),
+            Err(errno) => return Err(Error::at(operation, dir, name, errno)),
         },
     };
     let owner = Owner::new(Owner::caller().uid(), reader.gid())?;
-    copy(source, (place, name), (owner, 0o440), options, Some(fallback))
+    private_copy(source, (place, name), (owner, 0o440), options, Some(fallback))
 }
 
 /// Rule 2 of the threat model.
@@ -93,5 +92,5 @@ fn readable(facts: &Facts, reader: Owner) -> bool {
 fn is_privileged(source: &Artifact) -> bool {
     let mode = source.facts().mode;
     mode & 0o6000 != 0
-        || (mode & 0o111 != 0 && has_xattr(source, "security.capability") != Ok(false))
+        || (mode & 0o111 != 0 && sys::has_xattr(source, "security.capability") != Ok(false))
 }

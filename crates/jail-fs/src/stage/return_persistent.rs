@@ -1,18 +1,18 @@
 //! The end of a loan: a persistent file has its owner and mode again.
 
-use cap_std::fs::Dir;
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{Gid, Uid, fchown};
-use rustix::fs::{FileType, fremovexattr};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
-use crate::artifact::Artifact;
-use crate::error::{Error, ErrorKind, Result, errno, locate};
-use crate::inode::{ACL, Facts, InodeId};
-use crate::open;
-use crate::receipt::{Loan, Receipt};
-use crate::scrub::scrub;
+use cap_std::fs::Dir;
+
+use super::artifact::Artifact;
+use super::fresh::take_back;
+use super::receipt::{Loan, Receipt};
+use crate::base::refused_at;
+use crate::error::{Error, ErrorKind, Result};
+use crate::inode::{ACL, Facts};
+use crate::sys::{self, Errno, FileType};
+use crate::text::Escaped;
 
 const OPERATION: &str = "return persistent file";
 
@@ -43,30 +43,30 @@ pub fn return_persistent(dir: &Dir, receipt: &Receipt) -> Result<()> {
         restore(&file, loan)?;
     }
     if is_here {
-        scrub(dir, std::slice::from_ref(&receipt.name))?;
+        take_back(dir, &receipt.name)?;
     }
     Ok(())
 }
 
 /// A regular file, opened, and where it was found.
 struct Lent {
-    fd: std::os::fd::OwnedFd,
-    path: std::path::PathBuf,
+    fd: OwnedFd,
+    path: PathBuf,
 }
 
 /// The recorded inode under its name in the tree.
 fn lent_here(dir: &Dir, receipt: &Receipt) -> Result<Option<Lent>> {
     let name = receipt.name.as_os_str();
-    let path = || locate(dir).join(name);
+    let path = || sys::path_of(dir).join(name);
     let is_it = |facts: &Facts| facts.id == receipt.inode && facts.kind == FileType::RegularFile;
+    let failed = |errno| refused_at(OPERATION, path(), errno);
     // Looked at before it is opened for reading: anything may have the name.
-    let failed = |errno| open::refused_at(OPERATION, path(), errno);
-    match open::handle(dir, name) {
+    match sys::handle(dir, name) {
         Ok(fd) if is_it(&Facts::of(&fd)?) => {}
         Ok(_) | Err(Errno::ENOENT | Errno::ELOOP | Errno::EXDEV) => return Ok(None),
         Err(errno) => return Err(failed(errno)),
     }
-    let fd = open::beneath(dir, name.as_ref(), OFlag::O_RDONLY, Mode::empty()).map_err(failed)?;
+    let fd = sys::beneath(dir, name.as_ref()).map_err(failed)?;
     let facts = Facts::of(&fd)?;
     Ok(is_it(&facts).then(|| Lent { fd, path: path() }))
 }
@@ -74,20 +74,20 @@ fn lent_here(dir: &Dir, receipt: &Receipt) -> Result<Option<Lent>> {
 /// The recorded inode under the path that it was staged from.
 fn lent_there(dir: &Dir, loan: &Loan, receipt: &Receipt) -> Result<Lent> {
     let refuse = |found: &str| {
-        let place = locate(dir).join(&receipt.name);
+        let place = sys::path_of(dir).join(&receipt.name);
         Error::new(ErrorKind::Replaced, OPERATION, loan.path())
             .because(format!(
                 "it is not inode {} any more but {found}, and neither is {}",
                 receipt.inode,
-                crate::text::Escaped(&place)
+                Escaped(&place)
             ))
-            .hinted("chown the file that was lent yourself")
+            .hinted("Find the file by its inode, and chown it to its owner.")
     };
     match Artifact::open(loan.path()) {
         Ok(source) if source.facts().id == receipt.inode => {
             Ok(Lent { fd: source.into_fd(), path: loan.path().to_owned() })
         }
-        Ok(source) => Err(refuse(&format!("inode {}", InodeId::of(&source)?))),
+        Ok(source) => Err(refuse(&format!("inode {}", source.facts().id))),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(refuse("gone")),
         Err(error) if error.kind() == ErrorKind::Untrusted => Err(refuse("something else")),
         Err(error) => Err(error),
@@ -102,12 +102,8 @@ fn restore(file: &Lent, loan: &Loan) -> Result<()> {
         return Ok(());
     }
     // The owner first: then nobody else can change the rest, and the kernel has cleared set-id bits and capabilities.
-    let (uid, gid) = (Uid::from_raw(loan.owner.uid()), Gid::from_raw(loan.owner.gid()));
-    fchown(&file.fd, Some(uid), Some(gid)).map_err(|errno| failed("change owner of", errno))?;
-    match fremovexattr(&file.fd, ACL).map_err(errno) {
-        Ok(()) | Err(Errno::ENODATA | Errno::EOPNOTSUPP) => {}
-        Err(errno) => return Err(failed("remove the ACL of", errno)),
-    }
-    fchmod(&file.fd, Mode::from_bits_truncate(loan.mode))
-        .map_err(|errno| failed("change mode of", errno))
+    sys::set_owner(&file.fd, (loan.owner.uid(), loan.owner.gid()))
+        .map_err(|errno| failed("change owner of", errno))?;
+    sys::remove_xattr(&file.fd, ACL).map_err(|errno| failed("remove the ACL of", errno))?;
+    sys::set_mode(&file.fd, loan.mode).map_err(|errno| failed("change mode of", errno))
 }

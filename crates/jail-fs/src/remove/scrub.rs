@@ -1,24 +1,23 @@
-//! Removing exactly what is named.
+//! Removing single names.
 
 use cap_std::fs::Dir;
-use nix::errno::Errno;
-use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::error::{Error, Result, locate};
+use crate::error::{Error, Result};
 use crate::name::Name;
+use crate::sys::{self, Errno};
 
 /// Removes these names from `dir` (`unlinkat(2)`): files, sockets, nodes, links (not what they lead to) and empty
-/// directories. Returns those that were there; the others are fine.
+/// directories. Returns the names that existed; a missing name is fine.
 ///
 /// # Errors
-/// [`Mounted`](crate::ErrorKind::Mounted) for a mount point; what the kernel answers, for example for a directory that
-/// is not empty. What came before in `names` is then gone.
+/// [`Mounted`](crate::ErrorKind::Mounted) for a mount point; the kernel's answer, for example for a directory that is
+/// not empty. The names before it in `names` are then removed.
 pub fn scrub(dir: &Dir, names: &[Name]) -> Result<Vec<Name>> {
     let mut removed = Vec::new();
     for name in names {
-        let mut answer = unlinkat(dir, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
+        let mut answer = sys::unlink(dir, name.as_os_str());
         if answer == Err(Errno::EISDIR) {
-            answer = unlinkat(dir, name.as_os_str(), UnlinkatFlags::RemoveDir);
+            answer = sys::remove_dir(dir, name.as_os_str());
         }
         match answer {
             Ok(()) => removed.push(name.clone()),
@@ -26,7 +25,7 @@ pub fn scrub(dir: &Dir, names: &[Name]) -> Result<Vec<Name>> {
             Err(errno) => {
                 let error = Error::at("remove", dir, name, errno);
                 return Err(match errno {
-                    Errno::EBUSY => error.over_mounts(vec![locate(dir).join(name)]),
+                    Errno::EBUSY => error.over_mounts(vec![sys::path_of(dir).join(name)]),
                     Errno::ENOTEMPTY => error.because("the directory is not empty"),
                     _ => error,
                 });
@@ -45,7 +44,7 @@ mod tests {
     use crate::testing::held;
 
     #[test]
-    fn what_is_named_goes_and_nothing_else() {
+    fn only_named_entries_are_removed() {
         let (tmp, dir) = held();
         let path = |name: &str| tmp.path().join(name);
         fs::write(path("kept"), "kept").unwrap();

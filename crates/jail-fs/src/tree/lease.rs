@@ -2,17 +2,11 @@
 
 use std::path::PathBuf;
 
-use nix::errno::Errno;
-use nix::sys::stat::{Mode, fchmod};
-use rustix::fs::{FlockOperation, flock};
-
-use crate::error::{Error, Result, errno};
+use crate::base::TrustedDir;
+use crate::error::{Error, Result};
 use crate::inode::Facts;
 use crate::maker::Maker;
-use crate::trusted::TrustedDir;
-
-/// Mode of a leased directory: nobody else can open it, so nobody else can lock it.
-const MODE: u32 = 0o700;
+use crate::sys::{self, Errno};
 
 /// The exclusive use of a directory, from [`try_acquire`](Self::try_acquire) until it is dropped (`flock(2)`).
 ///
@@ -41,21 +35,20 @@ impl Lease {
     pub fn try_acquire(dir: &TrustedDir) -> Result<Self> {
         // flock(2) locks an open file description: clones of `dir` would share the lease of theirs.
         let dir = dir.reopen()?;
-        let facts = Facts::of(dir.dir())?;
-        if facts.mode & 0o077 != 0 {
-            fchmod(dir.dir(), Mode::from_bits_truncate(MODE))
-                .map_err(|errno| Error::os("lease", dir.path(), errno))?;
+        let failed = |errno| Error::os("lease", dir.path(), errno);
+        if Facts::of_open(dir.dir()).map_err(failed)?.mode & 0o077 != 0 {
+            sys::close_to_others(dir.dir()).map_err(failed)?;
         }
         Self::lock(dir)
     }
 
     /// Locks the very descriptor that `dir` holds, which was opened for this call.
     pub(crate) fn lock(dir: TrustedDir) -> Result<Self> {
-        match flock(dir.dir(), FlockOperation::NonBlockingLockExclusive).map_err(errno) {
+        match sys::lock(dir.dir()) {
             Ok(()) => Ok(Self { dir, taken_by: Maker::this_process() }),
             Err(Errno::EWOULDBLOCK) => Err(Error::os("lease", dir.path(), Errno::EWOULDBLOCK)
                 .because("another lease of it is held")
-                .hinted("wait until the other lease is dropped or its process has ended")),
+                .hinted("Wait until the other lease is dropped or its process has ended.")),
             Err(errno) => Err(Error::os("lease", dir.path(), errno)),
         }
     }
@@ -78,7 +71,7 @@ impl Drop for Lease {
         // child shares the open file description.
         if self.taken_by.is_this_process() {
             // Only a closed descriptor can fail here, and this one is open.
-            let _ = flock(self.dir.dir(), FlockOperation::Unlock);
+            let _ = sys::unlock(self.dir.dir());
         }
     }
 }

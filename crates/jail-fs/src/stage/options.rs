@@ -1,9 +1,9 @@
-//! How to copy.
+//! Options of a copy.
 
 use std::fmt;
 use std::ops::ControlFlow;
 
-/// How to copy: whether it must survive a power cut, and who is told how far it got.
+/// Options of a copy: whether it must survive a power cut, and a callback for its progress.
 ///
 /// ```
 /// use std::ops::ControlFlow;
@@ -22,29 +22,29 @@ pub struct CopyOptions<'a> {
     watch: Option<&'a Watch<'a>>,
 }
 
-/// Told how far a copy is; a [`Break`](ControlFlow::Break) cancels it.
+/// A callback for the progress of a copy; a [`Break`](ControlFlow::Break) cancels it.
 pub type Watch<'a> = dyn Fn(Progress) -> ControlFlow<()> + Sync + 'a;
 
-/// How far a copy is.
+/// The progress of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Up to where the source is done, in bytes; holes are passed in one step.
+    /// The position in the source that is done, in bytes; holes are passed in one step.
     pub position: u64,
     /// The source's size in bytes.
     pub size: u64,
-    /// Bytes that were written.
+    /// The bytes written.
     pub copied: u64,
 }
 
 impl<'a> CopyOptions<'a> {
-    /// No fsync, no watch.
+    /// Makes options without fsync and watch.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether file and name are on the disk when the verb returns (`fsync(2)` on both).
+    /// Sets whether file and name are on the disk when the verb returns (`fsync(2)` on both).
     #[must_use]
     pub fn fsync(mut self, fsync: bool) -> Self {
         self.fsync = fsync;
@@ -63,7 +63,7 @@ impl<'a> CopyOptions<'a> {
         self.fsync
     }
 
-    pub(crate) fn tell(&self, progress: Progress) -> ControlFlow<()> {
+    pub(crate) fn report(&self, progress: Progress) -> ControlFlow<()> {
         self.watch.map_or(ControlFlow::Continue(()), |watch| watch(progress))
     }
 }

@@ -1,4 +1,4 @@
-//! What staging did.
+//! Receipts of staging.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,24 +7,24 @@ use crate::inode::{Facts, InodeId, SourceStamp};
 use crate::name::Name;
 use crate::owner::Owner;
 
-/// How one artifact was staged.
+/// The receipt of one staged artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Receipt {
-    /// Its name in the tree.
+    /// The name in the tree.
     pub name: Name,
-    /// What was done.
+    /// The step of the ladder that was taken.
     pub strategy: Strategy,
-    /// Why the cheaper strategy was not taken, where there is one.
+    /// The reason against the cheaper strategy, if there is one.
     pub fallback: Option<Fallback>,
-    /// Bytes that were written; holes are not.
+    /// The bytes written; holes are not.
     pub bytes_copied: u64,
     /// The staged inode.
     pub inode: InodeId,
-    /// The source, as it was opened.
+    /// The source when it was opened.
     pub source: SourceStamp,
-    /// Whom the source was given to and what it was before; `None` if its owner was not changed.
+    /// The change of the source's owner, to be [returned](crate::return_persistent); `None` if there was none.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub loan: Option<Loan>,
 }
@@ -79,7 +79,7 @@ mod as_text {
     }
 }
 
-/// How content came into a tree.
+/// The way content came into a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -94,13 +94,13 @@ pub enum Strategy {
     Reflink,
     /// A fresh inode, data copied, holes kept.
     SparseCopy,
-    /// Another name for the source, which the jail may write through.
+    /// Another name for the source, to be written through.
     PersistentLink,
     /// A device node of the source's numbers.
     DeviceNode,
 }
 
-/// Why a cheaper strategy was not taken.
+/// The reason against a cheaper strategy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",

@@ -1,34 +1,45 @@
-//! What killed processes left.
+//! Removing the trees that killed processes left.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use crate::error::{Error, ErrorKind, Result, number};
-use crate::lease::Lease;
+use super::lease::Lease;
+use super::staged_tree::STAGING;
+use crate::base::TrustedDir;
+use crate::error::{Error, ErrorKind, Result};
 use crate::name::Name;
 use crate::remove::{self, TRASH};
-use crate::tree::STAGING;
-use crate::trusted::TrustedDir;
+use crate::sys;
 
-/// What a sweep came to.
+/// The report of a sweep.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct SweepReport {
-    /// Trees that were removed.
+    /// The trees that were removed.
     pub removed: Vec<PathBuf>,
-    /// Trees that are being made, by someone who lives.
+    /// The trees that a living process is making.
     pub kept: Vec<PathBuf>,
-    /// Trees that could not be removed, and why.
-    pub failed: Vec<Error>,
+    /// The trees that could not be removed.
+    pub failed: Vec<SweepFailure>,
 }
 
-/// Removes the trees in `parent` that were being made or removed by someone who is no more.
+/// A tree that a sweep could not remove.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct SweepFailure {
+    /// The tree.
+    pub path: PathBuf,
+    /// The reason; its path may be deeper in the tree.
+    pub error: Error,
+}
+
+/// Removes the trees in `parent` whose maker or remover has died.
 ///
-/// A staged tree is under its maker's lease, which the kernel takes back when the maker ends; a tree that is being
-/// removed can be helped along by anyone. Several sweeps, makers and removers may work in `parent` at once.
+/// A staged tree is under its maker's lease, which the kernel releases when the maker ends; a tree that is being removed
+/// can be helped along by anyone. Several sweeps, makers and removers may work in `parent` at once.
 ///
 /// # Errors
-/// Where `parent` cannot be listed. What cannot be removed is in the report.
+/// The error of listing `parent`. Each tree that cannot be removed is in the report.
 ///
 /// # Privileges
 /// As [`remove_tree`](crate::remove_tree).
@@ -44,29 +55,32 @@ pub fn sweep(parent: &TrustedDir) -> Result<SweepReport> {
             Ok(true) => report.removed.push(path),
             Ok(false) => {}
             Err(error) if staged && error.kind() == ErrorKind::Busy => report.kept.push(path),
-            Err(error) => report.failed.push(error),
+            Err(error) => report.failed.push(SweepFailure { path, error }),
         }
     }
     Ok(report)
 }
 
-/// Whether there was something to remove.
+/// Removes one tree; whether there was something to remove.
 fn sweep_one(parent: &TrustedDir, name: &Name, staged: bool) -> Result<bool> {
     let Some(found) = remove::find(parent, name)? else { return Ok(false) };
-    // Held until the tree is gone.
     let path = parent.path().join(name);
-    let clone = || found.fd.try_clone().map_err(|error| Error::os("lease", &path, number(&error)));
+    // Held until the tree is gone.
     let _lease = match staged {
-        true => Some(Lease::lock(TrustedDir::from_parts(clone()?, path.clone(), &found.facts))?),
+        true => {
+            let fd = found.fd.try_clone();
+            let fd = fd.map_err(|error| Error::os("lease", &path, sys::number(&error)))?;
+            Some(Lease::lock(TrustedDir::from_parts(fd, path.clone(), &found.facts))?)
+        }
         false => None,
     };
-    // Published while it was looked at: then its maker has given the lease back, and it is no longer here.
+    // Published while it was looked at: then its maker has given the lease back, and the name is free again.
     let still = remove::find(parent, name)?.is_some_and(|now| now.facts.id == found.facts.id);
     if !still {
         return Ok(false);
     }
     remove::refuse_mounts("sweep", &path, parent)?;
-    Ok(remove::remove_aside(parent, name, found)?.entries > 0)
+    Ok(remove::remove_aside(parent, name, &found)?.entries > 0)
 }
 
 #[cfg(test)]
@@ -79,7 +93,7 @@ mod tests {
     use crate::tree::StagedTree;
 
     #[test]
-    fn only_what_no_one_holds_is_swept() {
+    fn only_abandoned_trees_are_swept() {
         let (tmp, parent) = trusted();
         let name = Name::try_from("one").unwrap();
         let alive = StagedTree::create(&parent, &name).unwrap();

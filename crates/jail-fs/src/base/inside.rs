@@ -1,75 +1,32 @@
-//! The one door to what is already there: openat2(2) below a held directory.
+//! Directories and files below a held directory, whoever owns them.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
 
 use cap_std::fs::Dir;
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::Mode;
-use rustix::fs::FileType;
 
-use crate::error::{Error, ErrorKind, Result, locate, number};
+use crate::error::{Error, ErrorKind, Result};
 use crate::inode::Facts;
+use crate::sys::{self, Errno, FileType};
 
-/// How often a look-up is begun again that a rename elsewhere disturbed (EAGAIN).
-const ATTEMPTS: u32 = 128;
-
-/// No link, no way out, no other mount, whatever happens meanwhile.
-fn resolve() -> ResolveFlag {
-    ResolveFlag::RESOLVE_BENEATH
-        | ResolveFlag::RESOLVE_NO_SYMLINKS
-        | ResolveFlag::RESOLVE_NO_MAGICLINKS
-        | ResolveFlag::RESOLVE_NO_XDEV
+fn refused(operation: &'static str, dir: impl AsFd, path: &Path, errno: Errno) -> Error {
+    refused_at(operation, sys::path_of(dir).join(path), errno)
 }
 
-/// Opens `path` below `dir`, or makes a file there when `flags` say so; never waits, never takes a terminal.
-pub(crate) fn beneath(
-    dir: impl AsFd,
-    path: &Path,
-    flags: OFlag,
-    mode: Mode,
-) -> std::result::Result<OwnedFd, Errno> {
-    // O_PATH takes no more than these.
-    let always = if flags.contains(OFlag::O_PATH) {
-        OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW
-    } else {
-        OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY
-    };
-    let how = OpenHow::new().flags(flags | always).mode(mode).resolve(resolve());
-    let mut attempt = 1;
-    loop {
-        match openat2(&dir, path, how) {
-            Err(Errno::EAGAIN | Errno::EINTR) if attempt < ATTEMPTS => attempt += 1,
-            answer => return answer,
-        }
-    }
-}
-
-/// Opens a directory, to be read.
-pub(crate) fn directory(dir: impl AsFd, name: &OsStr) -> std::result::Result<OwnedFd, Errno> {
-    beneath(dir, name.as_ref(), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
-}
-
-/// Opens whatever `name` is, itself and not what it leads to, only to be looked at (`O_PATH`).
-pub(crate) fn handle(dir: impl AsFd, name: &OsStr) -> std::result::Result<OwnedFd, Errno> {
-    beneath(dir, name.as_ref(), OFlag::O_PATH, Mode::empty())
-}
-
-/// The error of a look-up below a directory.
-pub(crate) fn refused(operation: &'static str, dir: impl AsFd, path: &Path, errno: Errno) -> Error {
-    refused_at(operation, locate(dir).join(path), errno)
-}
-
-/// The error of a look-up that led to this place: a mount on the way is called that.
+/// The error of a look-up by openat2(2) at `place`: a mount on the way is called that, and a refused call too.
 pub(crate) fn refused_at(operation: &'static str, place: PathBuf, errno: Errno) -> Error {
     let error = Error::os(operation, &place, errno);
     match errno {
         Errno::EXDEV => error.over_mounts(vec![place]),
         Errno::ENXIO => error.of_kind(ErrorKind::Untrusted),
+        // No file refuses to be opened for reading so: only a filter does.
+        Errno::ENOSYS | Errno::EPERM => {
+            error.of_kind(ErrorKind::Unsupported).because("openat2(2) is refused").hinted(
+                "Allow openat2 in the seccomp filter of this process, or use Linux 5.8 or newer.",
+            )
+        }
         _ => error,
     }
 }
@@ -84,7 +41,7 @@ pub(crate) fn refused_at(operation: &'static str, place: PathBuf, errno: Errno) 
 pub fn open_dir(dir: &Dir, path: impl AsRef<Path>) -> Result<Dir> {
     let path = path.as_ref();
     expect_below("open directory", path)?;
-    directory(dir, path.as_os_str())
+    sys::directory(dir, path)
         .map(Dir::from)
         .map_err(|errno| refused("open directory", dir, path, errno))
 }
@@ -108,7 +65,7 @@ pub fn read_small(dir: &Dir, path: impl AsRef<Path>, cap: u64) -> Result<Vec<u8>
     let path = path.as_ref();
     let (file, facts) = regular(dir, path)?;
     let too_long = |size: u64| {
-        Error::new(ErrorKind::Untrusted, "read", locate(dir).join(path))
+        Error::new(ErrorKind::Untrusted, "read", sys::path_of(dir).join(path))
             .because(format!("it has {size} bytes or more, {cap} are allowed"))
     };
     if facts.size > cap {
@@ -118,7 +75,7 @@ pub fn read_small(dir: &Dir, path: impl AsRef<Path>, cap: u64) -> Result<Vec<u8>
     // It may grow while it is read.
     file.take(cap.saturating_add(1))
         .read_to_end(&mut bytes)
-        .map_err(|error| Error::at("read", dir, path, number(&error)))?;
+        .map_err(|error| Error::at("read", dir, path, sys::number(&error)))?;
     let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     if length > cap { Err(too_long(length)) } else { Ok(bytes) }
 }
@@ -137,15 +94,14 @@ pub(crate) fn expect_below(operation: &'static str, path: &Path) -> Result<()> {
 fn regular(dir: &Dir, path: &Path) -> Result<(File, Facts)> {
     let operation = "open file";
     expect_below(operation, path)?;
-    let fd = beneath(dir, path, OFlag::O_RDONLY, Mode::empty())
-        .map_err(|errno| refused(operation, dir, path, errno))?;
+    let fd = sys::beneath(dir, path).map_err(|errno| refused(operation, dir, path, errno))?;
     let facts = Facts::of(&fd)?;
     let because = match facts.kind {
         FileType::RegularFile if facts.nlink == 1 => return Ok((fd.into(), facts)),
         FileType::RegularFile => format!("it has {} names", facts.nlink),
         _ => format!("it is {}", facts.noun()),
     };
-    Err(Error::new(ErrorKind::Untrusted, operation, locate(dir).join(path)).because(because))
+    Err(Error::new(ErrorKind::Untrusted, operation, sys::path_of(dir).join(path)).because(because))
 }
 
 #[cfg(test)]
@@ -171,7 +127,7 @@ mod tests {
         for bad in ["..", "a/../..", "a/../a", "/", "/etc"] {
             assert_eq!(open_dir(&dir, bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
             // And not for this check alone.
-            assert!(bad == "a/../a" || directory(&dir, bad.as_ref()).is_err(), "{bad}");
+            assert!(bad == "a/../a" || sys::directory(&dir, bad).is_err(), "{bad}");
         }
         assert_eq!(open_dir(&dir, "a/b/file").unwrap_err().kind(), ErrorKind::Untrusted);
         assert_eq!(open_file(&dir, "file").unwrap_err().kind(), ErrorKind::Untrusted);
@@ -187,7 +143,7 @@ mod tests {
         assert!(read_small(&dir, "file", 3).unwrap_err().to_string().contains("3 are allowed"));
         std::fs::hard_link(path("file"), path("again")).unwrap();
         assert!(read_small(&dir, "file", 4).unwrap_err().to_string().contains("2 names"));
-        nix::unistd::mkfifo(&path("fifo"), Mode::S_IRWXU).unwrap();
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(read_small(&dir, "fifo", 4).unwrap_err().to_string().contains("a fifo"));
         let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
         assert_eq!(read_small(&dir, "socket", 4).unwrap_err().kind(), ErrorKind::Untrusted);

@@ -1,36 +1,46 @@
 //! Character device nodes.
 
-use cap_std::fs::Dir;
-use nix::errno::Errno;
-use rustix::fs::FileType;
+use std::fmt;
 
-use crate::error::{Error, ErrorKind, Result, locate};
-use crate::fresh::{Device, Fresh, take_back};
+use cap_std::fs::Dir;
+
+use super::fresh::{Device, Fresh, take_back};
+use crate::base::refused_at;
+use crate::error::{Error, ErrorKind, Result};
 use crate::inode::Facts;
 use crate::name::Name;
-use crate::open;
 use crate::owner::Owner;
+use crate::sys::{self, Errno, FileType};
 
-/// Whether a call made what it was asked for.
+/// The outcome of [`ensure_char_device`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ensured {
-    /// It did.
+    /// The call made the node.
     Made,
-    /// It was there already, and was left as it is.
+    /// The right node existed, and was left as it is.
     Found,
 }
 
-/// Makes the character device node `name` in `dir` (`mknod(2)`), or accepts the one that is there with these numbers.
+impl fmt::Display for Ensured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Made => "made",
+            Self::Found => "found",
+        })
+    }
+}
+
+/// Makes the character device node `name` in `dir` (`mknodat(2)`), or accepts an existing node with these numbers.
 ///
-/// An existing node keeps its owner and mode: only what this call makes is given to `owner`. If someone else makes the
-/// right node first, that is as good.
+/// An existing node keeps its owner and mode: only a node that this call makes is given to `owner`. If another process
+/// makes the right node first, that is as good.
 ///
 /// # Errors
-/// [`Untrusted`](ErrorKind::Untrusted) where anything else has the name; [`Privilege`](ErrorKind::Privilege) without
+/// [`Untrusted`](ErrorKind::Untrusted) if anything else has the name; [`Privilege`](ErrorKind::Privilege) without
 /// `CAP_MKNOD`, which the error names.
 ///
 /// # Privileges
-/// `CAP_MKNOD`, and `CAP_CHOWN` where `owner` is not the caller.
+/// `CAP_MKNOD`, and `CAP_CHOWN` if `owner` is not the caller.
 pub fn ensure_char_device(
     dir: &Dir,
     name: &Name,
@@ -39,14 +49,15 @@ pub fn ensure_char_device(
     owner: Owner,
     mode: u32,
 ) -> Result<Ensured> {
-    // Looked at first, so that finding the right one takes no privilege.
+    // Looked at first, so that finding the right node takes no privilege.
     if let Some(found) = existing(dir, name, (major, minor))? {
         return Ok(found);
     }
     let device = Device { kind: FileType::CharacterDevice, major, minor };
     match Fresh::node(dir, name, device, mode) {
         Ok(node) => {
-            node.give((dir, name), owner, mode).inspect_err(|_| take_back(dir, name))?;
+            node.give((dir, name), owner, mode)
+                .map_err(|error| error.after(take_back(dir, name)))?;
             Ok(Ensured::Made)
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -58,10 +69,11 @@ pub fn ensure_char_device(
 
 fn existing(dir: &Dir, name: &Name, numbers: (u32, u32)) -> Result<Option<Ensured>> {
     let operation = "accept device node";
-    let fd = match open::handle(dir, name.as_ref()) {
+    let place = || sys::path_of(dir).join(name);
+    let fd = match sys::handle(dir, name.as_os_str()) {
         Ok(fd) => fd,
         Err(Errno::ENOENT) => return Ok(None),
-        Err(errno) => return Err(open::refused(operation, dir, name.as_ref(), errno)),
+        Err(errno) => return Err(refused_at(operation, place(), errno)),
     };
     let facts = Facts::of(fd)?;
     let (major, minor) = facts.rdev;
@@ -72,9 +84,9 @@ fn existing(dir: &Dir, name: &Name, numbers: (u32, u32)) -> Result<Option<Ensure
         }
         _ => format!("it is {}, no character device", facts.noun()),
     };
-    Err(Error::new(ErrorKind::Untrusted, operation, locate(dir).join(name))
+    Err(Error::new(ErrorKind::Untrusted, operation, place())
         .because(because)
-        .hinted("remove it"))
+        .hinted("Remove this file, then try again."))
 }
 
 #[cfg(test)]

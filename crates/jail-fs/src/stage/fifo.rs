@@ -4,18 +4,16 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use cap_std::fs::Dir;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
-use rustix::fs::FileType;
 
-use crate::error::{Error, ErrorKind, Result, locate};
-use crate::fresh::{Device, Fresh, procfs, take_back};
+use super::block_device::Access;
+use super::fresh::{Device, Fresh, take_back};
+use super::staging_dir::StagingDir;
+use crate::base::{expect_below, refused_at};
+use crate::error::{Error, ErrorKind, Result};
 use crate::inode::Facts;
 use crate::name::Name;
-use crate::open;
 use crate::owner::Owner;
-use crate::place::Place;
-use crate::stage::Access;
+use crate::sys::{self, FileType};
 
 /// Makes the FIFO `name` in `dir` with this owner and mode (`mknodat(2)`, `S_IFIFO`).
 ///
@@ -25,7 +23,7 @@ use crate::stage::Access;
 /// # Privileges
 /// `CAP_CHOWN` if `owner` is not the caller.
 pub fn make_fifo<'a>(
-    dir: impl Into<Place<'a>>,
+    dir: impl Into<StagingDir<'a>>,
     name: &Name,
     owner: Owner,
     mode: u32,
@@ -33,7 +31,7 @@ pub fn make_fifo<'a>(
     let dir = dir.into().dir();
     let device = Device { kind: FileType::Fifo, major: 0, minor: 0 };
     let fifo = Fresh::node(dir, name, device, mode)?;
-    fifo.give((dir, name), owner, mode).inspect_err(|_| take_back(dir, name))
+    fifo.give((dir, name), owner, mode).map_err(|error| error.after(take_back(dir, name)))
 }
 
 /// Opens the FIFO `path` below `dir` (`openat2(2)` as [`open_dir`](crate::open_dir) does, then `open(2)` through
@@ -45,25 +43,16 @@ pub fn make_fifo<'a>(
 /// [`NotFound`](ErrorKind::NotFound); [`Untrusted`](ErrorKind::Untrusted) for anything else than a FIFO.
 pub fn open_fifo(dir: &Dir, path: impl AsRef<Path>, access: Access) -> Result<OwnedFd> {
     let (operation, path) = ("open FIFO", path.as_ref());
-    open::expect_below(operation, path)?;
-    let held = open::handle(dir, path.as_os_str())
-        .map_err(|errno| open::refused(operation, dir, path, errno))?;
-    let facts = Facts::of(&held)?;
+    expect_below(operation, path)?;
+    let place = || sys::path_of(dir).join(path);
+    let failed = |errno| refused_at(operation, place(), errno);
+    let held = sys::handle(dir, path.as_os_str()).map_err(failed)?;
+    let facts = Facts::of_open(&held).map_err(failed)?;
     if facts.kind != FileType::Fifo {
-        return Err(Error::new(ErrorKind::Untrusted, operation, locate(dir).join(path))
+        return Err(Error::new(ErrorKind::Untrusted, operation, place())
             .because(format!("it is {}", facts.noun())));
     }
-    let access = match access {
-        Access::ReadOnly => OFlag::O_RDONLY,
-        Access::ReadWrite => OFlag::O_RDWR,
-    };
-    // The door: this very descriptor, and no name in the directory.
-    open(
-        procfs(&held).as_str(),
-        access | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY,
-        Mode::empty(),
-    )
-    .map_err(|errno| open::refused(operation, dir, path, errno))
+    sys::reopen_fifo(&held, access == Access::ReadWrite).map_err(failed)
 }
 
 #[cfg(test)]

@@ -1,19 +1,16 @@
-//! What is to be staged: a file or a block device of the host, opened.
+//! Sources: a file or a block device of the host, opened.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, readlink};
-use nix::sys::stat::Mode;
-use rustix::fs::FileType;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::inode::{Facts, SourceStamp};
+use crate::sys::{self, Errno, FileType};
 use crate::text::Escaped;
 
-/// A source of the host, held by descriptor from the first look on: a regular file or a block device.
+/// A regular file or block device of the host that is to be staged, held by descriptor.
 #[derive(Debug)]
 pub struct Artifact {
     file: File,
@@ -24,62 +21,62 @@ pub struct Artifact {
 impl Artifact {
     /// Opens the file or block device at `path` (`open(2)` with `O_NOFOLLOW` and `O_NONBLOCK`).
     ///
-    /// The path is the caller's word and is walked as such; but its last component is looked at first, so that nothing is
-    /// opened for reading which acts or waits when it is, what is opened must be what was looked at, and the descriptor
-    /// is all that counts from then on. A block device is held by its node (`O_PATH`): no driver hears of it.
+    /// The path is the caller's own and is walked as given. Its last component is looked at first, so that no fifo or device
+    /// is opened for reading; the opened inode must be the one that was looked at, and from then on only the descriptor
+    /// counts. A block device is held by its node (`O_PATH`): no driver hears of it.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound), naming the path; [`Untrusted`](ErrorKind::Untrusted) for a link (with what it
-    /// leads to), a directory, fifo, socket or character device, and for a path that changes while it is opened.
+    /// [`NotFound`](ErrorKind::NotFound), naming the path; [`Untrusted`](ErrorKind::Untrusted) for a link (with its
+    /// target), a directory, fifo, socket or character device, and for a path that changes while it is opened.
     pub fn open(path: &Path) -> Result<Self> {
         let operation = "open source";
         let refuse = |because, hint| {
             Err(Error::new(ErrorKind::Untrusted, operation, path).because(because).hinted(hint))
         };
+        let failed = |errno| Error::os(operation, path, errno);
         // The door: here the host's owner names a file of the host.
-        let seen = Facts::named(path).map_err(|errno| Error::os(operation, path, errno))?;
-        let flags = match seen.kind {
-            FileType::RegularFile => OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY,
-            FileType::BlockDevice => OFlag::O_PATH,
+        let seen = Facts::named(path).map_err(failed)?;
+        let fd = match seen.kind {
+            FileType::RegularFile => sys::source_file(path),
+            FileType::BlockDevice => sys::source_handle(path),
             FileType::Symlink => {
-                let target = readlink(path).unwrap_or_default();
+                let target = sys::read_link(None, path).map_err(failed)?;
                 return refuse(
                     format!("it is a link to {}", Escaped(Path::new(&target))),
-                    "name the file itself",
+                    "Name the file itself.",
                 );
             }
             _ => {
                 return refuse(
                     format!("it is {}", seen.noun()),
-                    "name a regular file or a block device",
+                    "Name a regular file or a block device.",
                 );
             }
-        };
-        let fd = open(path, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
-            .map_err(|errno| Error::os(operation, path, errno))?;
-        let facts = Facts::of(&fd)?;
+        }
+        .map_err(failed)?;
+        let facts = Facts::of_open(&fd).map_err(failed)?;
         if facts.id != seen.id {
             return refuse(
                 format!("it was inode {}, and is {}", seen.id, facts.id),
-                "keep others from changing it",
+                "Keep others from changing it.",
             );
         }
         Ok(Self { file: fd.into(), path: path.to_owned(), facts })
     }
 
-    /// The path it was opened at.
+    /// Returns the path that was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The file as it was when it was opened.
+    /// Returns the stamp of the file when it was opened.
     #[must_use]
     pub fn stamp(&self) -> SourceStamp {
         self.facts.stamp()
     }
 
-    /// Major and minor number, of a block device.
+    /// Returns major and minor number of a block device.
     #[must_use]
     pub fn device(&self) -> Option<(u32, u32)> {
         (self.facts.kind == FileType::BlockDevice).then_some(self.facts.rdev)
@@ -97,17 +94,17 @@ impl Artifact {
         &self.facts
     }
 
-    /// For the verbs that stage content.
+    /// Checks that the source has content of its own.
     pub(crate) fn expect_file(&self, operation: &'static str) -> Result<()> {
         match self.device() {
             None => Ok(()),
             Some(_) => Err(Error::new(ErrorKind::Untrusted, operation, &self.path)
                 .because("it is a block device")
-                .hinted("stage a block device as one")),
+                .hinted("Stage a block device with block_device.")),
         }
     }
 
-    /// That no one wrote to it since it was opened.
+    /// Checks that nobody wrote to the source since it was opened.
     pub(crate) fn expect_unchanged(&self, operation: &'static str) -> Result<()> {
         let now = Facts::of(&self.file)?;
         if now.stamp() == self.facts.stamp() {
@@ -123,7 +120,18 @@ impl Artifact {
                 self.facts.stamp(),
                 now.stamp()
             ))
-            .hinted("stage images that no one writes to"))
+            .hinted("Stage images that nobody writes to."))
+    }
+
+    /// Checks that the file ends where its size says: files of procfs, sysfs and some FUSE filesystems do not.
+    pub(crate) fn expect_end(&self, operation: &'static str) -> Result<()> {
+        match self.file.read_at(&mut [0], self.facts.size) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(Error::new(ErrorKind::Untrusted, operation, &self.path)
+                .because(format!("it has content after its size of {} bytes", self.facts.size))
+                .hinted("Copy the content to a file on a disk or tmpfs, and stage that.")),
+            Err(error) => Err(self.failed(operation, sys::number(&error))),
+        }
     }
 
     pub(crate) fn failed(&self, operation: &'static str, errno: Errno) -> Error {
@@ -144,7 +152,7 @@ mod tests {
     use crate::testing::held;
 
     #[test]
-    fn only_what_can_be_staged_is_opened() {
+    fn only_files_and_block_devices_open() {
         let (tmp, _) = held();
         let path = |name: &str| tmp.path().join(name);
         std::fs::write(path("file"), "image").unwrap();
@@ -152,7 +160,7 @@ mod tests {
         assert_eq!((file.stamp().size, file.device()), (5, None));
 
         std::os::unix::fs::symlink("file", path("link")).unwrap();
-        nix::unistd::mkfifo(&path("fifo"), Mode::S_IRWXU).unwrap();
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
         for (bad, why) in [
             ("link", "a link to file"),
@@ -175,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_noticed_and_a_link_is_not_one() {
+    fn a_write_is_noticed() {
         let (tmp, _) = held();
         let path = tmp.path().join("file");
         std::fs::write(&path, "image").unwrap();
