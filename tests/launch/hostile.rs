@@ -181,3 +181,35 @@ fn an_oom_kill_is_told_from_a_crash() {
     drop(vm);
     host.assert_clean();
 }
+
+/// A VMM that is stopped accepts nothing, so the backlog of its socket fills up.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_48_a_full_backlog_delays_no_shutdown() {
+    let mut host = Host::new("backlog");
+    let spec = host.idle("vm");
+    let root = host.jailer().plan(&spec).unwrap().layout().root();
+    let vm = host.jailer().launch(&spec).unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(vm.pid()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let mut crowd = Vec::new();
+    loop {
+        use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        let address = SocketAddrUnix::new(root.join("api.sock")).unwrap();
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => crowd.push(socket),
+            Err(errno) => break assert_eq!(errno, rustix::io::Errno::AGAIN),
+        }
+    }
+    let error = vm.api_within(std::time::Duration::from_millis(50)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    let begun = std::time::Instant::now();
+    let exit = vm.shutdown(std::time::Duration::from_millis(100)).unwrap();
+    assert_eq!(exit.status, ExitStatus::Signaled(9));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(8), "{:?}", begun.elapsed());
+    drop((vm, crowd));
+    host.assert_clean();
+}

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use microvm_runtime::{
-    DeviceNodes, ErrorKind, Jailer, JailerConfig, VmJail, VmRuntimeError, VmRuntimeResult,
-    safe_vm_id,
-};
+// The paths that callers of the 0.4 API name them by.
+use microvm_runtime::error::{VmRuntimeError, VmRuntimeResult};
+use microvm_runtime::jailer::{Jailer, JailerConfig, VmJail};
+use microvm_runtime::{DeviceNodes, ErrorKind, safe_vm_id};
 use testkit::{Binaries, Canary, GUEST_LINE, Scratch, unique};
 
 const UID: u32 = 51_001;

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jail_cmd::{JailId, JailerVersion};
 use jail_fs::{CopyOptions, TrustedDir};
 
-use crate::config::JailerConfig;
 use crate::error::{Failure, Result, VmRuntimeResult};
 use crate::plan::Plan;
 use crate::release::KnownJailer;
@@ -13,6 +12,10 @@ use crate::spec::JailSpec;
 use crate::teardown::{self, Teardown};
 use crate::trace;
 use crate::vm::Vm;
+
+// Callers of the 0.4 API name them from here.
+pub use crate::config::JailerConfig;
+pub use crate::vm_jail::VmJail;
 
 /// Who makes `/dev/kvm` and `/dev/net/tun` in a jail that [`Jailer::prepare`] stages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -61,7 +61,7 @@ mod firecracker;
 mod fleet;
 mod host_file;
 mod jail;
-mod jailer;
+pub mod jailer;
 mod launch;
 mod list;
 mod metrics;
@@ -81,6 +81,7 @@ mod text;
 mod trace;
 mod uid;
 mod vm;
+mod vm_jail;
 
 // What stands in a signature here can be named from here.
 pub use jail_cgroup::{ByteSize, CpuSet, IoLimit, Leaf, LeafPlan, Limits, Stats};
@@ -105,7 +106,8 @@ pub use crate::process::{
     Console, Descriptor, Diagnosis, EarlyDeath, ExitStatus, Inspection, PidNamespace, ProcessStamp,
     StreamReader,
 };
-pub use crate::seed::{VmJail, safe_vm_id};
+pub use crate::seed::safe_vm_id;
 pub use crate::spec::{JailSpec, User};
 pub use crate::teardown::Teardown;
 pub use crate::vm::Vm;
+pub use crate::vm_jail::VmJail;

@@ -1,4 +1,4 @@
-//! The API this crate replaces: [`VmJail`], and the thin verbs of [`Jailer`] that return and take it.
+//! The verbs of the 0.4 API: thin calls of [`Jailer`] that return and take a [`VmJail`].
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,34 +15,13 @@ use crate::jailer::{DeviceNodes, Jailer};
 use crate::plan::Plan;
 use crate::prepare::{HandOver, prepare};
 use crate::spec::JailSpec;
-use jail_cmd::in_jail;
+use crate::vm_jail::VmJail;
 
 /// The exec file's name the seed's layout has in it.
 const EXEC_NAME: &str = "firecracker";
 
 /// Where the root file system is staged.
 const ROOTFS: &str = "rootfs.ext4";
-
-/// The paths of a prepared jail.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VmJail {
-    /// The jail's root directory on the host.
-    pub chroot_path: PathBuf,
-    /// The API socket in the jail: `/api.sock`.
-    pub api_socket_in_chroot: PathBuf,
-    /// The API socket on the host: `<chroot>/api.sock`.
-    pub api_socket_on_host: PathBuf,
-}
-
-impl VmJail {
-    fn at(root: PathBuf) -> Self {
-        Self {
-            api_socket_in_chroot: Path::new("/").join(in_jail::API_SOCKET),
-            api_socket_on_host: root.join(in_jail::API_SOCKET),
-            chroot_path: root,
-        }
-    }
-}
 
 impl Jailer {
     /// The jail's root on the host, `<base>/firecracker/<jail id>/root`. Pure.

@@ -10,6 +10,8 @@ pub(crate) fn verb<T>(
     vm_id: &str,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
+    // A tenant chooses the id, and a terminal may be at the other end.
+    let vm_id = crate::text::escaped(vm_id, crate::text::QUOTED);
     let _span = tracing::info_span!("vm", verb, vm_id).entered();
     let done = work();
     match &done {
@@ -81,12 +83,12 @@ mod tests {
         tracing::subscriber::with_default(listener.clone(), || {
             assert_eq!(verb("prepare", "a/b", || Ok(7)).unwrap(), 7);
             let failed = || Err::<(), _>(Failure::new(ErrorKind::Busy, "lock the jail"));
-            verb("teardown", "a/b", failed).unwrap_err();
+            verb("teardown", "a\u{1b}/b", failed).unwrap_err();
         });
         assert_eq!(
             *listener.0.lock().unwrap(),
             "span verb=\"prepare\" vm_id=\"a/b\" DEBUG message=done\n\
-             span verb=\"teardown\" vm_id=\"a/b\" ERROR message=lock the jail kind=Busy\n"
+             span verb=\"teardown\" vm_id=\"a\\\\u{1b}/b\" ERROR message=failed to lock the jail kind=Busy\n"
         );
     }
 }

@@ -7,6 +7,10 @@ use super::diagnosis::{Diagnosis, diagnose};
 use super::status::ExitStatus;
 use super::streams::Words;
 use crate::error::{ErrorKind, Failure};
+use crate::text::escaped;
+
+/// Bytes of the message.
+const MESSAGE: usize = 512;
 
 /// How the jailer or the VMM ended before it was ready, in its own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +25,7 @@ pub struct EarlyDeath {
 impl EarlyDeath {
     pub(super) fn new(status: ExitStatus, words: Words) -> Self {
         let (diagnosis, message) = diagnose(status, &words.log, &words.console);
+        let message = message.map(|message| escaped(message, MESSAGE));
         Self { status, words, message, diagnosis }
     }
 
@@ -42,7 +47,8 @@ impl EarlyDeath {
         &self.words.log
     }
 
-    /// Returns the line that gives the reason, found in the log, or else on the console; cut after 512 bytes.
+    /// Returns the line that gives the reason, found in the log, or else on the console; escaped, and cut
+    /// after 512 bytes.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
         self.message.as_deref()

@@ -1,4 +1,4 @@
-//! What the kernel says of a running VMM.
+//! The kernel's view of a running VMM: [`Inspection`].
 
 use std::path::PathBuf;
 
@@ -8,8 +8,19 @@ use serde::Serialize;
 
 use super::procfs;
 use crate::error::{ErrorKind, Failure, Result};
+use crate::text::escaped;
 
-/// What the kernel says of a running VMM (`/proc/<pid>`), at one moment.
+/// Threads, descriptors and control groups that are listed at most.
+const MOST: usize = 1024;
+
+/// Bytes of a thread's name and of a control group's path.
+const NAME: usize = 64;
+const GROUP: usize = 4096;
+
+/// The kernel's view of a running VMM (`/proc/<pid>`) at one moment.
+///
+/// A hostile VM chooses the names and numbers of its threads and descriptors: at most 1024 of each are listed, and names are
+/// escaped and cut to 64 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Inspection {
@@ -23,7 +34,7 @@ pub struct Inspection {
     pub root_is_jail: bool,
     /// Its pid in each namespace, the host's first.
     pub ns_pids: Vec<u32>,
-    /// The seccomp mode of each thread, by the thread's name: 0 none, 2 a filter.
+    /// The seccomp mode of each thread, with the thread's name: 0 none, 2 a filter.
     pub seccomp: Vec<(String, u32)>,
     /// Open descriptors.
     pub descriptors: Vec<Descriptor>,
@@ -35,6 +46,8 @@ pub struct Inspection {
     pub cgroups: Vec<String>,
     /// Whether no exec can give it privileges any more (`PR_SET_NO_NEW_PRIVS`).
     pub no_new_privs: bool,
+    /// Whether there are more threads or descriptors than are listed.
+    pub truncated: bool,
 }
 
 /// An open descriptor of the VMM.
@@ -54,18 +67,26 @@ impl Inspection {
         let status = procfs::text(pid, "status")?;
         let root_fd = procfs::held(pid, "root")?;
         let root = InodeId::of(&root_fd)?;
+        let threads = numbers(pid, "task")?;
+        let open = numbers(pid, "fd")?;
+        let truncated = threads.len() > MOST || open.len() > MOST;
         Ok(Self {
             uids: four(pid, &status, "Uid")?,
             gids: four(pid, &status, "Gid")?,
             root,
             root_is_jail: root == jail,
             ns_pids: procfs::field(&status, "NSpid"),
-            seccomp: threads(pid),
-            descriptors: descriptors(pid, mount_id(pid, &root_fd)?)?,
+            seccomp: seccomp(pid, &threads),
+            descriptors: descriptors(pid, &open, mount_id(pid, &root_fd)?),
             network_namespace: namespace(pid, "net")?,
             pid_namespace: namespace(pid, "pid")?,
-            cgroups: procfs::text(pid, "cgroup")?.lines().map(str::to_owned).collect(),
+            cgroups: procfs::text(pid, "cgroup")?
+                .lines()
+                .take(MOST)
+                .map(|line| escaped(line, GROUP))
+                .collect(),
             no_new_privs: procfs::field(&status, "NoNewPrivs") == [1],
+            truncated,
         })
     }
 }
@@ -85,29 +106,35 @@ fn namespace(pid: u32, name: &str) -> Result<u64> {
     Ok(status.st_ino)
 }
 
-/// Threads come and go; one that went is left out.
-fn threads(pid: u32) -> Vec<(String, u32)> {
-    let ids = procfs::numbers(&format!("/proc/{pid}/task")).unwrap_or_default();
-    let thread = |id: u32| {
-        let status = procfs::text(pid, &format!("task/{id}/status")).ok()?;
-        let name = status.lines().find_map(|line| line.strip_prefix("Name:"))?.trim().to_owned();
-        Some((name, *procfs::field(&status, "Seccomp").first()?))
-    };
-    ids.into_iter().filter_map(thread).collect()
-}
-
-fn descriptors(pid: u32, jail_mount: u64) -> Result<Vec<Descriptor>> {
-    let path = format!("/proc/{pid}/fd");
-    let numbers = procfs::numbers(&path).map_err(|error| {
+/// The first numbers in a directory of the process, and one more if there are more.
+fn numbers(pid: u32, name: &str) -> Result<Vec<u32>> {
+    let path = format!("/proc/{pid}/{name}");
+    let found = procfs::numbers(&path).map_err(|error| {
         Failure::new(ErrorKind::Identity, "look at the VMM").path(path).source_of(error)
     })?;
-    let descriptor = |number: u32| {
+    Ok(found.into_iter().take(MOST + 1).collect())
+}
+
+/// Threads come and go; a thread that is gone is left out.
+fn seccomp(pid: u32, threads: &[u32]) -> Vec<(String, u32)> {
+    let thread = |id: &u32| {
+        let status = procfs::text(pid, &format!("task/{id}/status")).ok()?;
+        let name = status.lines().find_map(|line| line.strip_prefix("Name:"))?.trim();
+        Some((escaped(name, NAME), *procfs::field(&status, "Seccomp").first()?))
+    };
+    threads.iter().take(MOST).filter_map(thread).collect()
+}
+
+/// Descriptors come and go; a descriptor that is gone is left out.
+fn descriptors(pid: u32, open: &[u32], jail_mount: u64) -> Vec<Descriptor> {
+    let descriptor = |number: &u32| {
+        let number = *number;
         let target = procfs::link(pid, &format!("fd/{number}")).ok()?;
         let info = procfs::text(pid, &format!("fdinfo/{number}")).ok()?;
         let mount = procfs::field(&info, "mnt_id").first().copied();
         Some(Descriptor { number, target, inside_jail: mount.map(u64::from) == Some(jail_mount) })
     };
-    Ok(numbers.into_iter().filter_map(descriptor).collect())
+    open.iter().take(MOST).filter_map(descriptor).collect()
 }
 
 fn mount_id(pid: u32, fd: &std::os::fd::OwnedFd) -> Result<u64> {
@@ -133,5 +160,22 @@ mod tests {
         assert_eq!(seen.ns_pids.first(), Some(&me));
         assert!(seen.descriptors.iter().any(|descriptor| descriptor.number == 2));
         assert!(!seen.seccomp.is_empty() && !seen.cgroups.is_empty());
+    }
+
+    #[test]
+    fn a_crowd_of_descriptors_is_cut() {
+        // A process of its own: a descriptor number above the limit must not be this process's.
+        let mut child = std::process::Command::new("/bin/bash")
+            .args(["-c", "ulimit -n 4096; for ((n=10; n<1500; n++)); do eval \"exec $n</dev/null\"; done; echo; read"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        let root = InodeId::of(procfs::held(child.id(), "root").unwrap()).unwrap();
+        let seen = Inspection::of(child.id(), root).unwrap();
+        assert!(seen.truncated && seen.descriptors.len() <= MOST, "{}", seen.descriptors.len());
+        drop(child.stdin.take());
+        child.wait().unwrap();
     }
 }

@@ -110,12 +110,41 @@ impl Process {
 
     /// What the kernel says of it, and whether its root is the jail's.
     pub(crate) fn inspect(&self, jail: InodeId) -> Result<Inspection> {
-        Inspection::of(self.pid(), jail)
+        let seen = Inspection::of(self.pid(), jail);
+        // After the reads: until the process has ended, its number is no other's.
+        match self.ends_by(Deadline::now())? {
+            false => seen,
+            true => Err(doubt(self.pid(), "it has ended")),
+        }
     }
 }
 
 impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    /// The number of a process that has ended may be another's by now.
+    #[test]
+    fn row_53_the_dead_describe_nobody() {
+        let mut child = std::process::Command::new("/bin/cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pidfd = pidfd::open(child.id()).unwrap().unwrap();
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        let me = ProcessStamp::of(std::process::id()).unwrap().unwrap();
+        let process = Process { stamp: me, pidfd, status: None };
+        let root = InodeId::of(super::super::procfs::held(std::process::id(), "root").unwrap());
+        let error = process.inspect(root.unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Identity);
+        assert!(error.contains("has ended"), "{error}");
     }
 }
