@@ -9,6 +9,7 @@
 )]
 
 mod bases;
+mod conditions;
 mod destinations;
 mod devices;
 mod faults;

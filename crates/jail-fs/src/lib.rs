@@ -77,6 +77,8 @@
 
 mod base;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod inode;
 mod maker;
 mod name;

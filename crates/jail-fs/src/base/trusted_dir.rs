@@ -166,13 +166,13 @@ impl TrustedDir {
     /// Lists the names in this directory, in no order (`getdents64(2)`).
     ///
     /// # Errors
-    /// The answer of getdents64.
+    /// [`Untrusted`](ErrorKind::Untrusted) if others can change the directory by now; the answer of getdents64.
     pub fn entries(&self) -> Result<Vec<Name>> {
         let failed = |errno| Error::os("list", &self.path, errno);
-        // A descriptor of its own, for it has a position.
-        let fd = sys::directory(self.dir(), ".").map_err(failed)?;
+        // A descriptor of its own, for it has a position. Names that others could have made are refused.
+        let own = self.reopen()?;
         let mut buffer = Vec::with_capacity(32 << 10);
-        let mut entries = sys::RawDir::new(&fd, buffer.spare_capacity_mut());
+        let mut entries = sys::RawDir::new(own.dir(), buffer.spare_capacity_mut());
         let mut names = Vec::new();
         while let Some(entry) = entries.next() {
             let entry = entry.map_err(|errno| failed(sys::errno(errno)))?;
