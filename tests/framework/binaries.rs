@@ -145,6 +145,12 @@ impl Binaries {
         self.stand_ins.join("stub")
     }
 
+    /// The VMM that attacks its launcher: by its file's name, `firecracker-<mode>`.
+    #[must_use]
+    pub fn hostile(&self) -> PathBuf {
+        self.stand_ins.join("hostile")
+    }
+
     /// The kernel that says its line and resets: the VMM exits 0.
     #[must_use]
     pub fn guest(&self) -> PathBuf {

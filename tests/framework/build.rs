@@ -8,8 +8,8 @@ use std::{env, fs};
 use anyhow::{Context as _, bail, ensure};
 
 /// Builds everything [`Binaries`](crate::Binaries) needs beside the official binaries, and returns the directory to name
-/// in `MICROVM_TEST_STAND_INS`: `<target_dir>/stand-ins` with `jailer`, `firecracker`, `stub`, `guest.elf`,
-/// `guest-idle.elf`, `guest-deaf.elf`.
+/// in `MICROVM_TEST_STAND_INS`: `<target_dir>/stand-ins` with `jailer`, `firecracker`, `stub`, `hostile`,
+/// `guest.elf`, `guest-idle.elf`, `guest-deaf.elf`.
 ///
 /// The programs are static, for they are run in empty jails. Cargo does the rest: nothing is rebuilt needlessly.
 ///
@@ -29,6 +29,8 @@ pub fn stand_ins(target_dir: &Path) -> anyhow::Result<PathBuf> {
             "stand-in-jailer",
             "--package",
             "stand-in-vmm",
+            "--package",
+            "stand-in-hostile",
             "--target",
             &triple,
         ])
@@ -39,7 +41,7 @@ pub fn stand_ins(target_dir: &Path) -> anyhow::Result<PathBuf> {
         .current_dir(workspace());
     run(cargo)?;
     let built = build.join(&triple).join("debug");
-    for name in ["jailer", "firecracker", "stub"] {
+    for name in ["jailer", "firecracker", "stub", "hostile"] {
         install(&built.join(name), &dir.join(name))?;
     }
     guests(&dir)?;
