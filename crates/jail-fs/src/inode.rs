@@ -134,6 +134,11 @@ impl Facts {
         sys::stat_path(path).map(|stat| Self::from(&stat))
     }
 
+    /// Whether the inode belongs to this process's user.
+    pub(crate) fn is_callers(&self) -> bool {
+        self.uid == sys::effective_uid()
+    }
+
     pub(crate) fn owner_is(&self, owner: Owner) -> bool {
         self.uid == owner.uid() && self.gid == owner.gid()
     }
@@ -186,5 +191,30 @@ impl From<&sys::Statx> for Facts {
             mount: stat.stx_mnt_id,
             immutable: sys::is_immutable(stat),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_compares_each_part() {
+        let facts = Facts::named(Path::new("/")).unwrap();
+        let stamp = facts.stamp();
+        let later = Timestamp { seconds: stamp.mtime.seconds + 1, ..stamp.mtime };
+        let inode = InodeId { ino: stamp.inode.ino + 1, ..stamp.inode };
+        assert!(stamp.same_content(&SourceStamp { ctime: later, ..stamp }));
+        assert!(!stamp.same_content(&SourceStamp { mtime: later, ..stamp }));
+        assert!(!stamp.same_content(&SourceStamp { size: stamp.size + 1, ..stamp }));
+        assert!(!stamp.same_content(&SourceStamp { inode, ..stamp }));
+    }
+
+    #[test]
+    fn only_the_callers_inodes_are_its_own() {
+        let facts = Facts::named(Path::new("/")).unwrap();
+        let own = Facts { uid: sys::effective_uid(), ..facts };
+        assert!(own.is_callers());
+        assert!(!Facts { uid: own.uid + 1, ..facts }.is_callers());
     }
 }

@@ -147,6 +147,10 @@ mod tests {
         assert!(read_small(&dir, "fifo", 4).unwrap_err().to_string().contains("a fifo"));
         let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
         assert_eq!(read_small(&dir, "socket", 4).unwrap_err().kind(), ErrorKind::Untrusted);
+        // A file that grows, or has more than its size, is not read further.
+        let proc = Dir::from_std_file(File::open("/proc/self").unwrap());
+        let error = read_small(&proc, "status", 10).unwrap_err();
+        assert!(error.to_string().contains("11 bytes or more, 10 are allowed"), "{error}");
         File::create(path("huge")).unwrap().set_len(1 << 40).unwrap();
         assert!(read_small(&dir, "huge", 4).unwrap_err().to_string().contains("1099511627776"));
     }

@@ -63,6 +63,8 @@ mod tests {
 32 31 0:44 / /srv/jails/fc/one/root/data/deep rw - tmpfs none rw
 33 30 8:1 / /mnt/alias/fc/two/root/a\\040b rw - xfs /dev/sda1 rw
 34 21 8:2 / /srv/jails/fc/one-more rw - xfs /dev/sdb1 rw
+36 21 9:1 /srv/jails/fc /other rw - ext4 /dev/sdc1 rw
+37 36 8:3 / /other/three/data rw - xfs /dev/sdd1 rw
 35 21 0:50 / /srv/jails/fc/one/a\\040b\\134 rw - tmpfs none rw
 ";
 

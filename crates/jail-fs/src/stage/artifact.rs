@@ -191,6 +191,8 @@ mod tests {
         artifact.expect_unchanged("stage").unwrap();
         std::fs::hard_link(&path, tmp.path().join("other")).unwrap();
         artifact.expect_unchanged("stage").unwrap();
+        // A link beside a write is no excuse for the write.
+        std::fs::hard_link(&path, tmp.path().join("third")).unwrap();
         std::fs::write(&path, "longer image").unwrap();
         assert_eq!(
             artifact.expect_unchanged("stage").unwrap_err().kind(),

@@ -108,7 +108,7 @@ impl Fresh {
     ) -> Result<Self> {
         let facts =
             Facts::of_open(&fd).map_err(|errno| Error::at("examine", &parent, name, errno))?;
-        if facts.uid == sys::effective_uid() && right(&facts) {
+        if facts.is_callers() && right(&facts) {
             return Ok(Self { fd, facts });
         }
         let place = sys::path_of(&parent).join(name);
