@@ -1,4 +1,4 @@
-//! What a launcher inherits from its host: limits, umask, roots, filters, filesystems that refuse.
+//! Inherited conditions: limits, umask, roots, filters, filesystems that refuse.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
@@ -27,8 +27,8 @@ fn as_root(body: impl FnOnce() -> bool) -> bool {
 /// SIGXFSZ would end the child.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_file_size_limit_is_named() {
-    on_each_fs("a_file_size_limit_is_named", |scene| {
+fn file_size_limit_is_named() {
+    on_each_fs("file_size_limit_is_named", |scene| {
         let disk = scene.source("disk", vec![1; 3 << 20]);
         let jail = scene.jail("one");
         assert!(as_root(|| {
@@ -56,8 +56,8 @@ fn a_file_size_limit_is_named() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_descriptor_limit_is_named() {
-    on("a_descriptor_limit_is_named", FsKind::Ext4, |scene| {
+fn descriptor_limit_is_named() {
+    on("descriptor_limit_is_named", FsKind::Ext4, |scene| {
         let jail = scene.jail("one");
         fs::create_dir_all(jail.path.join("deep/er")).unwrap();
         assert!(as_root(|| {
@@ -85,11 +85,11 @@ fn a_descriptor_limit_is_named() {
     });
 }
 
-/// Of a caller without `CAP_DAC_OVERRIDE`, who cannot open what the umask has closed.
+/// Without `CAP_DAC_OVERRIDE` a directory that the umask has closed cannot be opened.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_21_any_umask_serves_a_plain_user() {
-    on_each_fs("row_21_any_umask_serves_a_plain_user", |scene| {
+fn row_21_plain_user_any_umask() {
+    on_each_fs("row_21_plain_user_any_umask", |scene| {
         let image = scene.source("image", "x");
         for mask in [0o777, 0o277, 0o077, 0] {
             let base = scene.dir(&format!("own-{mask:o}"));
@@ -112,8 +112,8 @@ fn row_21_any_umask_serves_a_plain_user() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_source_of_false_size_is_refused() {
-    on_each_fs("a_source_of_false_size_is_refused", |scene| {
+fn refuses_sources_of_false_size() {
+    on_each_fs("refuses_sources_of_false_size", |scene| {
         let jail = scene.jail("one");
         for path in ["/proc/version", "/sys/kernel/uevent_seqnum", "/proc/self/mountinfo"] {
             let source = Artifact::open(Path::new(path)).unwrap();
@@ -135,8 +135,8 @@ fn a_source_of_false_size_is_refused() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_root_that_is_no_mount_point_serves() {
-    on_each_fs("a_root_that_is_no_mount_point_serves", |scene| {
+fn chroot_without_mount_point_works() {
+    on_each_fs("chroot_without_mount_point_works", |scene| {
         let root = scene.dir("chroot");
         fs::create_dir(root.join("proc")).unwrap();
         fs::write(root.join("image"), "x").unwrap();
@@ -210,8 +210,8 @@ fn a_refused_openat2_is_named() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_54_a_failed_cleanup_is_reported() {
-    let test = "row_54_a_failed_cleanup_is_reported";
+fn row_54_failed_cleanup_reported() {
+    let test = "row_54_failed_cleanup_reported";
     if !has_strace(test) {
         return;
     }
@@ -252,8 +252,8 @@ fn chattr(flag: &str, path: &Path) {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_54_a_sweep_reports_each_failure() {
-    on_each_fs("row_54_a_sweep_reports_each_failure", |scene| {
+fn row_54_sweep_reports_failures() {
+    on_each_fs("row_54_sweep_reports_failures", |scene| {
         let base = scene.base.path();
         for tree in [".trash-a-1", ".staging-b-2", ".trash-c-3"] {
             fs::create_dir_all(base.join(tree).join("root/deep")).unwrap();
@@ -292,8 +292,8 @@ fn row_54_a_sweep_reports_each_failure() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_54_a_failed_replacement_is_reported() {
-    on_each_fs("row_54_a_failed_replacement_is_reported", |scene| {
+fn row_54_failed_replacement_reported() {
+    on_each_fs("row_54_failed_replacement_reported", |scene| {
         let tree = StagedTree::create(&scene.base, &name("one")).unwrap();
         let root = tree.make_dir("root", jail_user(), 0o700).unwrap();
         write(&root, &name("file"), b"x", jail_user(), 0o600).unwrap();
@@ -316,8 +316,8 @@ fn remount(scene: &Scene, flags: MsFlags) {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_54_a_read_only_filesystem_is_named() {
-    on_each_fs("row_54_a_read_only_filesystem_is_named", |scene| {
+fn row_54_read_only_filesystem() {
+    on_each_fs("row_54_read_only_filesystem", |scene| {
         let jail = scene.jail("one");
         fs::create_dir_all(scene.base.path().join(".trash-a-1/root")).unwrap();
         remount(scene, MsFlags::MS_RDONLY);
@@ -342,8 +342,8 @@ fn row_54_a_read_only_filesystem_is_named() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_foreign_mount_blocks_only_its_tree() {
-    on_each_fs("a_foreign_mount_blocks_only_its_tree", |scene| {
+fn foreign_mounts_block_one_tree() {
+    on_each_fs("foreign_mounts_block_one_tree", |scene| {
         for id in ["one", "two"] {
             let tree = StagedTree::create(&scene.base, &name(id)).unwrap();
             tree.make_dir("root", jail_user(), 0o700).unwrap();
@@ -369,8 +369,8 @@ fn a_foreign_mount_blocks_only_its_tree() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_58_a_writable_directory_is_named() {
-    on_each_fs("row_58_a_writable_directory_is_named", |scene| {
+fn row_58_writable_directory_named() {
+    on_each_fs("row_58_writable_directory_named", |scene| {
         let dir = scene.base.create_child(&name("firecracker")).unwrap();
         for mode in [0o775, 0o757, 0o1777] {
             fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();

@@ -48,17 +48,17 @@ fn refuses_all(scene: &Scene, plant: impl Fn(&std::path::Path)) {
 /// CVE-2026-1386: a link to a host file at the destination, followed by root.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_05_a_link_at_the_destination_is_not_followed() {
-    on_each_fs("row_05_a_link_at_the_destination_is_not_followed", |scene| {
+fn row_05_destination_link() {
+    on_each_fs("row_05_destination_link", |scene| {
         refuses_all(scene, |planted| symlink(scene.host().join("secret"), planted).unwrap());
     });
 }
 
-/// cap-std's copy opened it with truncate: the host file was emptied.
+/// cap-std's copy opened the destination with truncate: the host file was emptied.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_06_a_hard_link_at_the_destination_is_not_written() {
-    on_each_fs("row_06_a_hard_link_at_the_destination_is_not_written", |scene| {
+fn row_06_destination_hard_link() {
+    on_each_fs("row_06_destination_hard_link", |scene| {
         refuses_all(scene, |planted| hard_link(scene.host().join("secret"), planted).unwrap());
     });
 }
@@ -66,8 +66,8 @@ fn row_06_a_hard_link_at_the_destination_is_not_written() {
 /// `File::create` makes what the link names.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_07_a_dangling_link_creates_nothing_elsewhere() {
-    on_each_fs("row_07_a_dangling_link_creates_nothing_elsewhere", |scene| {
+fn row_07_dangling_link() {
+    on_each_fs("row_07_dangling_link", |scene| {
         refuses_all(scene, |planted| symlink(scene.host().join("new"), planted).unwrap());
         assert!(!scene.host().join("new").exists());
     });
@@ -75,8 +75,8 @@ fn row_07_a_dangling_link_creates_nothing_elsewhere() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_12_a_name_is_used_once() {
-    on_each_fs("row_12_a_name_is_used_once", |scene| {
+fn row_12_names_are_unique() {
+    on_each_fs("row_12_names_are_unique", |scene| {
         let jail = scene.jail("one");
         let source = scene.source("drive", "first");
         private(&source, &jail.dir, &name("drive"), jail_user(), &plain()).unwrap();

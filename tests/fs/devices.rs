@@ -17,8 +17,8 @@ use crate::sys::Child;
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_node_is_made_accepted_or_refused() {
-    on_each_fs("a_node_is_made_accepted_or_refused", |scene| {
+fn nodes_are_made_or_accepted() {
+    on_each_fs("nodes_are_made_or_accepted", |scene| {
         let jail = scene.jail("one");
         let owner = jail_user();
         let ensure = |node: &str, major, minor| {
@@ -70,11 +70,11 @@ fn a_node_is_made_accepted_or_refused() {
     });
 }
 
-/// Whoever loses the race finds the right node, which is as good.
+/// The loser of the race finds the right node.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_lost_creation_race_is_success() {
-    on_each_fs("a_lost_creation_race_is_success", |scene| {
+fn lost_creation_race_succeeds() {
+    on_each_fs("lost_creation_race_succeeds", |scene| {
         let jail = scene.jail("one");
         for _ in 0..200 {
             let made = std::thread::scope(|scope| {
@@ -100,11 +100,11 @@ fn real_device(scene: &Scene) -> LoopDevice {
     loop_device(&backing)
 }
 
-/// A real block device, staged as a node of its own numbers.
+/// A real block device, staged as a node of the same numbers.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_17_a_block_device_becomes_a_node() {
-    on_each_fs("row_17_a_block_device_becomes_a_node", |scene| {
+fn row_17_block_device_node() {
+    on_each_fs("row_17_block_device_node", |scene| {
         let device = real_device(scene);
         let before = owner_and_mode(device.path());
         let source = Artifact::open(device.path()).unwrap();
@@ -149,8 +149,8 @@ fn row_17_a_block_device_becomes_a_node() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_persistent_disk_is_the_very_file() {
-    on_each_fs("a_persistent_disk_is_the_very_file", |scene| {
+fn persistent_disk_is_the_file() {
+    on_each_fs("persistent_disk_is_the_file", |scene| {
         let disk = scene.source("disk", "data");
         let path = disk.path().to_owned();
         let jail = scene.jail("one");
@@ -196,36 +196,32 @@ fn a_persistent_disk_is_the_very_file() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_persistent_disk_is_refused_where_it_would_not_persist_or_not_be_safe() {
-    on(
-        "a_persistent_disk_is_refused_where_it_would_not_persist_or_not_be_safe",
-        FsKind::Ext4,
-        |scene| {
-            let jail = scene.jail("one");
-            let elsewhere = scene.dir("elsewhere");
-            let _tmpfs = Tmpfs::mount(&elsewhere, "mode=0755");
-            fs::write(elsewhere.join("disk"), "x").unwrap();
-            let stage = |path: &std::path::Path, owner| {
-                let source = Artifact::open(path).unwrap();
-                persistent(&source, &jail.dir, &name("disk"), owner, &plain()).unwrap_err()
-            };
-            let error = stage(&elsewhere.join("disk"), Some(jail_user()));
-            assert_eq!(
-                (error.kind(), error.path()),
-                (ErrorKind::CrossDevice, elsewhere.join("disk").as_path())
-            );
-            assert_eq!(owner_and_mode(&elsewhere.join("disk")).0, 0);
-            let disk = scene.source("disk", "x");
-            fs::set_permissions(disk.path(), Permissions::from_mode(0o4644)).unwrap();
-            assert!(stage(disk.path(), Some(jail_user())).to_string().contains("set-id"));
-            fs::set_permissions(disk.path(), Permissions::from_mode(0o644)).unwrap();
-            chown(disk.path(), Some(7), Some(7)).unwrap();
-            assert!(stage(disk.path(), Some(jail_user())).to_string().contains("uid 7"));
-            assert_eq!(list(&jail.path), [""; 0]);
-            // Without the explicit request nothing changes owner.
-            let source = Artifact::open(disk.path()).unwrap();
-            persistent(&source, &jail.dir, &name("disk"), None, &plain()).unwrap();
-            assert_eq!(owner_and_mode(disk.path()), (7, 7, 0o644));
-        },
-    );
+fn refuses_unsafe_persistent_disks() {
+    on("refuses_unsafe_persistent_disks", FsKind::Ext4, |scene| {
+        let jail = scene.jail("one");
+        let elsewhere = scene.dir("elsewhere");
+        let _tmpfs = Tmpfs::mount(&elsewhere, "mode=0755");
+        fs::write(elsewhere.join("disk"), "x").unwrap();
+        let stage = |path: &std::path::Path, owner| {
+            let source = Artifact::open(path).unwrap();
+            persistent(&source, &jail.dir, &name("disk"), owner, &plain()).unwrap_err()
+        };
+        let error = stage(&elsewhere.join("disk"), Some(jail_user()));
+        assert_eq!(
+            (error.kind(), error.path()),
+            (ErrorKind::CrossDevice, elsewhere.join("disk").as_path())
+        );
+        assert_eq!(owner_and_mode(&elsewhere.join("disk")).0, 0);
+        let disk = scene.source("disk", "x");
+        fs::set_permissions(disk.path(), Permissions::from_mode(0o4644)).unwrap();
+        assert!(stage(disk.path(), Some(jail_user())).to_string().contains("set-id"));
+        fs::set_permissions(disk.path(), Permissions::from_mode(0o644)).unwrap();
+        chown(disk.path(), Some(7), Some(7)).unwrap();
+        assert!(stage(disk.path(), Some(jail_user())).to_string().contains("uid 7"));
+        assert_eq!(list(&jail.path), [""; 0]);
+        // Without the explicit request nothing changes owner.
+        let source = Artifact::open(disk.path()).unwrap();
+        persistent(&source, &jail.dir, &name("disk"), None, &plain()).unwrap();
+        assert_eq!(owner_and_mode(disk.path()), (7, 7, 0o644));
+    });
 }

@@ -1,4 +1,4 @@
-//! What fails, fails with a name and leaves nothing: each call of a launcher once, a full quota, a disk that cannot be read.
+//! Each failure has a name and leaves nothing: each call of a launcher once, a full quota, a disk that cannot be read.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -18,7 +18,7 @@ use crate::support::{
 
 const MIB: u64 = 1 << 20;
 
-/// Everything a launcher does until a jail has its name.
+/// Stages and publishes a whole jail.
 fn launch(scene: &Scene, device: &Path) -> jail_fs::Result<()> {
     let image = |file: &str| Artifact::open(&scene.root().join("images").join(file));
     let (kernel, disk, device) = (image("kernel")?, image("disk")?, Artifact::open(device)?);
@@ -35,11 +35,11 @@ fn launch(scene: &Scene, device: &Path) -> jail_fs::Result<()> {
     tree.publish().map(drop)
 }
 
-/// Each of its calls fails once: the error tells of which file, the host is as it was, and a retry succeeds.
+/// Each call of a launch fails once: the error tells of which file, the host is as it was, and a retry succeeds.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn every_call_of_a_launcher_fails_once_and_leaves_nothing() {
-    let test = "every_call_of_a_launcher_fails_once_and_leaves_nothing";
+fn each_failing_call_leaves_nothing() {
+    let test = "each_failing_call_leaves_nothing";
     if !has_strace(test) {
         return;
     }
@@ -145,8 +145,8 @@ fn tells(error: &Error, places: &[&Path]) {
 /// A real quota, of a btrfs subvolume.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_full_quota_is_told_with_how_far_it_got() {
-    on("a_full_quota_is_told_with_how_far_it_got", FsKind::Btrfs, |scene| {
+fn full_quota_reports_progress() {
+    on("full_quota_reports_progress", FsKind::Btrfs, |scene| {
         let elsewhere = scene.dir("elsewhere");
         let _tmpfs = Tmpfs::mount(&elsewhere, "mode=0755");
         fs::write(elsewhere.join("disk"), vec![1; 40 << 20]).unwrap();
@@ -170,11 +170,11 @@ fn a_full_quota_is_told_with_how_far_it_got() {
     });
 }
 
-/// A real disk whose end cannot be read.
+/// A real disk with an unreadable end.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_source_that_cannot_be_read_is_told_with_how_far_it_got() {
-    let test = "a_source_that_cannot_be_read_is_told_with_how_far_it_got";
+fn unreadable_source_reports_progress() {
+    let test = "unreadable_source_reports_progress";
     on(test, FsKind::Ext4, |scene| {
         let image = scene.dir("images").join("bad");
         let bad = File::create(&image).unwrap();

@@ -1,4 +1,4 @@
-//! The ladders and their receipts: nothing is copied that need not be, and a copy that fails leaves nothing.
+//! Ladders and receipts: nothing is copied that need not be, and a copy that fails leaves nothing.
 
 use std::fs::{self, File};
 use std::ops::ControlFlow;
@@ -18,8 +18,8 @@ const MIB: u64 = 1 << 20;
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_private_copy_shares_blocks_where_the_filesystem_can() {
-    on_each_fs("a_private_copy_shares_blocks_where_the_filesystem_can", |scene| {
+fn private_copies_share_blocks() {
+    on_each_fs("private_copies_share_blocks", |scene| {
         let jail = scene.jail("one");
         let path = scene.dir("images").join("disk");
         // Data at the start, in the middle and at the end; holes, one of them at an odd place.
@@ -73,8 +73,8 @@ fn same_content(one: &Path, other: &Path) {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn across_filesystems_holes_stay_holes_and_zeroes_become_some() {
-    on_each_fs("across_filesystems_holes_stay_holes_and_zeroes_become_some", |scene| {
+fn holes_survive_across_filesystems() {
+    on_each_fs("holes_survive_across_filesystems", |scene| {
         let jail = scene.jail("one");
         let elsewhere = scene.dir("elsewhere");
         let _tmpfs = Tmpfs::mount(&elsewhere, "mode=0755");
@@ -109,8 +109,8 @@ fn across_filesystems_holes_stay_holes_and_zeroes_become_some() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn an_empty_file_and_one_of_holes_are_files_too() {
-    on_each_fs("an_empty_file_and_one_of_holes_are_files_too", |scene| {
+fn empty_files_are_staged() {
+    on_each_fs("empty_files_are_staged", |scene| {
         let jail = scene.jail("one");
         let holes = scene.dir("images").join("holes");
         sparse(&holes, 1 << 36, b"", &[]);
@@ -128,8 +128,8 @@ fn an_empty_file_and_one_of_holes_are_files_too() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_long_copy_reports_and_can_be_cancelled() {
-    on("a_long_copy_reports_and_can_be_cancelled", FsKind::Ext4, |scene| {
+fn long_copies_can_be_cancelled() {
+    on("long_copies_can_be_cancelled", FsKind::Ext4, |scene| {
         let jail = scene.jail("one");
         let source = scene.source("disk", vec![1; 70 << 20]);
         let seen = Mutex::new(Vec::new());
@@ -163,8 +163,8 @@ fn a_long_copy_reports_and_can_be_cancelled() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_full_disk_is_told_with_how_far_it_got() {
-    on("a_full_disk_is_told_with_how_far_it_got", FsKind::Ext4, |scene| {
+fn full_disk_reports_progress() {
+    on("full_disk_reports_progress", FsKind::Ext4, |scene| {
         let source = scene.source("disk", vec![1; 40 << 20]);
         let full = scene.dir("full");
         let _tmpfs = Tmpfs::mount(&full, "mode=0755,size=24m");
@@ -190,7 +190,7 @@ fn a_full_disk_is_told_with_how_far_it_got() {
     });
 }
 
-/// What another test forks has a file open that is gone, until it ends or execs.
+/// A child that another test forks holds removed files open until an exec.
 fn wait_for_room(filesystem: &Path, room: u64) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while free(filesystem) < room {
@@ -206,8 +206,8 @@ fn free(filesystem: &Path) -> u64 {
 /// ENOSPC, EDQUOT and EIO from each call that a copy makes.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn every_failing_call_names_its_file_and_leaves_nothing() {
-    let test = "every_failing_call_names_its_file_and_leaves_nothing";
+fn each_failing_copy_call_is_named() {
+    let test = "each_failing_copy_call_is_named";
     if !has_strace(test) {
         return;
     }

@@ -12,8 +12,8 @@ use crate::sys::Child;
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_45_others_cannot_open_a_published_tree() {
-    on_each_fs("row_45_others_cannot_open_a_published_tree", |scene| {
+fn row_45_published_tree_is_closed() {
+    on_each_fs("row_45_published_tree_is_closed", |scene| {
         let tree = StagedTree::create(&scene.base, &name("one")).unwrap();
         tree.make_dir("root", jail_user(), 0o700).unwrap();
         let published = tree.publish().unwrap();
@@ -25,11 +25,11 @@ fn row_45_others_cannot_open_a_published_tree() {
     });
 }
 
-/// As a release before 0700 left it.
+/// Older releases left the directory 0755.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_45_a_lease_closes_an_open_directory() {
-    on_each_fs("row_45_a_lease_closes_an_open_directory", |scene| {
+fn row_45_lease_closes_directory() {
+    on_each_fs("row_45_lease_closes_directory", |scene| {
         let dir = scene.base.create_child(&name("old")).unwrap();
         for mode in [0o755, 0o711, 0o750] {
             fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
@@ -44,8 +44,8 @@ fn row_45_a_lease_closes_an_open_directory() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_45_a_locked_drive_is_staged() {
-    on_each_fs("row_45_a_locked_drive_is_staged", |scene| {
+fn row_45_locked_drive_works() {
+    on_each_fs("row_45_locked_drive_works", |scene| {
         let disk = scene.source("disk", "data");
         let jail = scene.jail("one");
         let (locked, lock) = (Barrier::new(2), File::open(disk.path()).unwrap());
@@ -60,7 +60,7 @@ fn row_45_a_locked_drive_is_staged() {
     });
 }
 
-/// Launchers with the same drive at the same time, each in its own process.
+/// Several launcher processes with the same drive at the same time.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn a_drive_has_one_user() {
@@ -94,8 +94,8 @@ fn a_drive_has_one_user() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_55_a_forked_copy_keeps_the_lease() {
-    on_each_fs("row_55_a_forked_copy_keeps_the_lease", |scene| {
+fn row_55_forked_lease_stays() {
+    on_each_fs("row_55_forked_lease_stays", |scene| {
         let dir = scene.base.create_child(&name("one")).unwrap();
         let mut lease = Some(Lease::try_acquire(&dir).unwrap());
         let child = Child::spawn(Owner::ROOT, || {
@@ -111,8 +111,8 @@ fn row_55_a_forked_copy_keeps_the_lease() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_55_a_forked_copy_keeps_the_tree() {
-    on_each_fs("row_55_a_forked_copy_keeps_the_tree", |scene| {
+fn row_55_forked_tree_stays() {
+    on_each_fs("row_55_forked_tree_stays", |scene| {
         let tree = StagedTree::create(&scene.base, &name("one")).unwrap();
         tree.make_dir("root", jail_user(), 0o700).unwrap();
         let mut tree = Some(tree);

@@ -39,8 +39,8 @@ fn acl() -> Vec<u8> {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_56_a_returned_file_is_its_owners() {
-    on_each_fs("row_56_a_returned_file_is_its_owners", |scene| {
+fn row_56_owner_gets_file_back() {
+    on_each_fs("row_56_owner_gets_file_back", |scene| {
         let jail = scene.jail("one");
         let (receipt, path) = lend(scene, &jail);
         // Whatever its user made of it meanwhile.
@@ -65,8 +65,8 @@ fn row_56_a_returned_file_is_its_owners() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_56_a_hidden_name_keeps_no_file() {
-    on_each_fs("row_56_a_hidden_name_keeps_no_file", |scene| {
+fn row_56_hidden_names_are_useless() {
+    on_each_fs("row_56_hidden_names_are_useless", |scene| {
         type Hide = fn(&std::path::Path) -> bool;
         let hidings: [(&str, Hide); 4] = [
             ("moved", |disk| fs::rename(disk, disk.with_file_name("hidden")).is_ok()),
@@ -96,8 +96,8 @@ fn row_56_a_hidden_name_keeps_no_file() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_56_a_lost_file_is_an_error() {
-    on_each_fs("row_56_a_lost_file_is_an_error", |scene| {
+fn row_56_lost_file_fails() {
+    on_each_fs("row_56_lost_file_fails", |scene| {
         let jail = scene.jail("one");
         let (receipt, path) = lend(scene, &jail);
         fs::remove_file(jail.path.join("disk")).unwrap();
@@ -113,8 +113,8 @@ fn row_56_a_lost_file_is_an_error() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_56_a_new_owner_is_left_alone() {
-    on_each_fs("row_56_a_new_owner_is_left_alone", |scene| {
+fn row_56_new_owner_stays() {
+    on_each_fs("row_56_new_owner_stays", |scene| {
         let jail = scene.jail("one");
         let (receipt, path) = lend(scene, &jail);
         chown(&path, Some(7), Some(7)).unwrap();
@@ -126,8 +126,8 @@ fn row_56_a_new_owner_is_left_alone() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_file_with_an_acl_is_not_lent() {
-    on_each_fs("a_file_with_an_acl_is_not_lent", |scene| {
+fn refuses_to_lend_with_acl() {
+    on_each_fs("refuses_to_lend_with_acl", |scene| {
         let jail = scene.jail("one");
         let disk = scene.source("disk", "data");
         setxattr(disk.path(), ACL, &acl(), XattrFlags::empty()).unwrap();

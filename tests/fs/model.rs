@@ -1,4 +1,4 @@
-//! Random sequences of all verbs, kills before any of their calls included, against a model of what must then be there.
+//! Random sequences of all verbs, with kills before any call, against a model.
 
 mod world;
 
@@ -11,18 +11,18 @@ use testkit::{Canary, FsKind};
 use self::world::{FILES, IDS, World};
 use crate::support::{Scene, long, loop_device, on};
 
-/// One step of a launcher, or of what befalls it.
+/// One step of a launcher, or an accident.
 #[derive(Debug, Clone)]
 enum Step {
     /// Stages these files and publishes.
     Publish { id: usize, files: Vec<usize> },
-    /// Stages these files and thinks better of it.
+    /// Stages these files and abandons the tree.
     Abandon { id: usize, files: Vec<usize> },
     /// Publishes in the place of the jail of that name.
     Restart { id: usize, files: Vec<usize> },
     /// Removes, by the right inode or by another jail's.
     Remove { id: usize, rightly: bool },
-    /// Removes, and restarts, while something is mounted in it.
+    /// Removes and restarts a jail with a mount inside.
     RemoveMounted { id: usize },
     /// Replaces the record beside the root.
     Record { id: usize, text: u8 },
@@ -34,13 +34,13 @@ enum Step {
     Stage { id: usize, file: usize },
     /// Reads a file of the jail's.
     Read { id: usize, file: usize },
-    /// Takes the jail's lease, or gives it back.
+    /// Takes or releases the jail's lease.
     Lease { id: usize },
     /// Looks whether the base is still the base.
     Look,
     /// Removes what the dead left.
     Sweep,
-    /// Another launcher does this, and is killed before so many of its calls are made.
+    /// Another launcher does this, and is killed before the given call.
     Killed { step: Box<Self>, call: u32 },
 }
 
@@ -90,8 +90,8 @@ fn play(
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn any_sequence_of_verbs_leaves_what_the_model_says() {
-    let test = "any_sequence_of_verbs_leaves_what_the_model_says";
+fn verbs_match_the_model() {
+    let test = "verbs_match_the_model";
     for (kind, share) in [(FsKind::Ext4, 2), (FsKind::Xfs, 1), (FsKind::Btrfs, 1)] {
         let cases = if long() { 10_000 } else { 500 } * share / 4;
         on(test, kind, |scene| {

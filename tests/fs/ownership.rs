@@ -14,11 +14,11 @@ use rustix::fs::{XattrFlags, setxattr};
 use crate::support::{as_jail_user, jail_user, list, name, on_each_fs, owner_and_mode, plain};
 use crate::sys::Child;
 
-/// The seed walked the tree and changed the owner of what its links led to.
+/// The 0.4 API walked the tree and changed the owner of link targets.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_01_links_in_the_tree_give_nothing_away() {
-    on_each_fs("row_01_links_in_the_tree_give_nothing_away", |scene| {
+fn row_01_links_are_not_chowned() {
+    on_each_fs("row_01_links_are_not_chowned", |scene| {
         let jail = scene.jail("one");
         let (root, host) = (jail.path.clone(), scene.host());
         assert!(as_jail_user(|| {
@@ -46,11 +46,11 @@ fn row_01_links_in_the_tree_give_nothing_away() {
     });
 }
 
-/// The seed linked the golden image and then changed its owner.
+/// The 0.4 API linked the golden image and then changed the owner.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_02_a_shared_image_stays_roots() {
-    on_each_fs("row_02_a_shared_image_stays_roots", |scene| {
+fn row_02_shared_image_stays_roots() {
+    on_each_fs("row_02_shared_image_stays_roots", |scene| {
         let jail = scene.jail("one");
         let image = scene.source("vmlinux", "golden");
         let receipt =
@@ -99,8 +99,8 @@ fn row_02_a_shared_image_stays_roots() {
 /// A hard link to a host file, planted where root will change owners.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_03_a_planted_hard_link_is_not_given_away() {
-    on_each_fs("row_03_a_planted_hard_link_is_not_given_away", |scene| {
+fn row_03_planted_hard_link() {
+    on_each_fs("row_03_planted_hard_link", |scene| {
         let jail = scene.jail("one");
         let secret = scene.host().join("secret");
         let owner = jail_user();
@@ -135,7 +135,7 @@ fn row_03_a_planted_hard_link_is_not_given_away() {
 }
 
 #[test]
-fn row_14_no_one_is_not_an_owner() {
+fn row_14_refuses_no_owner() {
     for (uid, gid) in [(u32::MAX, 0), (0, u32::MAX)] {
         assert_eq!(Owner::new(uid, gid).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
@@ -144,8 +144,8 @@ fn row_14_no_one_is_not_an_owner() {
 /// Set-id bits, capabilities and ACLs of the source stay with the source.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_19_no_privilege_comes_along() {
-    on_each_fs("row_19_no_privilege_comes_along", |scene| {
+fn row_19_privileges_are_dropped() {
+    on_each_fs("row_19_privileges_are_dropped", |scene| {
         let jail = scene.jail("one");
         let plain_source = scene.source("tool", "x");
         let path = plain_source.path();
@@ -179,11 +179,11 @@ fn row_19_no_privilege_comes_along() {
     });
 }
 
-/// umask(2) is the process's own, so each is a process of its own.
+/// umask(2) is per process, so each mask has a process.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_21_modes_do_not_depend_on_the_umask() {
-    on_each_fs("row_21_modes_do_not_depend_on_the_umask", |scene| {
+fn row_21_umask_is_irrelevant() {
+    on_each_fs("row_21_umask_is_irrelevant", |scene| {
         for mask in [0, 0o777] {
             let image = scene.source("image", "x");
             let id = format!("jail-{mask:o}");
@@ -215,11 +215,11 @@ fn row_21_modes_do_not_depend_on_the_umask() {
     });
 }
 
-/// The file is its user's from the moment it has a name: no moment with another owner or mode can be seen.
+/// A file belongs to the user from the first moment with a name: no moment with another owner or mode can be seen.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_staged_file_is_never_seen_half_owned() {
-    on_each_fs("a_staged_file_is_never_seen_half_owned", |scene| {
+fn no_file_is_half_owned() {
+    on_each_fs("no_file_is_half_owned", |scene| {
         let jail = scene.jail("one");
         let path = jail.path.join("file");
         let watcher = Child::spawn(Owner::ROOT, || {

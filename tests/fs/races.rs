@@ -46,7 +46,7 @@ fn won(kind: ErrorKind) -> Round {
     })
 }
 
-/// An attacker who does this for ever, as the jail's user.
+/// Attacks for ever, as the jail's user.
 fn attacker(attack: impl Fn()) -> Child {
     Child::spawn(jail_user(), || {
         close_inherited();
@@ -68,16 +68,16 @@ fn unlink(dir: impl AsFd, name: &str) {
     let _ = unlinkat(dir, name, UnlinkatFlags::NoRemoveDir);
 }
 
-/// Whether the host's file is still what it was.
+/// Compares the host's file with the original.
 fn intact(path: &Path, size: u64, uid: u32) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.len() == size && meta.uid() == uid)
 }
 
-/// Between the look at a node and its change of owner, a hard link to a host file takes its place.
+/// Between the look at a node and the change of owner, a hard link to a host file appears.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_04_race_for_the_change_of_owner() {
-    on_each_fs("row_04_race_for_the_change_of_owner", |scene| {
+fn row_04_race_chown() {
+    on_each_fs("row_04_race_chown", |scene| {
         let jail = scene.jail("one");
         let secret = scene.dir("victims").join("secret");
         fs::write(&secret, "secret").unwrap();
@@ -128,7 +128,7 @@ fn row_04_race_for_the_change_of_owner() {
     });
 }
 
-/// What is planted at the destination comes and goes while root looks and then writes.
+/// Links at the destination come and go while root looks and then writes.
 fn race_for_the_destination(row: u32, scene: &Scene, plant: impl Fn(&Path, &Path)) {
     let jail = scene.jail("one");
     let secret = scene.dir("victims").join("secret");
@@ -189,8 +189,8 @@ fn race_for_the_destination(row: u32, scene: &Scene, plant: impl Fn(&Path, &Path
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_05_race_with_a_link_at_the_destination() {
-    let test = "row_05_race_with_a_link_at_the_destination";
+fn row_05_race_link() {
+    let test = "row_05_race_link";
     on_each_fs(test, |scene| {
         race_for_the_destination(5, scene, |secret, planted| symlink(secret, planted).unwrap());
     });
@@ -198,8 +198,8 @@ fn row_05_race_with_a_link_at_the_destination() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_06_race_with_a_hard_link_at_the_destination() {
-    let test = "row_06_race_with_a_hard_link_at_the_destination";
+fn row_06_race_hard_link() {
+    let test = "row_06_race_hard_link";
     on_each_fs(test, |scene| {
         race_for_the_destination(6, scene, |secret, planted| {
             fs::hard_link(secret, planted).unwrap()
@@ -207,11 +207,11 @@ fn row_06_race_with_a_hard_link_at_the_destination() {
     });
 }
 
-/// A parent directory is a link to the host's by the time the file in it is opened.
+/// A parent directory becomes a link to the host's before the file is opened.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_09_race_with_a_swapped_parent() {
-    on_each_fs("row_09_race_with_a_swapped_parent", |scene| {
+fn row_09_race_parent() {
+    on_each_fs("row_09_race_parent", |scene| {
         let jail = scene.jail("one");
         let host = scene.dir("victims/dir");
         fs::write(host.join("file"), "the host's").unwrap();
@@ -253,11 +253,11 @@ fn row_09_race_with_a_swapped_parent() {
     });
 }
 
-/// The log is a small file when it is looked at, and a host file when it is read.
+/// The log is a small file at the look, and a host file at the read.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_25_race_for_a_log_that_root_reads() {
-    on_each_fs("row_25_race_for_a_log_that_root_reads", |scene| {
+fn row_25_race_log() {
+    on_each_fs("row_25_race_log", |scene| {
         let jail = scene.jail("one");
         let victims = scene.dir("victims");
         fs::write(victims.join("secret"), "the host's").unwrap();
@@ -328,7 +328,7 @@ fn plant_tree(scene: &Scene, dirs: &[&str], files: &[&str]) -> jail_fs::InodeId 
     top.id()
 }
 
-/// How a removal ended, and whether anybody meddled with the tree of so many entries.
+/// Judges the end of a removal of so many entries.
 fn outcome_of(removal: jail_fs::Result<RemoveReport>, planted: u64) -> Round {
     match removal {
         Err(error) => won(error.kind()),
@@ -362,11 +362,11 @@ fn clear(scene: &Scene) {
     panic!("the base is never empty: {:?}", scene.entries());
 }
 
-/// Processes go on filling the tree while it is removed.
+/// Processes go on filling the tree during the removal.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_28_race_with_a_tree_that_is_being_filled() {
-    on_each_fs("row_28_race_with_a_tree_that_is_being_filled", |scene| {
+fn row_28_race_filling() {
+    on_each_fs("row_28_race_filling", |scene| {
         let kept = scene.dir("victims/dir").join("file");
         fs::write(&kept, "kept").unwrap();
         let work = scene.base.path().join("tree/root/work");
@@ -412,11 +412,11 @@ fn row_28_race_with_a_tree_that_is_being_filled() {
     });
 }
 
-/// A directory is moved out while the remover is in it: its `..` is then another place.
+/// A directory is moved out under the remover: its `..` is then another place.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_29_race_with_a_directory_that_is_moved_out() {
-    on_each_fs("row_29_race_with_a_directory_that_is_moved_out", |scene| {
+fn row_29_race_moved_directory() {
+    on_each_fs("row_29_race_moved_directory", |scene| {
         let out = scene.dir("out");
         chown(&out, Some(jail_user().uid()), None).unwrap();
         let kept = out.join("kept");
@@ -511,8 +511,8 @@ fn entries(dir: impl AsFd) -> Vec<(std::ffi::CString, Option<Type>)> {
 /// CVE-2022-21658: a directory when it is listed, a link when it is entered.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_30_race_with_a_directory_that_becomes_a_link() {
-    on_each_fs("row_30_race_with_a_directory_that_becomes_a_link", |scene| {
+fn row_30_race_directory_link() {
+    on_each_fs("row_30_race_directory_link", |scene| {
         let host = scene.dir("victims/dir");
         let kept = host.join("file");
         fs::write(&kept, "kept").unwrap();
@@ -563,11 +563,11 @@ fn remove_by_kind(dir: &Path) {
     }
 }
 
-/// Another jail takes the name between the look at its inode and its removal.
+/// Another jail takes the name between the look at the inode and the removal.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_31_race_with_another_jail_of_that_name() {
-    on_each_fs("row_31_race_with_another_jail_of_that_name", |scene| {
+fn row_31_race_same_name() {
+    on_each_fs("row_31_race_same_name", |scene| {
         let base = scene.base.path().to_owned();
         // Another launcher: root, restarting jails as fast as it can.
         let attackers = vec![Child::spawn(jail_fs::Owner::ROOT, || {

@@ -12,8 +12,8 @@ use crate::support::{as_jail_user, on_each_fs};
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_25_a_log_that_is_no_small_file_is_refused() {
-    on_each_fs("row_25_a_log_that_is_no_small_file_is_refused", |scene| {
+fn row_25_refuses_odd_logs() {
+    on_each_fs("row_25_refuses_odd_logs", |scene| {
         let jail = scene.jail("one");
         let (root, host) = (jail.path.clone(), scene.host());
         assert!(as_jail_user(|| {

@@ -17,11 +17,11 @@ fn bind(from: &Path, to: &Path) {
     mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
 }
 
-/// std, cap-std and pathrs removal delete the host's files behind it.
+/// std, cap-std and pathrs removal delete the host's files behind a mount.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_26_a_mount_in_the_tree_is_refused_before_anything_goes() {
-    on_each_fs("row_26_a_mount_in_the_tree_is_refused_before_anything_goes", |scene| {
+fn row_26_mounts_are_refused_first() {
+    on_each_fs("row_26_mounts_are_refused_first", |scene| {
         let jail = scene.jail("one");
         for dir in ["bind", "deep/er/tmpfs", "with space\\"] {
             fs::create_dir_all(jail.path.join(dir)).unwrap();
@@ -69,11 +69,11 @@ fn row_26_a_mount_in_the_tree_is_refused_before_anything_goes() {
     });
 }
 
-/// A tree that is itself a mount point, and one whose mounts are seen only elsewhere.
+/// A tree that is a mount point, and a tree with mounts that show only elsewhere.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_26_mounts_on_top_of_the_tree_and_behind_its_back() {
-    on_each_fs("row_26_mounts_on_top_of_the_tree_and_behind_its_back", |scene| {
+fn row_26_hidden_mounts() {
+    on_each_fs("row_26_hidden_mounts", |scene| {
         let jail = scene.jail("one");
         bind(&scene.host(), jail.top.path());
         let error = remove_tree(&scene.base, &name("one"), None).unwrap_err();
@@ -99,11 +99,11 @@ fn row_26_mounts_on_top_of_the_tree_and_behind_its_back() {
     });
 }
 
-/// Links, and what they lead to; trees another one has put in the place of this one.
+/// Links and link targets; trees another one has put in the place of this one.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_30_links_are_removed_not_followed() {
-    on_each_fs("row_30_links_are_removed_not_followed", |scene| {
+fn row_30_links_are_removed() {
+    on_each_fs("row_30_links_are_removed", |scene| {
         let jail = scene.jail("one");
         let (root, host) = (jail.path.clone(), scene.host());
         assert!(as_jail_user(|| {
@@ -125,8 +125,8 @@ fn row_30_links_are_removed_not_followed() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_31_another_jail_of_that_name_is_left_alone() {
-    on_each_fs("row_31_another_jail_of_that_name_is_left_alone", |scene| {
+fn row_31_another_jail_stays() {
+    on_each_fs("row_31_another_jail_stays", |scene| {
         let first = scene.jail("one").top.id();
         // Recorded, then torn down by someone else and made anew.
         fs::rename(scene.base.path().join("one"), scene.base.path().join("away")).unwrap();
@@ -149,8 +149,8 @@ fn row_31_another_jail_of_that_name_is_left_alone() {
 /// Refused with a reason; what is left is aside, and goes when the reason does.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn an_immutable_file_is_refused_with_a_reason() {
-    on_each_fs("an_immutable_file_is_refused_with_a_reason", |scene| {
+fn immutable_files_are_named() {
+    on_each_fs("immutable_files_are_named", |scene| {
         for (what, flag) in
             [("file", IFlags::IMMUTABLE), ("dir", IFlags::IMMUTABLE), ("file", IFlags::APPEND)]
         {
@@ -179,11 +179,11 @@ fn an_immutable_file_is_refused_with_a_reason() {
     });
 }
 
-/// Directories of a subvolume cannot be lifted out of it.
+/// Directories cannot be lifted out of a subvolume.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_27_subvolumes_in_subvolumes_are_emptied_too() {
-    let test = "row_27_subvolumes_in_subvolumes_are_emptied_too";
+fn row_27_nested_subvolumes() {
+    let test = "row_27_nested_subvolumes";
     on(test, FsKind::Btrfs, |scene| {
         let jail = scene.jail("one");
         let mut dir = jail.path.clone();
@@ -210,11 +210,11 @@ fn subvolume(path: &Path) {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
-/// A directory with another project may not be moved into one that hands its own down.
+/// A directory with another project may not be moved below an inherited project.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_27_project_quotas_do_not_keep_a_tree() {
-    let test = "row_27_project_quotas_do_not_keep_a_tree";
+fn row_27_project_quotas() {
+    let test = "row_27_project_quotas";
     on(test, FsKind::Xfs, |scene| {
         let jail = scene.jail("one");
         fs::create_dir_all(jail.path.join("a/b/c/d")).unwrap();
@@ -234,11 +234,11 @@ fn row_27_project_quotas_do_not_keep_a_tree() {
     });
 }
 
-/// Whatever the jail's user makes of its own directories' modes.
+/// Directories with modes that the jail's user chose.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn closed_directories_are_opened_and_odd_names_are_removed() {
-    on_each_fs("closed_directories_are_opened_and_odd_names_are_removed", |scene| {
+fn closed_directories_are_removed() {
+    on_each_fs("closed_directories_are_removed", |scene| {
         use std::os::unix::ffi::OsStrExt as _;
         use std::os::unix::fs::PermissionsExt as _;
         let jail = scene.jail("one");
@@ -275,11 +275,11 @@ fn closed_directories_are_opened_and_odd_names_are_removed() {
     });
 }
 
-/// A process forked while another thread looks at the table of mounts has its lock, and nobody to give it back.
+/// A process that is forked during a look at the table of mounts has a lock that nobody releases.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_fork_in_the_middle_of_another_removal_removes_too() {
-    on("a_fork_in_the_middle_of_another_removal_removes_too", FsKind::Ext4, |scene| {
+fn forks_during_removal_work() {
+    on("forks_during_removal_work", FsKind::Ext4, |scene| {
         let cycle = |id: &str| {
             fs::create_dir(scene.base.path().join(id)).unwrap();
             remove_tree(&scene.base, &name(id), None).unwrap();

@@ -14,7 +14,7 @@ use jail_fs::{
 use crate::support::{Scene, jail_user, list, name, on_each_fs, plain};
 use crate::sys::{Child, End, killed_before};
 
-/// What a launcher does: a root with a kernel, a disk and a file, then the record.
+/// Stages as a launcher does: a root with a kernel, a disk and a file, then the record.
 fn stage(scene: &Scene, base: &TrustedDir, id: &str) -> jail_fs::Result<StagedTree> {
     let images = scene.root().join("images");
     let kernel = jail_fs::Artifact::open(&images.join("kernel"))?;
@@ -36,8 +36,8 @@ fn images(scene: &Scene) {
 /// The old VM's descriptor goes on writing to what no one uses any more.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_22_a_restart_gets_fresh_inodes() {
-    on_each_fs("row_22_a_restart_gets_fresh_inodes", |scene| {
+fn row_22_restart_gets_fresh_inodes() {
+    on_each_fs("row_22_restart_gets_fresh_inodes", |scene| {
         images(scene);
         let Published { dir: old, lease: old_lease, .. } =
             stage(scene, &scene.base, "one").unwrap().publish().unwrap();
@@ -60,11 +60,11 @@ fn row_22_a_restart_gets_fresh_inodes() {
     });
 }
 
-/// Killed before any of its calls, it leaves a whole jail or none, and what a sweep finds; and then a retry succeeds.
+/// A launcher that is killed before any call leaves a whole jail or none, and rests for a sweep; and then a retry succeeds.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_37_a_killed_launcher_leaves_no_half_jail() {
-    on_each_fs("row_37_a_killed_launcher_leaves_no_half_jail", |scene| {
+fn row_37_kill_leaves_no_half() {
+    on_each_fs("row_37_kill_leaves_no_half", |scene| {
         images(scene);
         let (mut whole, mut swept, mut calls) = (0, 0, 0);
         let launch = || stage(scene, &scene.base, "vm").unwrap().publish().is_ok();
@@ -103,8 +103,8 @@ fn is_whole(jail: &Path) {
 /// A sweep leaves alone what someone is at work on, in whichever process.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_37_a_sweep_takes_nothing_from_the_living() {
-    on_each_fs("row_37_a_sweep_takes_nothing_from_the_living", |scene| {
+fn row_37_sweep_spares_the_living() {
+    on_each_fs("row_37_sweep_spares_the_living", |scene| {
         images(scene);
         let sweeper = Child::spawn(Owner::ROOT, || {
             loop {
@@ -128,8 +128,8 @@ fn row_37_a_sweep_takes_nothing_from_the_living() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_38_of_many_launchers_one_wins() {
-    on_each_fs("row_38_of_many_launchers_one_wins", |scene| {
+fn row_38_one_launcher_wins() {
+    on_each_fs("row_38_one_launcher_wins", |scene| {
         images(scene);
         for round in 0..40 {
             let id = format!("vm-{round}");
@@ -161,11 +161,11 @@ fn row_38_of_many_launchers_one_wins() {
     });
 }
 
-/// The kernel takes a lease back, however its holder ended.
+/// The kernel releases a lease at the end of the holder.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_38_a_lease_ends_with_its_holder() {
-    on_each_fs("row_38_a_lease_ends_with_its_holder", |scene| {
+fn row_38_death_ends_lease() {
+    on_each_fs("row_38_death_ends_lease", |scene| {
         let jail = scene.jail("one");
         let (mut told, mut tell) = std::io::pipe().unwrap();
         let holder = Child::spawn(Owner::ROOT, || {

@@ -17,7 +17,7 @@ use crate::support::{Jail, Scene, long, name, on_sized};
 /// Descriptors that a removal may open.
 const DESCRIPTORS: u64 = 8;
 
-/// Memory that a removal may take besides what it began with, in bytes: less than a third of the names of 200 000 entries.
+/// The most memory that a removal may take, in bytes: less than a third of the names of 200 000 entries.
 const MEMORY: u64 = 2 << 20;
 
 /// Room for as many inodes as these trees have.
@@ -29,7 +29,7 @@ fn on_large(test: &str, attack: impl Fn(&Scene)) {
     }
 }
 
-/// Has the tree removed by a process of its own that has no more than that: this very `test` again, whose heap is new and
+/// Removes the tree in a separate process with limits: this very `test` again, whose heap is new and
 /// has no room left over from anything.
 fn remove_confined(test: &str, scene: &Scene, entries: u64) {
     let role = format!("{entries} {}", scene.base.path().display());
@@ -92,8 +92,8 @@ fn dig(jail: &Jail, depth: u64, each: impl Fn(&OwnedFd, u64)) {
 /// std, cap-std and pathrs: EMFILE, for ever.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_27_a_very_deep_tree_is_removed() {
-    const NAME: &str = "row_27_a_very_deep_tree_is_removed";
+fn row_27_deep_tree() {
+    const NAME: &str = "row_27_deep_tree";
     if is_remover() {
         return;
     }
@@ -108,8 +108,8 @@ fn row_27_a_very_deep_tree_is_removed() {
 /// Files and siblings at every level, of names that the remover uses itself.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_27_a_deep_and_bushy_tree_is_removed() {
-    const NAME: &str = "row_27_a_deep_and_bushy_tree_is_removed";
+fn row_27_bushy_tree() {
+    const NAME: &str = "row_27_bushy_tree";
     if is_remover() {
         return;
     }
@@ -129,8 +129,8 @@ fn row_27_a_deep_and_bushy_tree_is_removed() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_27_a_very_wide_tree_is_removed() {
-    const NAME: &str = "row_27_a_very_wide_tree_is_removed";
+fn row_27_wide_tree() {
+    const NAME: &str = "row_27_wide_tree";
     if is_remover() {
         return;
     }

@@ -15,8 +15,8 @@ use crate::support::{jail_user, list, name, on_each_fs, plain};
 /// link(2) puts the link itself into the jail.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_16_a_link_as_source_is_refused() {
-    on_each_fs("row_16_a_link_as_source_is_refused", |scene| {
+fn row_16_refuses_source_links() {
+    on_each_fs("row_16_refuses_source_links", |scene| {
         let link = scene.dir("images").join("vmlinux");
         symlink(scene.host().join("secret"), &link).unwrap();
         let error = Artifact::open(&link).unwrap_err();
@@ -39,8 +39,8 @@ fn row_16_a_link_as_source_is_refused() {
 /// Opening hangs, or a whole disk is copied.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_17_only_files_and_block_devices_are_sources() {
-    on_each_fs("row_17_only_files_and_block_devices_are_sources", |scene| {
+fn row_17_refuses_odd_sources() {
+    on_each_fs("row_17_refuses_odd_sources", |scene| {
         let dir = scene.dir("images");
         nix::unistd::mkfifo(&dir.join("fifo"), Mode::S_IRWXU).unwrap();
         let _socket = UnixListener::bind(dir.join("socket")).unwrap();
@@ -58,8 +58,8 @@ fn row_17_only_files_and_block_devices_are_sources() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_18_a_source_that_changes_meanwhile_is_noticed() {
-    on_each_fs("row_18_a_source_that_changes_meanwhile_is_noticed", |scene| {
+fn row_18_changed_source_is_noticed() {
+    on_each_fs("row_18_changed_source_is_noticed", |scene| {
         let jail = scene.jail("one");
         // Onto another filesystem, so that it is copied piece by piece and the watch is called.
         let elsewhere = scene.dir("elsewhere");

@@ -24,7 +24,7 @@ pub(crate) fn name(name: &str) -> Name {
     Name::try_from(name).unwrap()
 }
 
-/// A filesystem with `host/` (the canary) and `base/` (a trusted base) on it.
+/// A filesystem with `host/` (the canary) and `base/` (a trusted base).
 pub(crate) struct Scene {
     fs: LoopFs,
     pub(crate) base: TrustedDir,
@@ -78,7 +78,7 @@ pub(crate) fn unmount(path: &Path) {
     }
 }
 
-/// A free loop device may be another test's that is just letting go of it (ENXIO); the next try gets another.
+/// Another test may be detaching a free loop device (ENXIO); the next try gets another.
 fn retried<T>(attach: impl Fn() -> anyhow::Result<Option<T>>) -> Option<T> {
     let mut last = None;
     for _ in 0..50 {
@@ -102,7 +102,7 @@ impl Scene {
         self.fs.kind()
     }
 
-    /// Where the filesystem is mounted.
+    /// The mount point of the filesystem.
     pub(crate) fn root(&self) -> PathBuf {
         self.fs.path()
     }
@@ -137,7 +137,7 @@ impl Scene {
         Artifact::open(&path).unwrap()
     }
 
-    /// What is in the base.
+    /// The names in the base.
     pub(crate) fn entries(&self) -> Vec<String> {
         list(self.base.path())
     }
@@ -190,11 +190,11 @@ pub(crate) fn sparse(path: &Path, size: u64, bytes: &[u8], offsets: &[u64]) {
     }
 }
 
-/// strace(1) on this very thread, which makes some of its calls fail until it is dropped.
+/// strace(1) on this very thread, which makes some calls fail until the drop.
 pub(crate) struct Fault(std::process::Child);
 
 impl Fault {
-    /// `inject` is as strace's `-e inject=` takes it.
+    /// Takes the argument of strace's `-e inject=`.
     pub(crate) fn inject(inject: &str) -> Self {
         let thread = rustix::thread::gettid();
         let strace = std::process::Command::new("strace")
@@ -229,7 +229,7 @@ impl Drop for Fault {
     }
 }
 
-/// Whether strace(1) is here; if not, the skip of `test` is reported.
+/// Looks for strace(1); if not, the skip of `test` is reported.
 pub(crate) fn has_strace(test: &str) -> bool {
     let has = std::process::Command::new("strace").arg("-V").output().is_ok();
     if !has {

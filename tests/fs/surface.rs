@@ -13,14 +13,14 @@ use testkit::{FsKind, Tmpfs};
 
 use crate::support::{has_strace, jail_user, loop_device, name, on};
 
-/// Calls with this name in them tell the reader of the trace where the verbs begin and end.
+/// Calls with this name mark the begin and end of the verbs in the trace.
 const MARK: &str = "/microvm-runtime-test-mark";
 
 fn mark() {
     assert!(fs::symlink_metadata(MARK).is_err());
 }
 
-/// Every verb, once where it goes well and once where it does not.
+/// Calls every verb, with and without success.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn every_verb_is_called() {
@@ -93,8 +93,8 @@ fn every_verb_is_called() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn no_path_string_reaches_the_kernel_but_through_a_door() {
-    let test = "no_path_string_reaches_the_kernel_but_through_a_door";
+fn path_strings_use_named_doors() {
+    let test = "path_strings_use_named_doors";
     if !has_strace(test) {
         return;
     }
@@ -151,7 +151,7 @@ fn no_path_string_reaches_the_kernel_but_through_a_door() {
     );
 }
 
-/// The calls of the marked thread, without its number.
+/// The calls of the marked thread, without the thread number.
 fn between_marks(log: &str) -> Vec<&str> {
     let marked = log.lines().find(|line| line.contains(MARK)).expect("the mark is in the trace");
     let (thread, _) = marked.split_once(' ').unwrap();
@@ -164,7 +164,7 @@ fn between_marks(log: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Whether a call names nothing, one component below a held directory, or is a named door.
+/// Accepts calls that name nothing, one component below a held directory, or a named door.
 fn is_fine(call: &str) -> bool {
     let (syscall, arguments) = call.split_once('(').unwrap_or((call, ""));
     let strings: Vec<&str> = arguments.split('"').skip(1).step_by(2).collect();

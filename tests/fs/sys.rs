@@ -9,16 +9,16 @@ use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, getppid, setgroups, setresgid, setresuid};
 
-/// How a process ended that was to be killed.
+/// The end of a process that was to be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Before it was done.
+    /// The process was killed before the end.
     Killed,
-    /// It was done, and well, before it had made so many calls.
+    /// The process succeeded before the given call.
     Done,
 }
 
-/// Runs `body` as root in a process of its own, which SIGKILL ends on the way into its system call number `call`, counted
+/// Runs `body` as root in a separate process, which SIGKILL ends on the way into system call number `call`, counted
 /// from 0 (`ptrace(2)`): that call is not made.
 pub(crate) fn killed_before(call: u32, body: impl FnOnce() -> bool) -> End {
     let mut child = Child::spawn(Owner::ROOT, || {
@@ -50,7 +50,7 @@ pub(crate) fn killed_before(call: u32, body: impl FnOnce() -> bool) -> End {
 pub(crate) struct Child(Option<Pid>);
 
 impl Child {
-    /// Runs `body` as `user` in a process of its own, which ends with it: status 0 if it neither failed nor panicked.
+    /// Runs `body` as `user` in a separate process: status 0 if it neither failed nor panicked.
     pub(crate) fn spawn(user: Owner, body: impl FnOnce() -> bool) -> Self {
         let parent = Pid::this();
         // SAFETY: the child runs `body` and ends by `_exit`. It calls nothing that needs another thread of ours: what it
@@ -73,7 +73,7 @@ impl Child {
         }
     }
 
-    /// Waits for its end: whether it went well.
+    /// Waits for the end; returns true after status 0.
     pub(crate) fn succeeded(mut self) -> bool {
         let pid = self.0.take().unwrap();
         matches!(waitpid(pid, None).unwrap(), WaitStatus::Exited(_, 0))

@@ -41,7 +41,7 @@ pub enum ErrorKind {
     NotFound,
     /// The name is taken.
     AlreadyExists,
-    /// A directory, link or file can be changed by somebody who must not, or is not of the kind it must be.
+    /// An untrusted user can change a directory, link or file, or the inode is of the wrong kind.
     Untrusted,
     /// The name leads to another inode than the expected one.
     Replaced,
@@ -57,9 +57,9 @@ pub enum ErrorKind {
     Limit,
     /// A privilege is missing, or the file is immutable.
     Privilege,
-    /// The kernel or the filesystem cannot do it.
+    /// The kernel or the filesystem lacks the operation.
     Unsupported,
-    /// The source was written to while it was copied.
+    /// The source changed during the copy.
     SourceChanged,
     /// The caller's progress callback cancelled the copy.
     Cancelled,
@@ -165,7 +165,7 @@ impl Error {
         &self.0.left_behind
     }
 
-    /// Returns the reason, if the kernel's answer is not all of it.
+    /// Returns the reason, if the kernel's answer does not contain all.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         self.0.because.as_deref()
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_cleanup_is_part_of_the_error() {
+    fn failed_cleanup_joins_the_error() {
         let left = Error::os("remove", "/srv/x/disk", Errno::EROFS);
         let error = Error::new(ErrorKind::NoSpace, "copy", "/k").after(Err(left)).after(Ok(()));
         assert_eq!(error.left_behind().len(), 1);

@@ -1,4 +1,4 @@
-//! Whatever bytes come in, each parser answers; the corpus in `tests/corpus` is run by each test run.
+//! Each parser accepts or refuses arbitrary bytes; the corpus in `tests/corpus` is run by each test run.
 #![expect(clippy::disallowed_methods, reason = "the corpus is read by path")]
 
 use std::ffi::OsStr;
@@ -11,7 +11,7 @@ use crate::name::Name;
 use crate::remove::Mount;
 use crate::text::{Escaped, decode, encode};
 
-/// A name is one component, and survives its text.
+/// Checks that a name is one component and survives as text.
 fn name(bytes: &[u8]) {
     let Ok(name) = Name::try_from(OsStr::from_bytes(bytes)) else { return };
     let components: Vec<_> = Path::new(&name).components().collect();
@@ -101,22 +101,22 @@ fn nearly_a_receipt() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_bytes_are_a_name_or_refused(bytes: Vec<u8>) {
+    fn arbitrary_names(bytes: Vec<u8>) {
         name(&bytes);
     }
 
     #[test]
-    fn any_line_is_a_mount_or_refused(bytes in prop_oneof![any::<Vec<u8>>(), line()]) {
+    fn arbitrary_mountinfo_lines(bytes in prop_oneof![any::<Vec<u8>>(), line()]) {
         mountinfo(&bytes);
     }
 
     #[test]
-    fn any_bytes_survive_their_text(bytes: Vec<u8>) {
+    fn arbitrary_bytes_survive_text(bytes: Vec<u8>) {
         text(&bytes);
     }
 
     #[test]
-    fn any_bytes_are_a_receipt_or_refused(bytes in nearly_a_receipt()) {
+    fn arbitrary_receipts(bytes in nearly_a_receipt()) {
         receipt(&bytes);
     }
 }

@@ -36,7 +36,7 @@ impl InodeId {
         (self.dev_major, self.dev_minor)
     }
 
-    /// Returns the inode's number in its filesystem.
+    /// Returns the inode's number in the filesystem.
     #[must_use]
     pub const fn ino(self) -> u64 {
         self.ino
@@ -50,7 +50,7 @@ impl fmt::Display for InodeId {
     }
 }
 
-/// A file as it was at one moment: another stamp means other content.
+/// The state of a file at one moment: another stamp means other content.
 ///
 /// Two writes within one tick of the kernel's clock can leave equal times on kernels before 6.13.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,7 +106,7 @@ pub(crate) struct Facts {
     pub(crate) rdev: (u32, u32),
     pub(crate) mtime: Timestamp,
     pub(crate) ctime: Timestamp,
-    /// The mount it was reached through.
+    /// The id of the mount on the way to the inode.
     pub(crate) mount: u64,
     pub(crate) immutable: bool,
 }
@@ -134,7 +134,7 @@ impl Facts {
         sys::stat_path(path).map(|stat| Self::from(&stat))
     }
 
-    /// Whether the inode belongs to this process's user.
+    /// Compares the inode's user with this process's.
     pub(crate) fn is_callers(&self) -> bool {
         self.uid == sys::effective_uid()
     }
@@ -151,7 +151,7 @@ impl Facts {
         SourceStamp { inode: self.id, size: self.size, mtime: self.mtime, ctime: self.ctime }
     }
 
-    /// What it is, for a message.
+    /// Names the type of the inode, for a message.
     pub(crate) fn noun(&self) -> &'static str {
         match self.kind {
             FileType::RegularFile => "a regular file",
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_callers_inodes_are_its_own() {
+    fn callers_inodes_are_recognised() {
         let facts = Facts::named(Path::new("/")).unwrap();
         let own = Facts { uid: sys::effective_uid(), ..facts };
         assert!(own.is_callers());

@@ -36,7 +36,7 @@ impl Name {
         &self.0
     }
 
-    /// Returns the name if it is UTF-8.
+    /// Returns a name that is UTF-8.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         self.0.to_str()

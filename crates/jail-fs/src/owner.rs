@@ -37,7 +37,7 @@ impl Owner {
         Ok(Self { uid, gid })
     }
 
-    /// The owner of an inode, as the kernel has it.
+    /// Makes the owner that the kernel reports for an inode.
     pub(crate) const fn of_inode(uid: u32, gid: u32) -> Self {
         Self { uid, gid }
     }

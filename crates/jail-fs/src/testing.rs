@@ -1,4 +1,4 @@
-//! What the unit tests share.
+//! Helpers of the unit tests.
 #![expect(clippy::disallowed_methods, reason = "the tests set their scene by path")]
 
 use std::fs::File;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::base::TrustedDir;
 
-/// A directory of this test's own, and a handle to it.
+/// Makes a directory for this test, and a handle.
 pub(crate) fn held() -> (TempDir, Dir) {
     let tmp = tempfile::tempdir().unwrap();
     let dir = Dir::from_std_file(File::open(tmp.path()).unwrap());

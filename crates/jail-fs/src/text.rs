@@ -35,7 +35,7 @@ fn escape(bytes: &[u8], to: &mut impl fmt::Write) -> fmt::Result {
     Ok(())
 }
 
-/// Whether a terminal shows the character as itself: no control, and nothing that turns the direction of writing.
+/// Recognises characters that a terminal shows unchanged: no control, and nothing that turns the direction of writing.
 fn is_printable(char: char) -> bool {
     !char.is_control()
         && !matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn terminal_escapes_are_printed_as_text() {
+    fn terminal_escapes_are_text() {
         let path = Path::new(OsStr::from_bytes(b"/a b/\xc3\xa9\x1b[2J\n\\\xff"));
         assert_eq!(Escaped(path).to_string(), "/a b/\u{e9}\\x1b[2J\\x0a\\\\\\xff");
         assert_eq!(Escaped(Path::new("a\u{202e}b")).to_string(), "a\\xe2\\x80\\xaeb");

@@ -1,4 +1,4 @@
-//! The launchers, their base, and what must be in it.
+//! Launchers, a base, and the expected content.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,12 +18,12 @@ use crate::sys::killed_before;
 
 pub(super) const IDS: [&str; 3] = ["a", "b", "c"];
 
-/// Each by a verb of its own.
+/// One file a verb.
 pub(super) const FILES: [&str; 6] = ["vmlinux", "disk", "vm.json", "null", "data", "sdb"];
 const NODE: usize = 3;
 const PERSISTENT: usize = 4;
 
-/// A jail as it must be: its inode, its record, and for each file what is known of it.
+/// The expected state of a jail: its inode, its record, and for each file what is known of it.
 #[derive(Debug, Clone, PartialEq)]
 struct Modelled {
     id: InodeId,
@@ -37,7 +37,7 @@ enum Content {
     Planted,
 }
 
-/// The launcher under test, and what must be in its base.
+/// The launcher under test, and the expected content of the base.
 pub(super) struct World<'a> {
     scene: &'a Scene,
     device: &'a Path,
@@ -84,7 +84,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// What staging this file must answer where the place is taken by that.
+    /// The expected answer of staging this file over that content.
     fn answer(&self, file: usize, there: Option<Content>) -> Option<ErrorKind> {
         match (file, there) {
             (NODE, Some(Content::Staged(NODE))) => None,
@@ -95,7 +95,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Stages a tree, and what is then in it.
+    /// Stages a tree, and returns the expected content.
     fn tree(&self, id: usize, files: &[usize]) -> (StagedTree, BTreeMap<String, Content>) {
         let tree = StagedTree::create(&self.scene.base, &name(IDS[id])).unwrap();
         let root = tree.make_dir("root", jail_user(), 0o700).unwrap();

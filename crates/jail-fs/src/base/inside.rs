@@ -1,4 +1,4 @@
-//! Directories and files below a held directory, whoever owns them.
+//! Directories and files of any owner below a held directory.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -80,7 +80,7 @@ pub fn read_small(dir: &Dir, path: impl AsRef<Path>, cap: u64) -> Result<Vec<u8>
     if length > cap { Err(too_long(length)) } else { Ok(bytes) }
 }
 
-/// The kernel refuses these too, but as it refuses a mount.
+/// Refuses paths that lead up; the kernel would answer as for a mount.
 pub(crate) fn expect_below(operation: &'static str, path: &Path) -> Result<()> {
     let below =
         path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
@@ -113,7 +113,7 @@ mod tests {
     use crate::testing::held;
 
     #[test]
-    fn links_and_ways_out_are_refused() {
+    fn refuses_links_and_escapes() {
         let (tmp, dir) = held();
         std::fs::create_dir_all(tmp.path().join("a/b")).unwrap();
         std::fs::write(tmp.path().join("a/b/file"), "x").unwrap();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_small_regular_file_with_one_name_is_read() {
+    fn reads_only_small_regular_files() {
         let (tmp, dir) = held();
         let path = |name: &str| tmp.path().join(name);
         std::fs::write(path("file"), "four").unwrap();

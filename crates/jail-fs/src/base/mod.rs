@@ -1,4 +1,4 @@
-//! Directories that nobody else can change, and the way into trees below them.
+//! Directories that nobody else can change, and the way into the trees below.
 
 mod inside;
 mod new_dir;

@@ -18,7 +18,7 @@ use crate::name::Name;
 use crate::owner::Owner;
 use crate::sys;
 
-/// A held directory that nobody but root, or a caller who is not root, can change, move or replace.
+/// A held directory that only root, or an unprivileged caller, can change, move or replace.
 ///
 /// The directory and each of its ancestors is no link, belongs to root (or to the caller), is not group- or
 /// world-writable, has no set-group-id bit and no default ACL. An ancestor may be world-writable if it is root's and
@@ -49,8 +49,7 @@ pub struct MountFlags {
 }
 
 impl TrustedDir {
-    /// Opens the directory at an absolute path, and checks the directory and each of its ancestors (`openat(2)`,
-    /// `statx(2)`).
+    /// Opens the directory at an absolute path, and checks the directory and each ancestor (`openat(2)`, `statx(2)`).
     ///
     /// The walk holds a descriptor of each component in turn and follows no link.
     ///
@@ -78,7 +77,7 @@ impl TrustedDir {
         &self.dir
     }
 
-    /// Returns the absolute path, which has no links in it.
+    /// Returns the absolute path, which is free of links.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -146,7 +145,7 @@ impl TrustedDir {
         Ok(Self::from_parts(fd, path, &facts))
     }
 
-    /// Opens the directory `name` in this one, after making it if it is missing, as [`TrustedDir::create`] does.
+    /// Opens the directory `name` in this one, and makes a missing one as [`TrustedDir::create`] does.
     ///
     /// # Errors
     /// As [`TrustedDir::child`], and the answer of mkdirat(2).
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_is_made_whatever_is_missing() {
+    fn missing_bases_are_made() {
         let (tmp, _) = trusted();
         let path = tmp.path().join("a/b/c");
         assert_eq!(TrustedDir::open(&path).unwrap_err().kind(), ErrorKind::NotFound);
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_can_change_is_refused() {
+    fn refuses_changeable_directories() {
         let (tmp, _) = trusted();
         let base = tmp.path().join("base");
         fs::create_dir_all(base.join("below")).unwrap();
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn links_and_files_are_refused_by_name() {
+    fn refuses_links_and_files() {
         let (tmp, dir) = trusted();
         fs::create_dir(tmp.path().join("real")).unwrap();
         symlink("real", tmp.path().join("link")).unwrap();
@@ -266,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_that_was_replaced_is_noticed() {
+    fn a_replaced_base_is_noticed() {
         let (tmp, _) = trusted();
         let path = tmp.path().join("base");
         let base = TrustedDir::create(&path).unwrap();

@@ -14,7 +14,7 @@ const DEFAULT_ACL: &str = "system.posix_acl_default";
 /// The uid and gid that stand for every owner without a mapping in the caller's user namespace.
 const UNMAPPED: u32 = 65_534;
 
-/// Checks what holds for a base and for each of its ancestors. `last` is the base itself.
+/// Checks rule 5 for a base or an ancestor of a base. `last` means the base itself.
 pub(crate) fn vet(
     operation: &'static str,
     path: &Path,

@@ -13,14 +13,14 @@ use crate::owner::Owner;
 use crate::sys::{self, Access, Errno};
 use crate::text::Escaped;
 
-/// What to do about a component that does not exist.
+/// The treatment of a missing component.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Missing {
     Fail,
     Make,
 }
 
-/// A directory that a walk led to, checked as each of its ancestors was.
+/// The checked directory at the end of a walk.
 pub(crate) struct Arrived {
     pub(crate) fd: OwnedFd,
     pub(crate) path: PathBuf,
@@ -87,7 +87,7 @@ impl Walk {
         Ok(Arrived { fd, path, facts })
     }
 
-    /// An ancestor that others can write to keeps them off the next component only if it is root's and sticky; that
+    /// Allows an ancestor that others can write to only if root owns a sticky one; the next
     /// component itself is root's or the caller's, or [`vet`] has refused it.
     fn allow_only_sticky(&self, path: &Path, facts: &Facts) -> Result<()> {
         if facts.uid == 0 && facts.mode & 0o1000 != 0 {

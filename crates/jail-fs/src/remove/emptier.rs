@@ -12,10 +12,10 @@ use crate::sys::{self, Errno, FileType};
 
 pub(crate) const OPERATION: &str = "remove tree";
 
-/// How often directories may be found refilled before the removal is given up.
+/// The number of refilled directories after which the removal is given up.
 const REFILLS: u32 = 64;
 
-/// How often one directory is asked for more entries: enough for some 60 million of them.
+/// The most reads of one directory: enough for some 60 million of them.
 const READS: u32 = 1 << 16;
 
 /// The same for the top, which takes in every directory that is lifted.
@@ -27,7 +27,7 @@ const FEW: u64 = 64;
 /// Bytes of directory entries that are read at once.
 const BUFFER: usize = 32 << 10;
 
-/// Removes the directory `name` in `parent`, held as `top`, with all that is in it; returns how many entries.
+/// Removes the directory `name` in `parent`, held as `top`, with all content; returns the number of entries.
 pub(crate) fn empty_and_remove(parent: impl AsFd, name: &Name, top: &OwnedFd) -> Result<u64> {
     let mut remover =
         Remover { removed: 0, lifted: 0, refills: 0, buffer: Vec::with_capacity(BUFFER) };
@@ -48,14 +48,14 @@ struct Remover {
 
 /// The outcome of one reading of a directory.
 struct Batch {
-    /// Directories with something in them.
+    /// The directories that are not empty.
     full: Vec<CString>,
     /// The number of entries seen, removed or not.
     seen: u64,
 }
 
 impl Remover {
-    /// Removes the directory `name` in `parent`, held as `dir`, and what is in it; `full` is to empty or lift the full
+    /// Removes the directory `name` in `parent`, held as `dir`, with all content; `full` is to empty or lift the full
     /// directories there.
     fn clear(
         &mut self,
@@ -92,7 +92,7 @@ impl Remover {
         Err(self.failed(parent, name, Errno::ENOTEMPTY))
     }
 
-    /// Removes the directory `name` in `top`, after lifting the full directories in it to the top. `outer` is the top
+    /// Lifts the full directories of `name` to the top, and removes `name` there. `outer` is the top
     /// above that, where `top` is a subvolume.
     fn flatten(&mut self, top: &OwnedFd, outer: Option<&OwnedFd>, name: &CStr) -> Result<()> {
         let dir = match sys::directory(top, os(name)) {
@@ -157,7 +157,7 @@ impl Remover {
         Ok(batch)
     }
 
-    /// Removes an entry, unless it is a full directory: false.
+    /// Removes an entry; returns false for a full directory.
     fn unlink(&mut self, dir: &OwnedFd, name: &CStr, kind: FileType) -> Result<bool> {
         if kind != FileType::Directory {
             match sys::unlink(dir, name) {
@@ -205,7 +205,7 @@ impl Remover {
         }
     }
 
-    /// Why an entry cannot be removed or moved.
+    /// Makes the error of an entry that cannot be removed or moved.
     fn failed(&self, dir: impl AsFd, name: &CStr, errno: Errno) -> Error {
         let error = Error::at(OPERATION, &dir, os(name), errno);
         match errno {
@@ -222,7 +222,7 @@ impl Remover {
     }
 }
 
-/// Whether an entry or its directory is immutable; for the words of an error only, so an unreadable one counts as not.
+/// Looks for the immutable flag on an entry or the directory around; only for the words of an error.
 fn immutable(dir: impl AsFd, name: &CStr) -> bool {
     let entry = Facts::at(&dir, os(name));
     [entry, Facts::of(&dir)].into_iter().flatten().any(|facts| facts.immutable)

@@ -17,7 +17,7 @@ const MOST: u64 = 64 << 20;
 /// Bytes that are read at once.
 const BUFFER: usize = 64 << 10;
 
-/// The mounts of a namespace, and the descriptor that shows when they change: reading takes 1.5 us a mount, and a host of
+/// The mounts of a namespace, and the descriptor that reports changes: reading takes 1.5 us a mount, and a host of
 /// many trees has many.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -68,13 +68,13 @@ impl Table {
         &self.mounts
     }
 
-    /// Whether nothing was mounted or unmounted since.
+    /// Returns true if nothing was mounted or unmounted since.
     pub(crate) fn is_current(&self) -> bool {
         self.read_by.is_this_process() && sys::is_unchanged(&self.file)
     }
 }
 
-/// Mounts by their ids.
+/// Mounts by id.
 #[derive(Debug, Default)]
 pub(crate) struct Mounts {
     all: Vec<Mount>,
@@ -104,21 +104,21 @@ impl FromIterator<Mount> for Mounts {
     }
 }
 
-/// One line of the table, as far as it is needed.
+/// The needed fields of one line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Mount {
     pub(crate) id: u64,
     pub(crate) parent: u64,
     /// Major and minor number.
     pub(crate) device: (u32, u32),
-    /// The part of its filesystem that is mounted.
+    /// The part of the filesystem that is mounted.
     pub(crate) root: PathBuf,
     /// The mount point.
     pub(crate) point: PathBuf,
 }
 
 impl Mount {
-    /// Parses a line without its newline.
+    /// Parses a line without the newline.
     pub(crate) fn parse(line: &[u8]) -> Option<Self> {
         let mut fields = line.split(|byte| *byte == b' ');
         let (id, parent) = (number(fields.next()?)?, number(fields.next()?)?);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_lines_are_parsed_or_refused() {
+    fn odd_lines_are_handled() {
         let mount =
             Mount::parse(b"22 21 0:4 net:[4026531840] /run/a\\012\\377\\9 rw - nsfs nsfs rw");
         let mount = mount.unwrap();
@@ -196,7 +196,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_mount_point_survives_its_escape(bytes in proptest::collection::vec(1_u8.., 0..40)) {
+        fn mount_points_are_unescaped(bytes in proptest::collection::vec(1_u8.., 0..40)) {
             let point = [b"/", &bytes[..]].concat();
             let escaped: Vec<u8> = point
                 .iter()

@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn mounts_in_a_tree_are_found() {
+    fn finds_mounts_in_trees() {
         assert_eq!(
             found("/srv/jails/fc/one"),
             [
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn mounts_behind_an_alias_are_found() {
+    fn finds_mounts_behind_aliases() {
         assert_eq!(found("/srv/jails/fc/two"), ["/mnt/alias/fc/two/root/a b"]);
     }
 }

@@ -16,7 +16,7 @@ use crate::unique::unique;
 /// Prefix of the names of trees that are being removed.
 pub(crate) const TRASH: &str = ".trash-";
 
-/// Removes the directory `name` in `parent` and all that is in it. A missing directory is fine.
+/// Removes the directory `name` in `parent` with all content. A missing directory is fine.
 ///
 /// The tree is looked through for mounts, moved aside by one rename, and emptied: by descriptor, following no link and
 /// crossing no mount, with five descriptors and constant memory however deep it is, for a directory that is not empty
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_directory_is_a_tree() {
+    fn refuses_trees_without_directory() {
         let (tmp, parent) = trusted();
         fs::create_dir(tmp.path().join("real")).unwrap();
         symlink("real", tmp.path().join("link")).unwrap();

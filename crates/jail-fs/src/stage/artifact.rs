@@ -70,7 +70,7 @@ impl Artifact {
         &self.path
     }
 
-    /// Returns the stamp of the file when it was opened.
+    /// Returns the stamp of the file at the time of opening.
     #[must_use]
     pub fn stamp(&self) -> SourceStamp {
         self.facts.stamp()
@@ -94,7 +94,7 @@ impl Artifact {
         &self.facts
     }
 
-    /// Checks that the source has content of its own.
+    /// Checks that the source is a regular file.
     pub(crate) fn expect_file(&self, operation: &'static str) -> Result<()> {
         match self.device() {
             None => Ok(()),
@@ -104,7 +104,7 @@ impl Artifact {
         }
     }
 
-    /// Checks that nobody wrote to the source since it was opened.
+    /// Checks that nobody wrote to the source since the opening.
     pub(crate) fn expect_unchanged(&self, operation: &'static str) -> Result<()> {
         let now = Facts::of(&self.file)?;
         if now.stamp() == self.facts.stamp() {
@@ -123,7 +123,7 @@ impl Artifact {
             .hinted("Stage images that nobody writes to."))
     }
 
-    /// Checks that the file ends where its size says: files of procfs, sysfs and some FUSE filesystems do not.
+    /// Checks that the content ends at the size: files of procfs, sysfs and some FUSE filesystems do not.
     pub(crate) fn expect_end(&self, operation: &'static str) -> Result<()> {
         match self.file.read_at(&mut [0], self.facts.size) {
             Ok(0) => Ok(()),
@@ -152,7 +152,7 @@ mod tests {
     use crate::testing::held;
 
     #[test]
-    fn only_files_and_block_devices_open() {
+    fn refuses_odd_sources() {
         let (tmp, _) = held();
         let path = |name: &str| tmp.path().join(name);
         std::fs::write(path("file"), "image").unwrap();

@@ -17,7 +17,7 @@ use crate::sys::{self, Errno, FileType};
 pub enum Ensured {
     /// The call made the node.
     Made,
-    /// The right node existed, and was left as it is.
+    /// The right node existed, and is unchanged.
     Found,
 }
 
@@ -98,14 +98,14 @@ mod tests {
     use crate::testing::held;
 
     #[test]
-    fn numbers_are_encoded_as_glibc_does() {
+    fn device_numbers_match_glibc() {
         assert_eq!(makedev(10, 232), 0xae8);
         assert_eq!(makedev(10, 200), 0xac8);
         assert_eq!(makedev(0x1234_5678, 0x9abc_def0), 0x1234_59ab_cde6_78f0);
     }
 
     #[test]
-    fn anything_else_in_its_place_is_an_error() {
+    fn refuses_other_files() {
         let (tmp, dir) = held();
         std::fs::write(tmp.path().join("kvm"), "").unwrap();
         let name = Name::try_from("kvm").unwrap();

@@ -66,7 +66,7 @@ pub(crate) fn fill(source: &Artifact, to: &File, options: &CopyOptions<'_>) -> R
     Ok(filled)
 }
 
-/// Describes how far a copy got, and how much it needs.
+/// Describes the progress and the need of a copy.
 pub(crate) fn so_far(source: &Artifact, copied: u64) -> String {
     let size = source.stamp().size;
     let needed = source.facts().allocated.min(size);
@@ -88,7 +88,7 @@ struct Copy<'a> {
 /// The buffer of a copy that the kernel declines to make.
 struct Buffered {
     block: Vec<u8>,
-    /// Whether blocks are allocated before they are written.
+    /// Allocate blocks before writing.
     preallocate: bool,
 }
 
@@ -199,7 +199,7 @@ impl Buffered {
     }
 }
 
-/// Whether all bytes are 0, sixteen at a time.
+/// Compares all bytes with 0, sixteen at a time.
 fn is_zero(bytes: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<16>();
     words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)

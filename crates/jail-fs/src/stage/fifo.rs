@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_has_the_mode_it_was_made_with() {
+    fn fifo_mode_ignores_umask() {
         let (tmp, dir) = held();
         make_fifo(&dir, &name("fifo"), Owner::caller(), 0o622).unwrap();
         let mode = std::fs::metadata(tmp.path().join("fifo")).unwrap().permissions().mode();

@@ -1,4 +1,4 @@
-//! Inodes that this call created, the only ones whose owner it changes: rules 1 and 3 of the threat model.
+//! Inodes that this call created, which alone change owner: rules 1 and 3 of the threat model.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,7 +10,7 @@ use crate::name::Name;
 use crate::owner::Owner;
 use crate::sys::{self, Errno, FileType};
 
-/// An inode that this call created, by descriptor, as it was right after.
+/// An inode that this call created: descriptor, and attributes right after.
 #[derive(Debug)]
 pub(crate) struct Fresh {
     fd: OwnedFd,
@@ -26,7 +26,7 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Whether an inode can be the node that was just made: a second name would be somebody else's.
+    /// Recognises the node that was just made: a second name would be somebody else's.
     fn is_new(self, facts: &Facts) -> bool {
         facts.kind == self.kind && facts.rdev == (self.major, self.minor) && facts.nlink == 1
     }
@@ -46,7 +46,7 @@ impl Fresh {
         Ok(Self { fd, facts })
     }
 
-    /// Creates a file under its name, in a directory that nobody else can reach (`O_EXCL`).
+    /// Creates the file `name`, in a directory that nobody else can reach (`O_EXCL`).
     pub(crate) fn named_file(dir: impl AsFd, name: &Name, mode: u32) -> Result<Self> {
         let fd = sys::create_named(&dir, name.as_os_str(), mode)
             .map_err(|errno| create_failed(&dir, name, errno))?;
@@ -120,7 +120,7 @@ impl Fresh {
         )))
     }
 
-    /// Sets owner and mode, in this order, if umask, set-group-id or ACL of the directory made something else of them. A
+    /// Sets owner and mode, in this order, where umask, set-group-id or ACL of the directory interfered. A
     /// failure names `name` in `dir`, which the inode has or is to have.
     pub(crate) fn give(
         &self,
@@ -151,7 +151,7 @@ impl Fresh {
         changed.map_err(|errno| Error::at("change mode of", &dir, name, errno))
     }
 
-    /// Whether the descriptor is a handle (`O_PATH`), which is all that a node is held by.
+    /// Recognises a handle (`O_PATH`), the descriptor of each node.
     fn is_handle(&self) -> bool {
         !matches!(self.facts.kind, FileType::RegularFile | FileType::Directory)
     }
@@ -184,7 +184,7 @@ pub(crate) fn take_back(dir: impl AsFd, name: &Name) -> Result<()> {
     removed(sys::unlink(&dir, name.as_os_str()), dir, name)
 }
 
-/// The same for a directory, which has nothing in it yet.
+/// Removes the empty directory that a failing call had made.
 pub(crate) fn take_back_dir(parent: impl AsFd, name: &Name) -> Result<()> {
     removed(sys::remove_dir(&parent, name.as_os_str()), parent, name)
 }
@@ -247,7 +247,7 @@ mod tests {
 
     #[expect(clippy::disallowed_methods, reason = "the host's own /dev")]
     #[test]
-    fn a_node_with_two_names_is_not_adopted() {
+    fn refuses_nodes_with_two_names() {
         let null = sys::handle(File::open("/dev").unwrap(), "null".as_ref()).unwrap();
         let facts = Facts::of(null).unwrap();
         let device = Device { kind: FileType::CharacterDevice, major: 1, minor: 3 };

@@ -1,4 +1,4 @@
-//! A file on the way to its name: rule 3 of the threat model.
+//! Files that are not whole yet: rule 3 of the threat model.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub(crate) struct NewFile<'a> {
     place: StagingDir<'a>,
     name: &'a Name,
     made_by: Maker,
-    /// Whether the file has a name that must go if the file is never whole.
+    /// Set while the name must go if the file is never whole.
     has_name: bool,
 }
 
@@ -66,7 +66,7 @@ impl<'a> NewFile<'a> {
         Error::at(operation, self.place.dir(), self.name, errno)
     }
 
-    /// Gives the whole file its name, if it has none.
+    /// Gives the whole file the name, if still without.
     pub(crate) fn finish(mut self) -> Result<()> {
         if !self.place.is_private() {
             sys::link(&self.file, self.place.dir(), self.name.as_os_str())
@@ -115,7 +115,7 @@ mod tests {
     use crate::tree::StagedTree;
 
     #[test]
-    fn a_new_file_is_whole_or_absent() {
+    fn new_files_are_whole() {
         let (_tmp, parent) = trusted();
         let tree = StagedTree::create(&parent, &Name::try_from("one").unwrap()).unwrap();
         let name = Name::try_from("file").unwrap();

@@ -1,4 +1,4 @@
-//! A whole copy under its name, or nothing.
+//! Whole copies, or nothing.
 
 use super::artifact::Artifact;
 use super::copy::{Filled, fill, so_far};

@@ -22,14 +22,14 @@ pub struct Receipt {
     pub bytes_copied: u64,
     /// The staged inode.
     pub inode: InodeId,
-    /// The source when it was opened.
+    /// The source at the time of opening.
     pub source: SourceStamp,
     /// The change of the source's owner, to be [returned](crate::return_persistent); `None` if there was none.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub loan: Option<Loan>,
 }
 
-/// A file whose owner was changed until it is [returned](crate::return_persistent).
+/// A change of owner, to be [returned](crate::return_persistent).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -90,7 +90,7 @@ mod as_text {
 pub enum Strategy {
     /// Another name for the shared source.
     HardLink,
-    /// A fresh inode that shares the source's blocks until one of them is written to (FICLONE).
+    /// A fresh inode that shares the source's blocks until a write (FICLONE).
     Reflink,
     /// A fresh inode, data copied, holes kept.
     SparseCopy,

@@ -48,13 +48,13 @@ pub fn return_persistent(dir: &Dir, receipt: &Receipt) -> Result<()> {
     Ok(())
 }
 
-/// A regular file, opened, and where it was found.
+/// A regular file, opened, and the path.
 struct Lent {
     fd: OwnedFd,
     path: PathBuf,
 }
 
-/// The recorded inode under its name in the tree.
+/// Opens the recorded inode by the name in the tree.
 fn lent_here(dir: &Dir, receipt: &Receipt) -> Result<Option<Lent>> {
     let name = receipt.name.as_os_str();
     let path = || sys::path_of(dir).join(name);
@@ -71,7 +71,7 @@ fn lent_here(dir: &Dir, receipt: &Receipt) -> Result<Option<Lent>> {
     Ok(is_it(&facts).then(|| Lent { fd, path: path() }))
 }
 
-/// The recorded inode under the path that it was staged from.
+/// Opens the recorded inode by the path of the source.
 fn lent_there(dir: &Dir, loan: &Loan, receipt: &Receipt) -> Result<Lent> {
     let refuse = |found: &str| {
         let place = sys::path_of(dir).join(&receipt.name);

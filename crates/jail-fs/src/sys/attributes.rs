@@ -1,4 +1,4 @@
-//! What an inode is, whose it is and what may be done with it.
+//! Type, owner, mode and flags of inodes.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -36,12 +36,12 @@ fn ask(dir: impl AsFd, path: impl rustix::path::Arg, flags: StatFlags) -> Result
     statx(dir, path, flags | StatFlags::NO_AUTOMOUNT, wanted).map_err(errno)
 }
 
-/// Whether nobody can remove, rename or write to an inode until `chattr -ia`.
+/// Looks for the flags that forbid removal, renames and writes until `chattr -ia`.
 pub(crate) fn is_immutable(stat: &Statx) -> bool {
     stat.stx_attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND)
 }
 
-/// Whether an open file has this extended attribute, of whatever value.
+/// Looks for an extended attribute of any value.
 pub(crate) fn has_xattr(fd: impl AsFd, name: &str) -> Result<bool> {
     // Not an empty buffer, for which rustix answers 0 whether the attribute exists or not.
     match fgetxattr(fd, name, &mut [0_u8][..]).map_err(errno) {
@@ -84,7 +84,7 @@ pub(crate) fn close_to_others(dir: impl AsFd) -> Result<()> {
     set_mode(dir, 0o700)
 }
 
-/// How a filesystem is mounted: read-only, nodev, noexec, nosuid.
+/// Returns mount flags: read-only, nodev, noexec, nosuid.
 pub(crate) fn mount_flags(fd: impl AsFd) -> Result<[bool; 4]> {
     let flags = fstatvfs(fd)?.flags();
     Ok([FsFlags::ST_RDONLY, FsFlags::ST_NODEV, FsFlags::ST_NOEXEC, FsFlags::ST_NOSUID]

@@ -35,7 +35,7 @@ pub(crate) fn errno(errno: rustix::io::Errno) -> Errno {
     Errno::from_raw(errno.raw_os_error())
 }
 
-/// The number of an error of std's, which has one whenever it came from the kernel.
+/// The number of an error of std's; each error from the kernel has a number.
 pub(crate) fn number(error: &std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO))
 }

@@ -32,7 +32,7 @@ pub(crate) fn make_node(
     mknodat(parent, name, kind, Mode::from_bits_truncate(mode), number)
 }
 
-/// Gives an open file a further name (linkat(2) on its descriptor).
+/// Gives an open file a further name (linkat(2) on the descriptor).
 pub(crate) fn link(file: impl AsFd, dir: impl AsFd, name: &(impl NixPath + ?Sized)) -> Result<()> {
     match linkat(&file, "", &dir, name, AtFlags::AT_EMPTY_PATH) {
         // Without CAP_DAC_READ_SEARCH; the door by way of procfs is open to all.
@@ -66,7 +66,7 @@ pub(crate) fn exchange<P: NixPath + ?Sized>(dir: impl AsFd, one: &P, other: &P) 
     renameat2(&dir, one, &dir, other, RenameFlags::RENAME_EXCHANGE)
 }
 
-/// What the link at a path of the caller's leads to.
+/// Reads the target of the link at a path of the caller's.
 pub(crate) fn read_link(dir: Option<&std::os::fd::OwnedFd>, path: &Path) -> Result<OsString> {
     match dir {
         Some(dir) => readlinkat(dir, path),
@@ -74,7 +74,7 @@ pub(crate) fn read_link(dir: Option<&std::os::fd::OwnedFd>, path: &Path) -> Resu
     }
 }
 
-/// Where an open file is on the host; for messages only (readlink(2) of `/proc/self/fd/N`).
+/// Returns the path of an open file on the host; for messages only (readlink(2) of `/proc/self/fd/N`).
 pub(crate) fn path_of(fd: impl AsFd) -> PathBuf {
     // Without /proc the message has the descriptor's number and the name.
     readlink(procfs(&fd).as_str())

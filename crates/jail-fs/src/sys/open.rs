@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 use super::names::procfs;
 use super::{Errno, Result};
 
-/// How often a look-up is begun again that a rename elsewhere disturbed (EAGAIN).
+/// The most attempts of a look-up that renames elsewhere disturb (EAGAIN).
 const ATTEMPTS: u32 = 128;
 
 /// Lets no look-up follow a link, leave the directory or cross into another mount.
@@ -67,7 +67,7 @@ pub(crate) fn create_named(dir: impl AsFd, name: &OsStr, mode: u32) -> Result<Ow
     open_beneath(dir, name.as_ref(), flags, Mode::from_bits_truncate(mode))
 }
 
-/// How a component of a base is opened.
+/// The purpose of opening a component of a base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     List,

@@ -1,4 +1,4 @@
-//! The caller: whom it acts as, what it may do, and what its descriptors are locked for.
+//! The calling process: identity, limits, privileges and locks.
 
 use std::os::fd::AsFd;
 
@@ -23,7 +23,7 @@ pub(crate) fn effective_gid() -> u32 {
     getegid().as_raw()
 }
 
-/// Whether the thread has `CAP_MKNOD`; `None` if the kernel does not tell.
+/// Looks for `CAP_MKNOD` in the thread; `None` if the kernel does not tell.
 pub(crate) fn can_make_nodes() -> Option<bool> {
     // Only for the words of an error.
     capabilities(None).ok().map(|sets| sets.effective.contains(CapabilitySet::MKNOD))
@@ -34,7 +34,7 @@ pub(crate) fn file_size_limit() -> Option<u64> {
     getrlimit(Resource::Fsize).current
 }
 
-/// How many descriptors this process may have (`RLIMIT_NOFILE`).
+/// The most descriptors of this process (`RLIMIT_NOFILE`).
 pub(crate) fn open_files_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
@@ -48,7 +48,7 @@ pub(crate) fn unlock(fd: impl AsFd) -> Result<()> {
     flock(fd, FlockOperation::Unlock).map_err(errno)
 }
 
-/// Whether an open table of mounts is as it was when it was last asked (poll(2), see proc_pid_mountinfo(5)).
+/// Returns true if an open table of mounts has not changed since the last call (poll(2), see proc_pid_mountinfo(5)).
 pub(crate) fn is_unchanged(mountinfo: impl AsFd) -> bool {
     poll(&mut [PollFd::new(&mountinfo, PollFlags::PRI)], Some(&Timespec::default())) == Ok(0)
 }

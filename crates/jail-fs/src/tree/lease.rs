@@ -8,7 +8,7 @@ use crate::inode::Facts;
 use crate::maker::Maker;
 use crate::sys::{self, Errno};
 
-/// The exclusive use of a directory, from [`try_acquire`](Self::try_acquire) until it is dropped (`flock(2)`).
+/// The exclusive use of a directory, from [`try_acquire`](Self::try_acquire) until the drop (`flock(2)`).
 ///
 /// The kernel releases a lease when its process ends, in whatever way. A lease belongs to the process that took it: a
 /// copy that is dropped in a forked child releases nothing.

@@ -19,7 +19,7 @@ use crate::unique::unique;
 /// Prefix of the names of trees in the making.
 pub(crate) const STAGING: &str = ".staging-";
 
-/// How often a sweep may take a staging directory away in the moment before it is leased.
+/// The most staging directories that sweeps may take away before the lease.
 const ATTEMPTS: u32 = 16;
 
 /// A tree in the making: a directory beside its future name, the caller's own and 0700, under a lease that shows a
@@ -36,7 +36,7 @@ pub struct StagedTree {
     lease: Lease,
 }
 
-/// The name of a tree while it is made.
+/// The name of a tree in the making.
 #[derive(Debug)]
 struct Aside {
     parent: TrustedDir,
@@ -46,15 +46,15 @@ struct Aside {
     made_by: Maker,
 }
 
-/// A tree under its name.
+/// A published tree.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Published {
     /// The tree's own directory; the lease holds the same descriptor.
     pub dir: TrustedDir,
-    /// The lease of that directory, held since it was made.
+    /// The lease of that directory, held since the beginning.
     pub lease: Lease,
-    /// The removal of the tree whose place was taken. After a failure the rest of that tree is aside, for a
+    /// The removal of the replaced tree. After a failure the rest of that tree is aside, for a
     /// [`sweep`](crate::sweep): report the error.
     pub replaced: Option<Result<RemoveReport>>,
 }
@@ -110,7 +110,7 @@ impl StagedTree {
         StagingDir::private(self.dir())
     }
 
-    /// Returns the path of the tree while it is made.
+    /// Returns the path of the tree in the making.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.lease.dir().path()
@@ -153,7 +153,7 @@ impl StagedTree {
         Ok(StagedDir::new(fresh.into_fd().into(), id))
     }
 
-    /// Gives the tree its name, by one rename (`renameat2(2)` with `RENAME_NOREPLACE`). Its own directory stays the
+    /// Gives the tree the final name, by one rename (`renameat2(2)` with `RENAME_NOREPLACE`). Its own directory stays the
     /// caller's and 0700.
     ///
     /// # Errors
@@ -173,7 +173,7 @@ impl StagedTree {
         }
     }
 
-    /// Puts the tree in the place of the tree of its name whose inode is `old`, by one rename (`renameat2(2)` with
+    /// Puts the tree in the place of the tree `old` of the same name, by one rename (`renameat2(2)` with
     /// `RENAME_EXCHANGE`), then removes the old tree as [`remove_tree`](crate::remove_tree) does.
     ///
     /// # Errors
@@ -210,7 +210,7 @@ impl StagedTree {
         Err(error.after(exchange()))
     }
 
-    /// Removes the tree instead of publishing it.
+    /// Removes the tree instead of publishing.
     ///
     /// # Errors
     /// As [`remove_tree`](crate::remove_tree); the rest is for a [`sweep`](crate::sweep).
@@ -242,7 +242,7 @@ impl Aside {
         Ok((now.id == id).then_some(lease))
     }
 
-    /// Removes the tree, if it still has this name.
+    /// Removes the tree that still has this name.
     fn remove(&self) -> Result<RemoveReport> {
         match remove::find(&self.parent, &self.name)? {
             Some(found) if Some(found.facts.id) == self.made => {

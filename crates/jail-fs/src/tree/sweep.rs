@@ -33,7 +33,7 @@ pub struct SweepFailure {
     pub error: Error,
 }
 
-/// Removes the trees in `parent` whose maker or remover has died.
+/// Removes the trees in `parent` of makers and removers that have died.
 ///
 /// A staged tree is under its maker's lease, which the kernel releases when the maker ends; a tree that is being removed
 /// can be helped along by anyone. Several sweeps, makers and removers may work in `parent` at once.
