@@ -106,7 +106,7 @@ fn life(jailer: &Jailer, order: &Order) -> Option<()> {
 fn recover(jailer: &Jailer, order: &Order) -> Option<()> {
     phase("sweep what is left", || jailer.sweep())?;
     let listed = phase("list what is left", || jailer.list())?;
-    for jail in listed {
+    for jail in listed.jails {
         let vm_id = jail.vm_id.as_deref().unwrap_or_else(|| order.spec.vm_id());
         if matches!(jail.state, State::Running { .. }) {
             let found = phase("adopt what is left", || match jailer.adopt(vm_id) {

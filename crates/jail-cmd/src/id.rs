@@ -10,6 +10,12 @@ use crate::{Error, ErrorKind};
 /// Longest id, in bytes.
 const MAX_BYTES: usize = 64;
 
+/// Longest name of a VM, in bytes: whoever names VMs must not fill records, errors and logs.
+const VM_ID_MAX_BYTES: usize = 1024;
+
+/// Bytes of a name that is too long which the error shows.
+const SHOWN_BYTES: usize = 64;
+
 /// Between the readable part and the digest of an encoded id.
 const SEPARATOR: &str = "--";
 
@@ -52,10 +58,18 @@ impl JailId {
     /// bits of SHA-256 do.
     ///
     /// # Errors
-    /// The empty id, and no other.
+    /// The empty id, one of more than 1024 bytes, and no other.
     pub fn for_vm(vm_id: &str) -> Result<Self, Error> {
         if vm_id.is_empty() {
             return Err(Error::new(ErrorKind::Id, vm_id, "a VM's id is not empty"));
+        }
+        if vm_id.len() > VM_ID_MAX_BYTES {
+            let shown = &vm_id[..vm_id.floor_char_boundary(SHOWN_BYTES)];
+            let reason = format!(
+                "a VM's id has at most {VM_ID_MAX_BYTES} bytes; this is the beginning of {}",
+                vm_id.len()
+            );
+            return Err(Error::new(ErrorKind::Id, shown, reason));
         }
         match Self::new(vm_id) {
             Ok(id) if !id.looks_encoded() => Ok(id),
@@ -156,9 +170,17 @@ mod tests {
     }
 
     #[test]
+    fn vm_ids_are_bounded() {
+        assert!(JailId::for_vm(&"é".repeat(VM_ID_MAX_BYTES / 2)).is_ok());
+        let error = JailId::for_vm(&"é".repeat(90_000)).unwrap_err();
+        assert_eq!((error.kind(), error.value()), (ErrorKind::Id, &*"é".repeat(32)));
+        assert!(error.to_string().contains("180000"), "{error}");
+    }
+
+    #[test]
     fn for_vm_refuses_only_the_empty_id() {
         assert_eq!(JailId::for_vm("").unwrap_err().kind(), ErrorKind::Id);
-        for id in ["..", "\0", "-h", "--", "é", " ", "\u{10ffff}", &"/".repeat(100_000)] {
+        for id in ["..", "\0", "-h", "--", "é", " ", "\u{10ffff}", &"/".repeat(1024)] {
             assert!(JailId::for_vm(id).unwrap().looks_encoded(), "{id:?}");
         }
     }

@@ -5,6 +5,7 @@ use jail_cmd::JailId;
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
 use crate::jail::{self, Jail};
 use crate::jailer::Jailer;
+use crate::liveness::{self, Survey};
 use crate::prepare::open_root;
 use crate::process::{Process, Running, Streams};
 use crate::record::Progress;
@@ -30,20 +31,22 @@ impl Jailer {
         let id = JailId::for_vm(vm_id)?;
         let none = |because: &str| Failure::new(ErrorKind::NotFound, operation()).because(because);
         let Some(base) = self.open_base()? else { return Err(none("there is no chroot base")) };
-        for (_, exec_dir) in jail::exec_dirs(&base)? {
-            let Some(found) = Jail::lock(&exec_dir, &id)? else { continue };
-            let Some(record) = found.record()? else { continue };
+        let mut found = jail::exec_dirs(&base)?;
+        for (_, exec_dir) in std::mem::take(&mut found.dirs) {
+            let Some(jail) = Jail::lock(&exec_dir, &id)? else { continue };
+            let record = jail.record()?;
             let Progress::Started(stamp) = &record.progress else {
                 return Err(none("it was not started by a launcher"));
             };
-            let root = open_root(&found, record.root)?;
             let Some(process) = Process::adopt(stamp, &expected(&record))? else {
                 return Err(none("it has ended"));
             };
-            let leaf = jail::open_leaf(&record)?;
-            let streams = Streams::of_running(found.dir.dir(), &root, &record.spec.console)?;
-            return Ok(Vm::adopted(found, record, leaf, root, Running { process, streams }));
+            let root = open_root(&jail, record.root)?;
+            let leaf = liveness::leaves(&record, &Survey::default())?.pop();
+            let streams = Streams::of_running(jail.dir().dir(), &root, &record.spec.console)?;
+            return Ok(Vm::adopted(jail, record, leaf, root, Running { process, streams }));
         }
+        found.refuse_hidden(&base, &id)?;
         Err(none("it has no jail"))
     }
 }

@@ -61,6 +61,11 @@ impl Program {
         &self.path
     }
 
+    /// Returns the identity of the file.
+    pub(crate) fn inode(&self) -> InodeId {
+        self.inode
+    }
+
     /// Refuses to go on if the name leads to another file by now.
     pub(crate) fn verify(&self, what: &str) -> Result<()> {
         let operation = format!("find the {what} again");

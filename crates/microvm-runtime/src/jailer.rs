@@ -125,6 +125,16 @@ impl Jailer {
         }
     }
 
+    /// Tears down the jail `jail_id`, as [`teardown_report`](Self::teardown_report) does by the VM's id: for a jail that
+    /// [`list`](Self::list) knows no VM's id of.
+    ///
+    /// # Errors
+    /// As [`teardown`](Self::teardown).
+    pub fn teardown_jail(&self, jail_id: &JailId) -> VmRuntimeResult<Teardown> {
+        let Some(base) = self.open_base()? else { return Ok(Teardown::default()) };
+        Ok(trace::verb("teardown", jail_id.as_str(), || teardown::teardown(&base, jail_id))?)
+    }
+
     /// The chroot base, checked; `None` where there is none yet.
     pub(crate) fn open_base(&self) -> Result<Option<TrustedDir>> {
         match TrustedDir::open(&self.config.chroot_base) {

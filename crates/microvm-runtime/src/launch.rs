@@ -7,6 +7,7 @@ use jail_fs::Dir;
 
 use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::liveness::Survey;
 use crate::prepare::Prepared;
 use crate::process::{self, Process, Running, Search, Spawn};
 use crate::vm::{Vm, expected};
@@ -39,7 +40,10 @@ fn launch(mut prepared: Prepared) -> Result<Vm> {
         Err(failure) => {
             // What this cannot remove, a later teardown or sweep does.
             let failure = process::explain_limits(failure);
-            Err(failure.and_cleanup(teardown::remove(&prepared.base, prepared.jail)))
+            let Prepared { base, exec_dir, plan, jail, .. } = prepared;
+            let exec_name = plan.layout.exec_name().as_str();
+            let survey = Survey::default();
+            Err(failure.and_cleanup(teardown::remove(&base, &exec_dir, exec_name, jail, &survey)))
         }
     }
 }
@@ -62,7 +66,7 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
         .clone()
         .ok_or_else(|| Failure::invalid("start the VM", "its plan names no jailer"))?;
     jailer.program.verify("jailer")?;
-    let mut starting = prepared.record.starting(&prepared.jail.dir)?;
+    let mut starting = prepared.record.starting(prepared.jail.dir())?;
 
     let (begun, deadline) = (Instant::now(), Deadline::after(prepared.plan.spec.ready_within));
     let Prepared { plan, jail, record, leaf, .. } = prepared;
@@ -77,7 +81,7 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
         pid_namespace: plan.spec.pid_namespace,
         daemonize: plan.spec.daemonize,
         birthplace,
-        jail: jail.dir.dir(),
+        jail: jail.dir().dir(),
         console: &plan.spec.console,
     };
     let members = || match leaf {
@@ -91,7 +95,7 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
     let socket = plan.spec.api.then_some(in_jail::API_SOCKET);
     let mut proven = |process: &mut Process| {
         leaf.map_or(Ok(()), |leaf| confirm_membership(leaf, process))?;
-        record.started(&jail.dir, &mut starting, process.stamp().clone())
+        record.started(jail.dir(), &mut starting, process.stamp().clone())
     };
     let running = process::start(spawn, search, socket, &mut proven, deadline)?;
     Ok(Started { root, running, ready_after: begun.elapsed() })

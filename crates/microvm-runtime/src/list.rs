@@ -1,17 +1,29 @@
 //! What is on the host: [`Jailer::list`], and [`Jailer::sweep`] of what killed launchers left.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jail_cmd::JailId;
+use jail_fs::{Name, TrustedDir};
 use serde::Serialize;
 
-use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
-use crate::jail::{self, Alive, Jail};
+use crate::error::{Failure, Result, VmRuntimeResult};
+use crate::jail::{self, Jail};
 use crate::jailer::Jailer;
+use crate::liveness::{Alive, Survey, alive};
 use crate::record::{Progress, Record};
-use crate::teardown::{self, Teardown};
+use crate::teardown::{self, Problem, Teardown};
 use crate::uid;
+
+/// What is below the chroot base.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Listing {
+    /// The jails.
+    pub jails: Vec<Listed>,
+    /// Directories that could not be looked at: more jails may be in them.
+    pub problems: Vec<Problem>,
+}
 
 /// A jail on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -41,11 +53,17 @@ pub enum State {
     },
     /// Processes run in it that no launcher recorded.
     Unrecorded {
-        /// Their pids on the host.
-        pids: Vec<u32>,
+        /// How many there are.
+        processes: u64,
+        /// The pids of at most four of them.
+        examples: Vec<u32>,
     },
-    /// Its record cannot be read; teardown removes it.
-    Damaged,
+    /// The jail cannot be looked at, as when its record cannot be read. [`Jailer::teardown_jail`] removes it as soon as it is
+    /// proven that nothing runs in it.
+    Damaged {
+        /// Why, with all causes.
+        reason: String,
+    },
 }
 
 /// What a sweep removed.
@@ -58,99 +76,191 @@ pub struct Swept {
     pub jails: Teardown,
     /// Uids leased to jails that do not exist.
     pub uids: Vec<u32>,
+    /// What could not be looked at, or not be removed. While there is any, no uid is released.
+    pub problems: Vec<Problem>,
 }
 
 impl Jailer {
     /// Every jail below the chroot base, and whether its VM runs; asked of the kernel, not of the jail.
     ///
+    /// Reads `/proc` at most once, and only for jails without a control group of their own.
+    ///
     /// # Errors
-    /// An untrusted base, or a directory or `/proc` that cannot be read.
+    /// An untrusted base, or one that cannot be read. Whatever else cannot be looked at is in the answer: as a jail that is
+    /// [`Damaged`](State::Damaged), or in [`problems`](Listing::problems).
     ///
     /// # Privileges
     /// Root.
-    pub fn list(&self) -> VmRuntimeResult<Vec<Listed>> {
-        let Some(base) = self.open_base()? else { return Ok(Vec::new()) };
-        let mut list = Vec::new();
-        for (_, exec_dir) in jail::exec_dirs(&base)? {
-            for name in exec_dir.entries().map_err(Failure::from)? {
-                let Some(id) = name.as_str().and_then(|name| name.parse::<JailId>().ok()) else {
+    pub fn list(&self) -> VmRuntimeResult<Listing> {
+        let Some(base) = self.open_base()? else { return Ok(Listing::default()) };
+        let survey = Survey::default();
+        let mut listing = Listing::default();
+        let found = jail::exec_dirs(&base)?;
+        listing.problems.extend(problems(&base, &found.problems));
+        for (_, exec_dir) in found.dirs {
+            let ids = match jail::ids_in(&exec_dir) {
+                Ok(ids) => ids,
+                Err(failure) => {
+                    listing.problems.push(Problem::new(exec_dir.path(), &failure));
                     continue;
-                };
-                let Ok(dir) = exec_dir.child(&name) else { continue };
-                let (vm_id, state) = match Record::read(dir.dir(), dir.path()) {
-                    Ok(Some(record)) => (Some(record.vm_id.clone()), state(&record, dir.path())?),
-                    Ok(None) => (None, State::Damaged),
-                    Err(failure) if failure.kind() == ErrorKind::Record => (None, State::Damaged),
-                    Err(failure) => return Err(failure.into()),
-                };
-                list.push(Listed { jail_id: id, vm_id, path: dir.path().to_owned(), state });
-            }
+                }
+            };
+            let looked =
+                ids.into_iter().filter_map(|(name, id)| look(&exec_dir, &name, id, &survey));
+            listing.jails.extend(looked.map(|(listed, _)| listed));
         }
-        Ok(list)
+        Ok(listing)
     }
 
     /// Removes what killed launchers left: trees half staged or half removed, jails whose launch never ended, uids
     /// leased to no jail. Running VMs, stopped ones and what another launcher holds are left alone.
     ///
     /// # Errors
-    /// As [`list`](Self::list) and [`teardown`](Self::teardown).
+    /// As [`list`](Self::list). What could not be swept is in [`problems`](Swept::problems).
     ///
     /// # Privileges
     /// Root.
     pub fn sweep(&self) -> VmRuntimeResult<Swept> {
         let Some(base) = self.open_base()? else { return Ok(Swept::default()) };
+        let survey = Survey::default();
         let mut swept = Swept::default();
-        // Before the jails are looked at: a lease in this list had its jail, or the staging of it, by now.
-        let leases = uid::all(&base)?;
-        let mut ids = HashSet::new();
-        let mut staging = false;
-        for (_, exec_dir) in jail::exec_dirs(&base)? {
-            let report = jail_fs::sweep(&exec_dir)
-                .map_err(|error| Failure::files("sweep the chroot base", error))?;
-            staging |= !report.kept.is_empty();
-            swept.trees.extend(report.removed);
-            for name in exec_dir.entries().map_err(Failure::from)? {
-                let Some(id) = name.as_str().and_then(|name| name.parse::<JailId>().ok()) else {
-                    continue;
-                };
-                match abandoned(&exec_dir, &id)? {
-                    Some(found) => swept.jails.add(teardown::remove(&base, found)?),
-                    None => drop(ids.insert(id.as_str().to_owned())),
+        let found = jail::exec_dirs(&base)?;
+        swept.problems.extend(problems(&base, &found.problems));
+        for (exec_name, exec_dir) in &found.dirs {
+            match jail_fs::sweep(exec_dir) {
+                Ok(report) => {
+                    swept.trees.extend(report.removed);
+                    swept.problems.extend(report.failed.into_iter().map(|failed| {
+                        let failure = Failure::files("sweep the chroot base", failed.error);
+                        Problem::new(&failed.path, &failure)
+                    }));
+                }
+                Err(error) => {
+                    let failure = Failure::files("sweep the chroot base", error);
+                    swept.problems.push(Problem::new(exec_dir.path(), &failure));
                 }
             }
-            teardown::remove_if_empty(&base, &exec_dir);
-        }
-        for (leased, jail) in leases {
-            if !staging
-                && !ids.contains(&jail)
-                && let Ok(id) = jail.parse()
-            {
-                uid::give_back(&base, &id, leased)?;
-                swept.uids.push(leased);
+            let ids = match jail::ids_in(exec_dir) {
+                Ok(ids) => ids,
+                Err(failure) => {
+                    swept.problems.push(Problem::new(exec_dir.path(), &failure));
+                    continue;
+                }
+            };
+            for (name, id) in ids {
+                let Some((listed, record)) = look(exec_dir, &name, id, &survey) else { continue };
+                if let State::Damaged { reason } = listed.state {
+                    swept.problems.push(Problem { path: listed.path, reason });
+                    continue;
+                }
+                // Only then is it locked: whoever else wants a jail that is at rest is not to find it busy.
+                let begun = record.is_some_and(|record| record.progress == Progress::Starting);
+                if !begun || listed.state != State::Stopped {
+                    continue;
+                }
+                let removed = abandoned(exec_dir, &listed.jail_id).and_then(|found| {
+                    found
+                        .map(|found| {
+                            teardown::remove(&base, exec_dir, exec_name.as_str(), found, &survey)
+                        })
+                        .transpose()
+                });
+                match removed {
+                    Ok(removed) => swept.jails.add(removed.unwrap_or_default()),
+                    Err(failure) => swept.problems.push(Problem::new(&listed.path, &failure)),
+                }
             }
         }
-        uid::remove_if_none(&base)?;
+        if swept.problems.is_empty() {
+            match uid::release(&base, || jails_of(&base)) {
+                Ok(uids) => swept.uids = uids,
+                Err(failure) => swept.problems.push(Problem::new(base.path(), &failure)),
+            }
+        }
         Ok(swept)
     }
 }
 
-fn state(record: &Record, jail: &Path) -> Result<State> {
-    Ok(match jail::alive(record, jail)? {
+fn problems(base: &TrustedDir, found: &[(Name, Failure)]) -> Vec<Problem> {
+    found.iter().map(|(name, failure)| Problem::new(&base.path().join(name), failure)).collect()
+}
+
+/// Looks at one jail; `None` if it has gone since it was found. A jail that is replaced meanwhile is looked at again.
+fn look(
+    exec_dir: &TrustedDir,
+    name: &Name,
+    jail_id: JailId,
+    survey: &Survey,
+) -> Option<(Listed, Option<Record>)> {
+    let path = exec_dir.path().join(name);
+    let damaged = |failure: &Failure| {
+        let state = State::Damaged { reason: (**failure).to_owned() };
+        let (jail_id, path) = (jail_id.clone(), path.clone());
+        Some((Listed { jail_id, vm_id: None, path, state }, None))
+    };
+    loop {
+        let dir = match exec_dir.child(name) {
+            Ok(dir) => dir,
+            Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => return None,
+            Err(error) => return damaged(&Failure::files("look at the jail", error)),
+        };
+        let seen = Record::read(dir.dir(), dir.path())
+            .and_then(|record| Ok((state(&record, &dir, survey)?, record)));
+        // What is being removed is set aside first: what was seen counts if the name still means the same jail.
+        match exec_dir.child(name) {
+            Ok(now) if now.id() != dir.id() => continue,
+            Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => return None,
+            _ => {}
+        }
+        return match seen {
+            Ok((state, record)) => {
+                let vm_id = Some(record.vm_id.clone());
+                Some((Listed { jail_id, vm_id, path, state }, Some(record)))
+            }
+            Err(failure) => damaged(&failure),
+        };
+    }
+}
+
+fn state(record: &Record, dir: &TrustedDir, survey: &Survey) -> Result<State> {
+    Ok(match alive(record, dir, survey)? {
         Alive::No => State::Stopped,
         Alive::Recorded(stamp) => State::Running { pid: stamp.pid() },
-        Alive::Unrecorded(pids) => State::Unrecorded { pids },
+        Alive::Unrecorded(crowd) => {
+            State::Unrecorded { processes: crowd.count, examples: crowd.examples }
+        }
     })
 }
 
-/// The jail, locked, if its launch was begun and never ended, and nothing runs in it.
-fn abandoned(exec_dir: &jail_fs::TrustedDir, id: &JailId) -> Result<Option<Jail>> {
+/// The jail, locked, if its launch was begun and never ended, and nothing runs in it; asked anew under the lock.
+fn abandoned(exec_dir: &TrustedDir, id: &JailId) -> Result<Option<Jail>> {
     let jail = match Jail::lock(exec_dir, id) {
         Ok(Some(jail)) => jail,
         Ok(None) => return Ok(None),
-        Err(failure) if failure.kind() == ErrorKind::Busy => return Ok(None),
+        // Its launcher lives.
+        Err(failure) if failure.kind() == crate::ErrorKind::Busy => return Ok(None),
         Err(failure) => return Err(failure),
     };
-    let Ok(Some(record)) = jail.record() else { return Ok(None) };
+    let record = jail.record()?;
     let begun = record.progress == Progress::Starting;
-    Ok((begun && jail::alive(&record, jail.path())? == Alive::No).then_some(jail))
+    let stopped = begun && alive(&record, jail.dir(), &Survey::default())? == Alive::No;
+    Ok(stopped.then_some(jail))
+}
+
+/// The ids of all jails of the base; `None` while a jail is being made or removed, whose files may be a uid's still.
+fn jails_of(base: &TrustedDir) -> Result<Option<HashSet<String>>> {
+    let found = jail::exec_dirs(base)?;
+    if let Some((_, failure)) = found.problems.into_iter().next() {
+        return Err(failure);
+    }
+    let mut ids = HashSet::new();
+    for (_, exec_dir) in found.dirs {
+        for name in exec_dir.entries().map_err(|error| Failure::files("list the jails", error))? {
+            match name.as_str() {
+                Some(name) if !name.starts_with('.') => drop(ids.insert(name.to_owned())),
+                _ => return Ok(None),
+            }
+        }
+    }
+    Ok(Some(ids))
 }

@@ -19,6 +19,7 @@ use crate::drive::{Drive, DriveKind};
 use crate::error::{ErrorKind, Failure, Result};
 use crate::host_file::{self, Program};
 use crate::process::PidNamespace;
+use crate::record::Record;
 use crate::release::KnownJailer;
 use crate::spec::{JailSpec, User};
 
@@ -34,6 +35,8 @@ pub struct Plan {
     pub(crate) layout: Layout,
     /// `None` if somebody else starts the jailer.
     pub(crate) jailer: Option<KnownJailer>,
+    /// The jailer that somebody else is expected to start, if it is installed yet.
+    pub(crate) callers_jailer: Option<Program>,
     pub(crate) exec_file: HostPath,
     pub(crate) netns: Option<HostPath>,
     /// Whether that is a link, in procfs.
@@ -42,6 +45,8 @@ pub struct Plan {
     pub(crate) artifacts: Vec<PlannedArtifact>,
     pub(crate) files: Vec<PlannedFile>,
     pub(crate) leaf: Option<LeafPlan>,
+    /// The configuration's own uid, which is nobody's to lease.
+    pub(crate) configured_uid: u32,
 }
 
 /// A file of the host that the jail will have.
@@ -94,7 +99,9 @@ impl Plan {
         exec_name: ExecName,
     ) -> Result<Self> {
         let exec_file = HostPath::try_from(spec.exec_file.as_path())?;
-        Self::for_exec_name(config, spec, exec_file, exec_name)
+        let callers_jailer = Program::find("jailer", &config.jailer_bin).ok();
+        let plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
+        Ok(Self { callers_jailer, ..plan })
     }
 
     fn for_exec_name(
@@ -121,6 +128,7 @@ impl Plan {
             jail_id,
             layout,
             jailer: None,
+            callers_jailer: None,
             exec_file,
             netns,
             netns_is_link,
@@ -128,6 +136,7 @@ impl Plan {
             artifacts,
             files,
             leaf: None,
+            configured_uid: config.uid,
         };
         plan.some_user()?;
         if !spec.api && spec.boot.is_none() {
@@ -142,6 +151,7 @@ impl Plan {
             return Err(Failure::invalid("plan the VM", because)
                 .hinted("use `PidNamespace::ByJailer`, or leave `daemonize` out"));
         }
+        Record::check_size(&plan)?;
         let leaf = leaf::plan(config, spec, &plan.jail_id)?;
         Ok(Self { leaf, ..plan })
     }

@@ -1,20 +1,21 @@
 //! Carrying a plan out: staged aside, published by one rename.
 
-use jail_cgroup::Leaf;
+use jail_cgroup::{Leaf, LeafPlan};
 use jail_cmd::{Gid, JailId, Uid};
 use jail_fs::{
     Access, Artifact, CopyOptions, Dir, InodeId, Name, Owner, Receipt, StagedDir, StagedTree,
-    Strategy, TrustedDir,
+    TrustedDir,
 };
 use serde::Serialize;
 
 use crate::drive::DriveKind;
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
-use crate::jail::{self, Alive, Jail, ROOT};
+use crate::jail::{self, Jail, ROOT, leaf_mark};
+use crate::liveness::{self, Alive, Survey};
 use crate::plan::{Plan, PlannedArtifact};
 use crate::process;
 use crate::record::{Progress, Record};
-use crate::{teardown, trace, uid};
+use crate::{ending, teardown, trace, uid};
 
 /// Mode of `root/` until the jailer takes it over.
 const ROOT_MODE: u32 = 0o700;
@@ -28,6 +29,7 @@ pub struct Prepared {
     pub(crate) plan: Plan,
     pub(crate) jail: Jail,
     pub(crate) base: TrustedDir,
+    pub(crate) exec_dir: TrustedDir,
     pub(crate) record: Record,
     pub(crate) leaf: Option<Leaf>,
 }
@@ -117,41 +119,25 @@ pub(crate) fn prepare(plan: &Plan, options: &CopyOptions, hand_over: HandOver) -
         .map_err(|error| Failure::files("open the chroot base", error))?;
     refuse_mount_flags(&base)?;
     retire_elsewhere(&base, plan)?;
-    let work = Work { plan, sources: &sources, options, hand_over };
     let exec_name = Name::try_from(plan.layout.exec_name().as_str())?;
-    loop {
-        let exec_dir = base
-            .create_child(&exec_name)
-            .map_err(|error| Failure::files("make the exec file's directory", error))?;
-        let found = Jail::lock(&exec_dir, &plan.jail_id);
-        let prepared = found.and_then(|found| match found {
-            None => fresh(work, base.clone(), &exec_dir),
-            Some(old) => again(work, base.clone(), old),
-        });
-        match prepared {
-            // A teardown takes the directory away with the last jail in it; then it is made again.
-            Err(failure)
-                if failure.kind() == ErrorKind::NotFound
-                    && !is_there(&base, &exec_name, &exec_dir) => {}
-            Err(failure) => {
-                // Made for this jail, perhaps.
-                teardown::remove_if_empty(&base, &exec_dir);
-                return Err(failure);
-            }
-            Ok(prepared) => return Ok(prepared),
-        }
+    let exec_dir = base
+        .create_child(&exec_name)
+        .map_err(|error| Failure::files("make the exec file's directory", error))?;
+    let mark = leaf_mark(base.id(), plan.layout.exec_name().as_str(), plan.jail_id.as_str());
+    let leaf = plan.leaf.clone().map(|leaf| leaf.owned_by(&mark)).transpose()?;
+    let work = Work { plan, leaf: leaf.as_ref(), sources: &sources, options, hand_over };
+    match Jail::lock(&exec_dir, &plan.jail_id)? {
+        None => fresh(work, base, exec_dir),
+        Some(old) => again(work, base, exec_dir, old),
     }
-}
-
-/// Whether the name still leads to this directory.
-fn is_there(base: &TrustedDir, name: &Name, dir: &TrustedDir) -> bool {
-    base.child(name).is_ok_and(|now| now.id() == dir.id())
 }
 
 /// What is to be staged, and how.
 #[derive(Clone, Copy)]
 struct Work<'a> {
     plan: &'a Plan,
+    /// The plan's leaf, with the jail's mark.
+    leaf: Option<&'a LeafPlan>,
     sources: &'a [Artifact],
     options: &'a CopyOptions<'a>,
     hand_over: HandOver,
@@ -170,82 +156,111 @@ fn refuse_mount_flags(base: &TrustedDir) -> Result<()> {
 
 /// A VM that ran another exec file has a jail of the same id elsewhere: it must be stopped, and goes away.
 fn retire_elsewhere(base: &TrustedDir, plan: &Plan) -> Result<()> {
-    for (exec_name, exec_dir) in jail::exec_dirs(base)? {
+    let mut found = jail::exec_dirs(base)?;
+    for (exec_name, exec_dir) in std::mem::take(&mut found.dirs) {
         if exec_name == *plan.layout.exec_name() {
             continue;
         }
         let Some(old) = Jail::lock(&exec_dir, &plan.jail_id)? else { continue };
-        refuse_if_alive(&old, plan)?;
-        teardown::remove(base, old)?;
+        let survey = Survey::default();
+        stopped(base, &old, plan, &survey)?;
+        teardown::remove(base, &exec_dir, exec_name.as_str(), old, &survey)?;
     }
-    Ok(())
+    found.refuse_hidden(base, &plan.jail_id)
 }
 
-fn refuse_if_alive(old: &Jail, plan: &Plan) -> Result<Option<Record>> {
-    let Some(record) = old.record()? else { return Ok(None) };
-    match jail::alive(&record, old.path())? {
-        Alive::No => Ok(Some(record)),
-        alive => Err(jail::still_running("prepare the jail", plan.vm_id(), &alive)),
+/// The record of a jail that nothing runs in.
+fn stopped(base: &TrustedDir, old: &Jail, plan: &Plan, survey: &Survey) -> Result<Record> {
+    let record = old.record()?;
+    match liveness::alive(&record, old.dir(), survey)? {
+        Alive::No => {}
+        alive => return Err(liveness::still_running("prepare the jail", plan.vm_id(), &alive)),
     }
+    ending::prove_ended(base, old.path(), &record)?;
+    Ok(record)
 }
 
-fn fresh(work: Work<'_>, base: TrustedDir, exec_dir: &TrustedDir) -> Result<Prepared> {
+fn fresh(work: Work<'_>, base: TrustedDir, exec_dir: TrustedDir) -> Result<Prepared> {
     let plan = work.plan;
-    let staged = Staged::new(work, &base, exec_dir)?;
-    let give_back_uid = |record: &Record| match record.uid_leased {
-        true => uid::give_back(&base, &record.jail_id, record.uid),
-        false => Ok(()),
-    };
-    let Staged { tree, record } = staged;
+    let Staged { tree, record } = Staged::new(work, &base, &exec_dir, None)?;
+    let dir = tree.id();
     let published = match tree.publish() {
         Ok(published) => published,
         Err(error) => {
-            give_back_uid(&record)?;
-            return Err(publish_failure(error));
+            return Err(publish_failure(error).and_cleanup(give_back(&base, &record, dir, None)));
         }
     };
-    let jail = Jail { exec_dir: exec_dir.clone(), dir: published.dir, _lock: published.lease };
-    let leaf = match make_leaf(plan) {
-        Ok(leaf) => leaf,
+    let jail = Jail::published(published.lease);
+    match make_leaf(work.leaf) {
+        Ok(leaf) => Ok(Prepared { plan: plan.clone(), jail, base, exec_dir, record, leaf }),
         Err(failure) => {
-            teardown::remove(&base, jail)?;
-            return Err(failure);
+            let exec_name = plan.layout.exec_name().as_str();
+            let survey = Survey::default();
+            Err(failure.and_cleanup(teardown::remove(&base, &exec_dir, exec_name, jail, &survey)))
         }
-    };
-    Ok(Prepared { plan: plan.clone(), jail, base, record, leaf })
+    }
 }
 
-fn again(work: Work<'_>, base: TrustedDir, old: Jail) -> Result<Prepared> {
+fn again(work: Work<'_>, base: TrustedDir, exec_dir: TrustedDir, old: Jail) -> Result<Prepared> {
     let plan = work.plan;
-    let before = refuse_if_alive(&old, plan)?;
-    if let Some(record) = &before
-        && is_still_right(work, record)
-        && is_untouched(&old, record)
-        && !has_persistent_drives(plan)
+    let survey = Survey::default();
+    let before = stopped(&base, &old, plan, &survey)?;
+    if is_still_right(work, &before) && is_untouched(&old, &before) && !has_persistent_drives(plan)
     {
-        let leaf = make_leaf(plan)?;
-        let record = record.clone();
-        return Ok(Prepared { plan: plan.clone(), jail: old, base, record, leaf });
+        let leaf = make_leaf(work.leaf)?;
+        let (plan, record) = (plan.clone(), before);
+        return Ok(Prepared { plan, jail: old, base, exec_dir, record, leaf });
     }
-    release_persistent(&old, before.as_ref())?;
-    let staged = Staged::new(work, &base, &old.exec_dir)?;
-    let Staged { tree, record } = staged;
+    teardown::return_drives(old.dir(), &before)?;
+    let Staged { tree, record } = Staged::new(work, &base, &exec_dir, Some((&old, &before)))?;
+    let dir = tree.id();
+    let undo = |failure: Failure| {
+        failure.and_cleanup(give_back(&base, &record, dir, Some((&old, &before))))
+    };
     // The leaf first: once the old jail is gone there is no way back.
-    let leaf = make_leaf(plan)?;
+    let leaf = make_leaf(work.leaf).map_err(undo)?;
     // Nothing knows of the old one without its record.
-    if let Some(before) = before.as_ref().filter(|before| before.leaf != record.leaf) {
-        teardown::remove_leaf(before)?;
+    if before.leaf != record.leaf {
+        liveness::leaves(&before, &survey).and_then(teardown::remove_leaves).map_err(undo)?;
     }
-    let published = tree.exchange(old.dir.id()).map_err(publish_failure)?;
+    let published = tree.exchange(old.dir().id()).map_err(|error| undo(publish_failure(error)))?;
     // The old jail's files are still there, so its uid is not given back. The new jail is, for the next call to take up.
     if let Some(Err(error)) = published.replaced {
         return Err(Failure::files("remove the jail that was replaced", error));
     }
-    if let Some(before) = before.filter(|before| before.uid_leased && before.uid != record.uid) {
-        uid::give_back(&base, &before.jail_id, before.uid)?;
+    if before.uid_leased && (before.uid != record.uid || !record.uid_leased) {
+        uid::give_back(&base, &before.jail_id, old.dir().id(), before.uid)?;
     }
-    let jail = Jail { exec_dir: old.exec_dir.clone(), dir: published.dir, _lock: published.lease };
-    Ok(Prepared { plan: plan.clone(), jail, base, record, leaf })
+    let jail = Jail::published(published.lease);
+    Ok(Prepared { plan: plan.clone(), jail, base, exec_dir, record, leaf })
+}
+
+/// Gives back the uid of a jail that came to nothing; the one that it was to replace keeps its own.
+fn give_back(
+    base: &TrustedDir,
+    record: &Record,
+    dir: InodeId,
+    before: Option<(&Jail, &Record)>,
+) -> Result<()> {
+    if !record.uid_leased {
+        return Ok(());
+    }
+    give_back_uid(base, &record.jail_id, record.uid, dir, before)
+}
+
+fn give_back_uid(
+    base: &TrustedDir,
+    jail: &JailId,
+    uid: u32,
+    dir: InodeId,
+    before: Option<(&Jail, &Record)>,
+) -> Result<()> {
+    match before {
+        Some((old, before)) if before.uid_leased && before.uid == uid => {
+            uid::keep(base, jail, old.dir().id(), uid)
+        }
+        _ => uid::give_back(base, jail, dir, uid).map(drop),
+    }
 }
 
 fn publish_failure(error: jail_fs::Error) -> Failure {
@@ -253,10 +268,10 @@ fn publish_failure(error: jail_fs::Error) -> Failure {
 }
 
 /// Whether a prepared jail is what this plan would make again: never started, same request, unchanged sources.
-fn is_still_right(Work { plan, sources, .. }: Work<'_>, record: &Record) -> bool {
+fn is_still_right(Work { plan, leaf, sources, .. }: Work<'_>, record: &Record) -> bool {
     record.progress == Progress::Prepared
         && record.spec == plan.spec
-        && record.leaf == plan.leaf.as_ref().map(jail_cgroup::LeafPlan::id)
+        && record.leaf == leaf.map(LeafPlan::id)
         && record.receipts.len() == sources.len()
         && record
             .receipts
@@ -280,28 +295,10 @@ fn has_persistent_drives(plan: &Plan) -> bool {
     plan.artifacts.iter().any(|artifact| artifact.kind == DriveKind::Persistent)
 }
 
-/// Takes the names of persistent drives out of a stopped jail: the drive may be lent to one jail at a time.
-fn release_persistent(old: &Jail, record: Option<&Record>) -> Result<()> {
-    let Some(record) = record else { return Ok(()) };
-    let names = record
-        .receipts
-        .iter()
-        .filter(|receipt| receipt.strategy == Strategy::PersistentLink)
-        .map(|receipt| receipt.name.clone())
-        .collect::<Vec<_>>();
-    if names.is_empty() {
-        return Ok(());
-    }
-    let root = open_root(old, record.root)?;
-    jail_fs::scrub(&root, &names)
-        .map_err(|error| Failure::files("take back the persistent drives", error))?;
-    Ok(())
-}
-
 pub(crate) fn open_root(jail: &Jail, expected: InodeId) -> Result<Dir> {
     let operation = "open the jail's root";
     let path = jail.path().join(ROOT);
-    let root = jail_fs::open_dir(jail.dir.dir(), &Name::try_from(ROOT)?)
+    let root = jail_fs::open_dir(jail.dir().dir(), ROOT)
         .map_err(|error| Failure::files(operation, error))?;
     let found = InodeId::of(&root).map_err(|error| Failure::files(operation, error))?;
     if found != expected {
@@ -313,8 +310,8 @@ pub(crate) fn open_root(jail: &Jail, expected: InodeId) -> Result<Dir> {
     Ok(root)
 }
 
-fn make_leaf(plan: &Plan) -> Result<Option<Leaf>> {
-    let Some(leaf) = &plan.leaf else { return Ok(None) };
+fn make_leaf(leaf: Option<&LeafPlan>) -> Result<Option<Leaf>> {
+    let Some(leaf) = leaf else { return Ok(None) };
     leaf.create().map(Some).map_err(|error| Failure::cgroup("make the VM's control group", error))
 }
 
@@ -325,17 +322,23 @@ struct Staged {
 }
 
 impl Staged {
-    fn new(work: Work<'_>, base: &TrustedDir, exec_dir: &TrustedDir) -> Result<Self> {
+    /// Stages the jail, in the place of the one `before`.
+    fn new(
+        work: Work<'_>,
+        base: &TrustedDir,
+        exec_dir: &TrustedDir,
+        before: Option<(&Jail, &Record)>,
+    ) -> Result<Self> {
         let plan = work.plan;
         let name = Name::try_from(plan.jail_id.as_str())?;
         let tree = StagedTree::create(exec_dir, &name)
             .map_err(|error| Failure::files("stage the jail", error))?;
+        let dir = tree.id();
         // After the tree, which tells a sweep that this lease is not a dead launcher's.
-        let (uid, gid, leased) = uid::take(base, plan)?;
+        let (uid, gid, leased) = uid::take(base, plan, dir)?;
         match Self::fill(work, tree, (uid, gid, leased)) {
             Err(failure) if leased => {
-                uid::give_back(base, &plan.jail_id, uid.get())?;
-                Err(failure)
+                Err(failure.and_cleanup(give_back_uid(base, &plan.jail_id, uid.get(), dir, before)))
             }
             staged => staged,
         }
@@ -346,7 +349,7 @@ impl Staged {
         tree: StagedTree,
         (uid, gid, leased): (Uid, Gid, bool),
     ) -> Result<Self> {
-        let Work { plan, sources, options, hand_over } = work;
+        let Work { plan, sources, options, hand_over, .. } = work;
         let owner = Owner::new(uid.get(), gid.get())?;
         let root_owner = match hand_over {
             HandOver::ToJailer => Owner::ROOT,
@@ -377,7 +380,9 @@ impl Staged {
         if hand_over == HandOver::ToUser {
             precreate(&tree, owner)?;
         }
-        let record = Record::new(plan, (uid.get(), gid.get()), leased, root.id(), receipts);
+        let user = (uid.get(), gid.get(), leased);
+        let leaf = work.leaf.map(LeafPlan::id);
+        let record = Record::new(plan, leaf, user, root.id(), receipts);
         record.write(&tree)?;
         Ok(Self { tree, record })
     }
@@ -420,11 +425,4 @@ fn precreate(tree: &StagedTree, owner: Owner) -> Result<()> {
     jail_fs::ensure_char_device(&net, &Name::try_from("tun")?, 10, 200, owner, 0o600)
         .map_err(failed)?;
     Ok(())
-}
-
-impl Jail {
-    pub(crate) fn id(&self) -> Result<JailId> {
-        let name = self.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        Ok(name.parse()?)
-    }
 }

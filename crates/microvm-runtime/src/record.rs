@@ -14,6 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorKind, Failure, Result};
+use crate::host_file::Program;
 use crate::plan::Plan;
 use crate::process::ProcessStamp;
 use crate::spec::JailSpec;
@@ -22,8 +23,12 @@ use crate::spec::JailSpec;
 const JAIL: &str = "jail.json";
 const VMM: &str = "vmm.json";
 
-/// Largest file that is read, in bytes.
-const MAX_BYTES: u64 = 1 << 20;
+/// Largest record, in bytes: checked when a VM is planned, when the record is written and when it is read.
+const MAX_BYTES: usize = 1 << 20;
+
+/// Most that the record has beside the spec and the sources' paths, in bytes: for the jail, and for each artifact.
+const FIXED_BYTES: usize = 32 << 10;
+const ARTIFACT_BYTES: usize = 2 << 10;
 
 /// What is known of a jail.
 ///
@@ -43,6 +48,10 @@ pub(crate) struct Record {
     pub(crate) root: InodeId,
     pub(crate) receipts: Vec<jail_fs::Receipt>,
     pub(crate) leaf: Option<LeafId>,
+    /// Whether whatever runs in the jail was born in the leaf, as what this crate starts is: membership is proof then.
+    pub(crate) born_in_leaf: bool,
+    /// The jailer that is to be started.
+    pub(crate) jailer: Option<InodeId>,
     /// Told by the other file.
     #[serde(skip)]
     pub(crate) progress: Progress,
@@ -61,12 +70,12 @@ pub(crate) enum Progress {
 }
 
 impl Record {
-    const FORMAT: u32 = 2;
+    const FORMAT: u32 = 3;
 
     pub(crate) fn new(
         plan: &Plan,
-        (uid, gid): (u32, u32),
-        uid_leased: bool,
+        leaf: Option<LeafId>,
+        (uid, gid, uid_leased): (u32, u32, bool),
         root: InodeId,
         receipts: Vec<jail_fs::Receipt>,
     ) -> Self {
@@ -81,14 +90,46 @@ impl Record {
             uid_leased,
             root,
             receipts,
-            leaf: plan.leaf.as_ref().map(jail_cgroup::LeafPlan::id),
+            born_in_leaf: leaf.is_some() && plan.jailer.is_some(),
+            leaf,
+            jailer: plan
+                .jailer
+                .as_ref()
+                .map(|jailer| &jailer.program)
+                .or(plan.callers_jailer.as_ref())
+                .map(Program::inode),
             progress: Progress::Prepared,
         }
     }
 
-    /// Reads the record of the jail in `dir`; `None` where there is none.
-    pub(crate) fn read(dir: &Dir, at: &Path) -> Result<Option<Self>> {
-        let Some(bytes) = read(dir, at, JAIL)? else { return Ok(None) };
+    /// Refuses a plan whose record could not be read back, before anything is touched.
+    pub(crate) fn check_size(plan: &Plan) -> Result<()> {
+        let operation = "plan the VM";
+        let spec = serde_json::to_vec_pretty(&plan.spec)
+            .map_err(|error| Failure::invalid(operation, "it has no JSON").source_of(error))?;
+        let artifacts = plan.artifacts.iter().map(|artifact| {
+            // Each byte of a path may be escaped.
+            ARTIFACT_BYTES + 6 * artifact.source.as_os_str().len()
+        });
+        let size = FIXED_BYTES + spec.len() + artifacts.sum::<usize>();
+        if size <= MAX_BYTES {
+            return Ok(());
+        }
+        Err(Failure::invalid(
+            operation,
+            format!("its record would have up to {size} bytes, of at most {MAX_BYTES}"),
+        )
+        .hinted("Give the VM fewer or shorter drives, names and arguments."))
+    }
+
+    /// Reads the record of the jail in `dir`.
+    ///
+    /// # Errors
+    /// [`Record`](ErrorKind::Record) if there is none, or none that can be understood.
+    pub(crate) fn read(dir: &Dir, at: &Path) -> Result<Self> {
+        let Some(bytes) = read(dir, at, JAIL)? else {
+            return Err(damaged(at, JAIL).because("there is none"));
+        };
         let mut record: Self =
             serde_json::from_slice(&bytes).map_err(|error| damaged(at, JAIL).source_of(error))?;
         if record.format != Self::FORMAT {
@@ -103,13 +144,18 @@ impl Record {
             }
             None => Progress::Prepared,
         };
-        Ok(Some(record))
+        Ok(record)
     }
 
     /// Writes it into the tree that is staged, whole or not at all.
     pub(crate) fn write(&self, tree: &StagedTree) -> Result<()> {
         let failed = || unwritten(tree.path(), JAIL);
         let text = serde_json::to_vec_pretty(self).map_err(|error| failed().source_of(error))?;
+        if text.len() > MAX_BYTES {
+            return Err(
+                failed().because(format!("it has {} bytes, of at most {MAX_BYTES}", text.len()))
+            );
+        }
         jail_fs::write(tree.top(), &Name::try_from(JAIL)?, &text, Owner::caller(), 0o600)
             .map_err(|error| failed().source_of(error))?;
         Ok(())
@@ -148,10 +194,10 @@ const READING: &str = "read the record";
 
 /// The file's content; `None` where there is no such file.
 fn read(dir: &Dir, at: &Path, name: &str) -> Result<Option<Vec<u8>>> {
-    match jail_fs::read_small(dir, name, MAX_BYTES) {
+    match jail_fs::read_small(dir, name, MAX_BYTES as u64) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => Ok(None),
-        // What is there is no record of ours.
+        // What is there is no record of ours: no file, or one that is too large.
         Err(error) if error.kind() == jail_fs::ErrorKind::Untrusted => {
             Err(damaged(at, name).source_of(error))
         }
@@ -193,11 +239,13 @@ mod tests {
             root: tree.id(),
             receipts: Vec::new(),
             leaf: None,
+            born_in_leaf: false,
+            jailer: None,
             progress: Progress::Prepared,
         };
         record.write(&tree).unwrap();
         let dir = tree.publish().unwrap().dir;
-        let read = || Record::read(dir.dir(), dir.path()).unwrap().unwrap();
+        let read = || Record::read(dir.dir(), dir.path()).unwrap();
         assert_eq!(read(), record);
 
         let mut starting = record.starting(&dir).unwrap();

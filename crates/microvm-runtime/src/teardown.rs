@@ -1,20 +1,18 @@
-//! Removing a jail: kill the whole control group, wait until it is empty, remove the leaf, the tree and the lease.
+//! Removing a jail: end all that runs in it, then remove the leaf, the tree and the lease of its uid.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
+use jail_cgroup::Leaf;
 use jail_cmd::JailId;
-use jail_fs::{Name, TrustedDir};
+use jail_fs::{Name, Strategy, TrustedDir};
 use serde::Serialize;
 
+use crate::ending::{self, Ended};
 use crate::error::{ErrorKind, Failure, Result};
-use crate::jail::{self, Alive, Jail, open_leaf};
-use crate::process;
+use crate::jail::{self, Jail};
+use crate::liveness::Survey;
 use crate::record::Record;
 use crate::uid;
-
-/// How long killed processes may take to be gone.
-const DEATH: Duration = Duration::from_secs(10);
 
 /// What was there, and is gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -24,8 +22,8 @@ pub struct Teardown {
     pub jails: Vec<PathBuf>,
     /// Files, directories, nodes, links and sockets in them.
     pub entries: u64,
-    /// Processes that were killed.
-    pub killed: Vec<u32>,
+    /// How many processes were killed.
+    pub killed: u64,
     /// Control group directories that were removed.
     pub cgroups: Vec<PathBuf>,
     /// The uid that was given back.
@@ -36,109 +34,126 @@ impl Teardown {
     pub(crate) fn add(&mut self, other: Self) {
         self.jails.extend(other.jails);
         self.entries += other.entries;
-        self.killed.extend(other.killed);
+        self.killed += other.killed;
         self.cgroups.extend(other.cgroups);
         self.uid = self.uid.or(other.uid);
     }
 }
 
 /// Tears down every jail of this id below `base`; fine where there is none.
+///
+/// # Errors
+/// Also if a directory could not be looked at in which the jail may be. What can be torn down is, first.
 pub(crate) fn teardown(base: &TrustedDir, id: &JailId) -> Result<Teardown> {
+    let survey = Survey::default();
     let mut report = Teardown::default();
-    for (_, exec_dir) in jail::exec_dirs(base)? {
-        if let Some(found) = Jail::lock(&exec_dir, id)? {
-            report.add(remove(base, found)?);
+    let mut failure: Option<Failure> = None;
+    let mut found = jail::exec_dirs(base)?;
+    for (exec_name, exec_dir) in std::mem::take(&mut found.dirs) {
+        let removed = Jail::lock(&exec_dir, id).and_then(|jail| {
+            jail.map(|jail| remove(base, &exec_dir, exec_name.as_str(), jail, &survey)).transpose()
+        });
+        match removed {
+            Ok(removed) => report.add(removed.unwrap_or_default()),
+            Err(error) => failure = Some(joined(failure, error)),
         }
     }
-    Ok(report)
+    if let Err(error) = found.refuse_hidden(base, id) {
+        failure = Some(joined(failure, error));
+    }
+    failure.map_or(Ok(report), Err)
 }
 
-/// Kills what runs in the jail, then removes its leaf, the jail itself and its lease of a uid.
-pub(crate) fn remove(base: &TrustedDir, found: Jail) -> Result<Teardown> {
-    // A record that cannot be read tells nothing, and must not keep the jail from going.
+fn joined(first: Option<Failure>, next: Failure) -> Failure {
+    match first {
+        None => next,
+        Some(first) => first.and_cleanup::<()>(Err(next)),
+    }
+}
+
+/// Ends what runs in the jail, then removes its leaf, the jail itself and its lease of a uid.
+pub(crate) fn remove(
+    base: &TrustedDir,
+    exec_dir: &TrustedDir,
+    exec_name: &str,
+    found: Jail,
+    survey: &Survey,
+) -> Result<Teardown> {
+    let id = found.id()?;
     let record = match found.record() {
-        Ok(record) => record,
+        Ok(record) => Some(record),
         Err(failure) if failure.kind() == ErrorKind::Record => None,
         Err(failure) => return Err(failure),
     };
-    let mut report = Teardown::default();
+    let Ended { killed, leaves } = match &record {
+        Some(record) => ending::end(base, &found, record, survey)?,
+        None => ending::end_without_record(base, exec_name, &found, survey)?,
+    };
+    let mut report = Teardown { killed, ..Teardown::default() };
     if let Some(record) = &record {
-        report.killed = kill(record, found.path())?;
+        return_drives(found.dir(), record)?;
     }
-    // Before the record goes with the tree: nothing else knows of the leaf, and a removal that is cut short is taken up
-    // again by the record.
-    if let Some(record) = &record {
-        report.cgroups = remove_leaf(record)?;
-    }
-    let id = found.id()?;
+    // Before the record goes with the tree: a removal that is cut short is taken up again by the record.
+    report.cgroups = remove_leaves(leaves)?;
     let name = Name::try_from(id.as_str())?;
-    let removed = jail_fs::remove_tree(&found.exec_dir, &name, Some(found.dir.id()))
+    let removed = jail_fs::remove_tree(exec_dir, &name, Some(found.dir().id()))
         .map_err(|error| Failure::files(format!("remove the jail {id}"), error))?;
     report.entries = removed.entries;
     report.jails.push(found.path().to_owned());
-    remove_if_empty(base, &found.exec_dir);
-    // After the last file that belongs to it.
-    if let Some(record) = record.filter(|record| record.uid_leased) {
-        uid::give_back(base, &record.jail_id, record.uid)?;
-        report.uid = Some(record.uid);
-    }
+    // After the last file that belongs to it; the directory's number is held by the lock until then.
+    report.uid = match record {
+        Some(record) if !record.uid_leased => None,
+        Some(record) => uid::give_back(base, &id, found.dir().id(), record.uid)?,
+        None => uid::give_back_all(base, &id, found.dir().id())?,
+    };
     Ok(report)
 }
 
-/// Removes a directory of ours below the base with the last thing in it (`rmdir(2)`). One that is in use stays.
-pub(crate) fn remove_if_empty(base: &TrustedDir, dir: &TrustedDir) {
-    if let Some(name) = dir.path().file_name() {
-        let _ = rustix::fs::unlinkat(base.dir(), name, rustix::fs::AtFlags::REMOVEDIR);
+/// Returns the persistent drives of a stopped jail to their owners, and takes their names out of it.
+pub(crate) fn return_drives(dir: &TrustedDir, record: &Record) -> Result<()> {
+    let mut lent =
+        record.receipts.iter().filter(|it| it.strategy == Strategy::PersistentLink).peekable();
+    if lent.peek().is_none() {
+        return Ok(());
     }
+    // Without the root that was staged they are looked for under the paths that they came from.
+    let root = jail::open_root(dir)?.filter(|(_, id)| *id == record.root).map(|(root, _)| root);
+    let root = root.as_ref().unwrap_or(dir.dir());
+    for receipt in lent {
+        jail_fs::return_persistent(root, receipt).map_err(|error| {
+            Failure::files(
+                format!("return the persistent drive {}", receipt.name.as_os_str().display()),
+                error,
+            )
+        })?;
+    }
+    Ok(())
 }
 
-/// Kills all that runs in the jail, and waits until the kernel says that nothing does.
-pub(crate) fn kill(record: &Record, jail: &Path) -> Result<Vec<u32>> {
-    let operation = || format!("kill the VM {:?}", record.vm_id);
-    let deadline = Instant::now() + DEATH;
-    let mut killed = Vec::new();
-    if let Some(leaf) = open_leaf(record)? {
-        killed = leaf.members()?;
-        if !killed.is_empty() {
-            // Held before they are killed, so that those which are our children can be reaped.
-            let held = process::hold(&killed)?;
-            leaf.kill().map_err(|error| Failure::cgroup(operation(), error))?;
-            leaf.wait_empty(DEATH).map_err(|error| Failure::cgroup(operation(), error))?;
-            process::reap(&held, deadline);
-        }
+/// Removes leaves that are empty; what was removed.
+pub(crate) fn remove_leaves(leaves: Vec<Leaf>) -> Result<Vec<PathBuf>> {
+    let mut removed = Vec::new();
+    for leaf in leaves {
+        let report = leaf
+            .remove()
+            .map_err(|error| Failure::cgroup("remove the VM's control group", error))?;
+        removed.extend(report.removed);
     }
-    // Whoever is left is in no group of ours: the recorded process, a jailer that is on its way into the jail, and what
-    // has the jail as its root.
-    loop {
-        let pids = match jail::alive(record, jail)? {
-            Alive::No => return Ok(killed),
-            Alive::Recorded(stamp) => vec![stamp.pid()],
-            Alive::Unrecorded(pids) => pids,
-        };
-        for pid in pids {
-            process::kill_if(pid, deadline, |pid| {
-                process::is_rooted_in(pid, record.root) || process::is_on_its_way(pid, jail)
-            })?;
-            if !killed.contains(&pid) {
-                killed.push(pid);
-            }
-        }
-        if Instant::now() >= deadline {
-            return Err(Failure::new(ErrorKind::Timeout, operation())
-                .because(format!("processes {killed:?} are still there after {DEATH:?}")));
-        }
-    }
+    Ok(removed)
 }
 
-/// Removes the recorded leaf; what was removed.
-pub(crate) fn remove_leaf(record: &Record) -> Result<Vec<PathBuf>> {
-    match open_leaf(record)? {
-        None => Ok(Vec::new()),
-        Some(leaf) => {
-            let report = leaf
-                .remove()
-                .map_err(|error| Failure::cgroup("remove the VM's control group", error))?;
-            Ok(report.removed)
-        }
+/// A part of the host that could not be looked at, or not be cleaned up. What it hides is neither counted nor released.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Problem {
+    /// The directory or the file.
+    pub path: PathBuf,
+    /// Why, with all causes.
+    pub reason: String,
+}
+
+impl Problem {
+    pub(crate) fn new(path: &Path, failure: &Failure) -> Self {
+        Self { path: path.to_owned(), reason: (**failure).to_owned() }
     }
 }

@@ -209,8 +209,8 @@ impl Drop for Bench<'_> {
         self.neighbours.clear();
         for jailer in [&self.jailer, &self.bare] {
             // A round that failed may have left its VM.
-            for listed in jailer.list().unwrap_or_default() {
-                if let Err(error) = jailer.teardown(listed.jail_id.as_str()) {
+            for listed in jailer.list().unwrap_or_default().jails {
+                if let Err(error) = jailer.teardown_jail(&listed.jail_id) {
                     eprintln!("left behind: {}: {error}", listed.path.display());
                 }
             }

@@ -89,10 +89,10 @@ fn clear_earlier(jailer: &Jailer) -> Result<Vec<String>> {
         .chain(&swept.jails.jails)
         .map(|tree| tree.display().to_string())
         .collect();
-    for listed in jailer.list().context("list what an earlier demo left")? {
+    for listed in jailer.list().context("list what an earlier demo left")?.jails {
         let vm_id = listed.vm_id.unwrap_or_else(|| listed.jail_id.to_string());
         jailer
-            .teardown(&vm_id)
+            .teardown_jail(&listed.jail_id)
             .with_context(|| format!("tear down {vm_id:?} of an earlier demo"))?;
         earlier.push(format!("{vm_id:?}, {}", found(&listed.state)));
     }
@@ -104,7 +104,7 @@ fn found(state: &State) -> String {
     match state {
         State::Stopped => "stopped".to_owned(),
         State::Running { pid } => format!("running as process {pid}"),
-        State::Unrecorded { pids } => format!("just started, as process {pids:?}"),
+        State::Unrecorded { examples, .. } => format!("just started, as process {examples:?}"),
         other => format!("{other:?}"),
     }
 }

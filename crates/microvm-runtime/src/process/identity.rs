@@ -1,7 +1,5 @@
 //! Whether a process is a VMM of ours: the kernel's word for its user, its root and its executable.
 
-use std::io;
-
 use jail_fs::{Dir, InodeId};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::getpgid;
@@ -70,10 +68,9 @@ pub(super) fn doubt(pid: u32, because: &str) -> Failure {
 
 /// Every process whose root directory is this inode.
 pub(crate) fn rooted_in(root: InodeId) -> Result<Vec<u32>> {
-    let pids = procfs::numbers("/proc").map_err(|error: io::Error| {
-        Failure::new(ErrorKind::Identity, "list the processes").path("/proc").source_of(error)
-    })?;
-    Ok(pids.into_iter().filter(|pid| is_rooted_in(*pid, root)).collect())
+    procfs::processes()?
+        .filter(|pid| pid.as_ref().map_or(true, |pid| is_rooted_in(*pid, root)))
+        .collect()
 }
 
 /// Whether the process lives and its root directory is this inode.

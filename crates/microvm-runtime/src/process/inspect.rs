@@ -112,7 +112,7 @@ fn numbers(pid: u32, name: &str) -> Result<Vec<u32>> {
     let found = procfs::numbers(&path).map_err(|error| {
         Failure::new(ErrorKind::Identity, "look at the VMM").path(path).source_of(error)
     })?;
-    Ok(found.into_iter().take(MOST + 1).collect())
+    Ok(found.flatten().take(MOST + 1).collect())
 }
 
 /// Threads come and go; a thread that is gone is left out.

@@ -89,7 +89,7 @@ pub(crate) fn explain(failure: Failure) -> Failure {
 /// The hint of a failure for want of descriptors.
 pub(super) fn files_hint() -> String {
     let now = getrlimit(Resource::Nofile).current;
-    let open = super::procfs::numbers("/proc/self/fd").map_or(0, |open| open.len() as u64);
+    let open = super::procfs::numbers("/proc/self/fd").map_or(0, |open| open.count() as u64);
     let need = (open + LAUNCH_FILES).max(now.unwrap_or(u64::MAX).saturating_add(LAUNCH_FILES));
     let now = now.map_or_else(|| "no limit".to_owned(), |now| now.to_string());
     format!(

@@ -1,5 +1,6 @@
 //! The VMM as a process: started, found, proven, watched and waited for. Nothing in its jail is believed.
 
+mod census;
 mod console;
 mod death;
 mod diagnosis;
@@ -8,7 +9,6 @@ mod events;
 mod identity;
 mod inspect;
 mod limits;
-mod on_its_way;
 mod pidfd;
 mod procfs;
 #[cfg(test)]
@@ -18,6 +18,7 @@ mod ready;
 mod search;
 mod spawn;
 mod stamp;
+mod starting_jailer;
 mod status;
 mod streams;
 mod tail;
@@ -33,11 +34,11 @@ pub use spawn::PidNamespace;
 pub use stamp::ProcessStamp;
 pub use status::ExitStatus;
 
+pub(crate) use census::{Census, Crowd, Suspect, kill_all, uid_is_in_use, unexplained};
 pub(crate) use console::read_tail;
-pub(crate) use identity::{Expected, is_rooted_in, rooted_in};
+pub(crate) use identity::{Expected, is_rooted_in};
 pub(crate) use limits::{check as check_limits, explain as explain_limits};
-pub(crate) use on_its_way::{is_on_its_way, on_the_way};
-pub(crate) use pidfd::{hold, kill_if, reap};
+pub(crate) use pidfd::{hold_children, kill_recorded, reap};
 pub(crate) use ready::start;
 pub(crate) use search::Search;
 pub(crate) use spawn::{Spawn, output};

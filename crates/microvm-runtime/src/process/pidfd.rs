@@ -9,6 +9,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
 
+use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
 use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result};
@@ -42,23 +43,53 @@ pub(crate) fn kill(pidfd: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-/// Kills `pid` if, once it is held by descriptor, `still` says that it is the one; waits for its end.
+/// Kills `pid` if `is_it` is true of it once it is held by descriptor; whether it was killed. A child of ours is reaped.
 pub(crate) fn kill_if(
     pid: u32,
     deadline: impl Into<Deadline>,
-    still: impl Fn(u32) -> bool,
-) -> Result<()> {
-    let Some(pidfd) = open(pid)? else { return Ok(()) };
-    if still(pid) {
-        kill(pidfd.as_fd())?;
+    is_it: impl FnOnce(u32) -> bool,
+) -> Result<bool> {
+    let Some(pidfd) = open(pid)? else { return Ok(false) };
+    if !is_it(pid) || ended_by(pidfd.as_fd(), Deadline::now())? {
+        return Ok(false);
+    }
+    let is_child = parent(pid) == Some(std::process::id());
+    kill(pidfd.as_fd())?;
+    if is_child {
         reap(&[pidfd], deadline);
     }
-    Ok(())
+    Ok(true)
 }
 
-/// Opens each of these that is still there.
-pub(crate) fn hold(pids: &[u32]) -> Result<Vec<OwnedFd>> {
-    pids.iter().filter_map(|pid| open(*pid).transpose()).collect()
+/// Kills the process that was recorded, if it lives; how many were killed.
+pub(crate) fn kill_recorded(stamp: &ProcessStamp, deadline: impl Into<Deadline>) -> Result<u64> {
+    let deadline = deadline.into();
+    let Some(pidfd) = open(stamp.pid())? else { return Ok(0) };
+    // After the open: the number cannot come to mean another process now.
+    if !stamp.still_alive()? {
+        return Ok(0);
+    }
+    kill(pidfd.as_fd())?;
+    if !ended_by(pidfd.as_fd(), deadline)? {
+        return Err(Failure::new(ErrorKind::Timeout, "kill the VMM")
+            .because(format!("process {} is still there", stamp.pid())));
+    }
+    reap(&[pidfd], deadline);
+    Ok(1)
+}
+
+/// The pid of a process's parent (`/proc/<pid>/stat`, field 4).
+fn parent(pid: u32) -> Option<u32> {
+    let stat = super::procfs::text(pid, "stat").ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+/// Opens those of these that are children of this process, at most `limit`. As far as there are descriptors: without one
+/// a zombie stays, and nothing else.
+pub(crate) fn hold_children(pids: &[u32], limit: usize) -> Vec<OwnedFd> {
+    let me = std::process::id();
+    let children = pids.iter().filter(|pid| parent(**pid) == Some(me));
+    children.take(limit).map_while(|pid| open(*pid).ok()).flatten().collect()
 }
 
 /// Reaps what was killed, where it is a child of ours: it has left its control group a moment before it can be reaped, and
@@ -119,9 +150,8 @@ fn stranger_status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
 /// tells it through the descriptor.
 fn unreaped_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
     let number = || {
-        #[expect(clippy::disallowed_methods, reason = "a file of procfs, named by a number")]
-        let info =
-            std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+        let info = super::procfs::read(&format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+        let info = super::procfs::lossy(info);
         info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse::<u32>().ok()
     };
     let pid = number()?;

@@ -11,6 +11,9 @@ use super::stamp::ProcessStamp;
 use super::vmm::Process;
 use crate::error::Result;
 
+/// Most processes that are held: how many a jail has is the VM's choice.
+const MOST: usize = 64;
+
 /// Largest pid file that is read, in bytes.
 const PID_FILE: u64 = 16;
 
@@ -31,8 +34,8 @@ impl Search<'_> {
     /// process group, which the jailer leads, and so what became of it is told until its parent reaps it. `thorough` asks
     /// every process of the host, twice, as one may fork behind a first look's back.
     pub(super) fn look(&self, jailer: u32, held: &mut Vec<Process>, thorough: bool) -> Result<()> {
-        let mut hints = (self.members)()?;
-        hints.extend(self.pid_file());
+        let mut hints: Vec<_> = self.pid_file().into_iter().collect();
+        hints.extend((self.members)()?);
         self.hold(&hints, jailer, held)?;
         let mut looks = if thorough { 2 } else { 0 };
         while looks > 0 && alive(held)?.is_empty() {
@@ -48,6 +51,9 @@ impl Search<'_> {
                 || held.iter().any(|process| process.status.is_none() && process.pid() == pid)
             {
                 continue;
+            }
+            if held.len() == MOST {
+                return Ok(());
             }
             let Some(pidfd) = pidfd::open(pid)? else { continue };
             if (is_rooted_in(pid, self.expected.root) || is_in_group(pid, jailer))

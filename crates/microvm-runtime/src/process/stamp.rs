@@ -1,10 +1,8 @@
 //! A process that cannot be taken for another: pid, start time and boot.
 
-use std::fs;
-use std::io;
-
 use serde::{Deserialize, Serialize};
 
+use super::procfs;
 use crate::error::{ErrorKind, Failure, Result};
 
 /// A process, told apart from every other this host has had or will have: its pid, when it started, and in which boot.
@@ -52,15 +50,9 @@ impl Stat {
     fn read(pid: u32) -> Result<Option<Self>> {
         let path = format!("/proc/{pid}/stat");
         let failed = || Failure::new(ErrorKind::Identity, "read the process's state").path(&path);
-        #[expect(clippy::disallowed_methods, reason = "a file of procfs, named by a number")]
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            // ESRCH: it ended while we read.
-            Err(error)
-                if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(3) =>
-            {
-                return Ok(None);
-            }
+        let text = match procfs::read(&path) {
+            Ok(text) => procfs::lossy(text),
+            Err(error) if procfs::is_gone(&error) => return Ok(None),
             Err(error) => return Err(failed().source_of(error)),
         };
         Self::parse(&text).map(Some).ok_or_else(|| failed().because(format!("it reads {text:?}")))
@@ -78,10 +70,10 @@ impl Stat {
 
 fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
-    #[expect(clippy::disallowed_methods, reason = "a file of procfs")]
-    let text = fs::read_to_string(path).map_err(|error| {
+    let text = procfs::read(path).map_err(|error| {
         Failure::new(ErrorKind::Identity, "read the boot id").path(path).source_of(error)
     })?;
+    let text = procfs::lossy(text);
     Ok(text.trim().to_owned())
 }
 

@@ -45,6 +45,8 @@ impl Process {
             return Ok(None);
         }
         match expected.prove(stamp.pid()) {
+            // What was read was about this process only if it has not ended since.
+            Ok(()) if pidfd::ended_by(pidfd.as_fd(), Deadline::now())? => return Ok(None),
             Ok(()) => {}
             // One that is ending loses its root first, and its end is told a moment later.
             Err(_) if pidfd::ended_by(pidfd.as_fd(), Deadline::after(ENDING))? => {
@@ -66,10 +68,7 @@ impl Process {
         expected.prove(self.pid())?;
         expected.prove_exec_copy(self.pid(), root)?;
         // What was read was about this process only if it still has its number.
-        match pidfd::ended_by(self.pidfd.as_fd(), Deadline::now())? {
-            false => Ok(()),
-            true => Err(doubt(self.pid(), "it has ended")),
-        }
+        self.refuse_ended()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -110,10 +109,16 @@ impl Process {
 
     /// What the kernel says of it, and whether its root is the jail's.
     pub(crate) fn inspect(&self, jail: InodeId) -> Result<Inspection> {
+        self.refuse_ended()?;
         let seen = Inspection::of(self.pid(), jail);
-        // After the reads: until the process has ended, its number is no other's.
+        // Whatever was read, or failed to be: of a process that has ended the number may be another's by now.
+        self.refuse_ended()?;
+        seen
+    }
+
+    fn refuse_ended(&self) -> Result<()> {
         match self.ends_by(Deadline::now())? {
-            false => seen,
+            false => Ok(()),
             true => Err(doubt(self.pid(), "it has ended")),
         }
     }

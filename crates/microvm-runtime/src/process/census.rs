@@ -1,0 +1,308 @@
+//! The processes of this host: counted by one pass over `/proc`, and killed by passes that keep nothing of a process.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use jail_fs::InodeId;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Uid, getpriority_user};
+
+use super::stamp::ProcessStamp;
+use super::starting_jailer::{is_starting_jailer, may_be_jailer};
+use super::{pidfd, procfs};
+use crate::deadline::Deadline;
+use crate::error::{ErrorKind, Failure, Result};
+
+/// Processes that are named, of however many there are.
+const EXAMPLES: usize = 4;
+
+/// Levels that are climbed from a process's root directory.
+const LEVELS: usize = 4096;
+
+/// Some processes: how many, and the pids of a few.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Crowd {
+    pub(crate) count: u64,
+    pub(crate) examples: Vec<u32>,
+}
+
+impl Crowd {
+    pub(crate) fn of(pids: &[u32]) -> Self {
+        Self {
+            count: pids.len().try_into().unwrap_or(u64::MAX),
+            examples: pids.iter().copied().take(EXAMPLES).collect(),
+        }
+    }
+
+    fn add(&mut self, pid: u32) {
+        self.count += 1;
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(pid);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+impl fmt::Display for Crowd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let examples = self.examples.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        let more = if self.count > self.examples.len() as u64 { ", …" } else { "" };
+        let noun = if self.count == 1 { "process" } else { "processes" };
+        write!(f, "{} {noun} (pid {examples}{more})", self.count)
+    }
+}
+
+/// All processes of this host, by their root directories: one pass over `/proc`, for however many jails.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    rooted: HashMap<InodeId, Crowd>,
+    /// Those whose root directory this process may not look at, by their effective uid.
+    hidden: HashMap<u32, Crowd>,
+    /// Those of the launcher's own uid that have a jailer's arguments.
+    jailers: Vec<u32>,
+}
+
+impl Census {
+    pub(crate) fn take() -> Result<Self> {
+        let mut census = Self::default();
+        for pid in procfs::processes()? {
+            let pid = pid?;
+            match Root::of(pid) {
+                Root::Held { id, .. } => census.rooted.entry(id).or_default().add(pid),
+                Root::None => {}
+                Root::Hidden => {
+                    if let Some(uid) = procfs::effective_uid(pid) {
+                        census.hidden.entry(uid).or_default().add(pid);
+                    }
+                }
+            }
+            if may_be_jailer(pid) {
+                census.jailers.push(pid);
+            }
+        }
+        Ok(census)
+    }
+
+    /// Those with this root directory.
+    ///
+    /// The number counts only while the caller holds the directory.
+    pub(crate) fn rooted_in(&self, root: InodeId) -> Crowd {
+        self.rooted.get(&root).cloned().unwrap_or_default()
+    }
+
+    /// Those of this uid of which nothing is known.
+    pub(crate) fn hidden(&self, uid: u32) -> Crowd {
+        self.hidden.get(&uid).cloned().unwrap_or_default()
+    }
+
+    /// The jailers on their way into this jail.
+    pub(crate) fn starting(&self, jailer: InodeId, jail: &Path) -> Crowd {
+        let mut crowd = Crowd::default();
+        for pid in self.jailers.iter().filter(|pid| is_starting_jailer(**pid, jailer, jail)) {
+            crowd.add(*pid);
+        }
+        crowd
+    }
+}
+
+/// The root directory of a process.
+enum Root {
+    Held {
+        id: InodeId,
+        fd: OwnedFd,
+    },
+    /// The process has ended, or is a kernel thread.
+    None,
+    /// This process may not look.
+    Hidden,
+}
+
+impl Root {
+    fn of(pid: u32) -> Self {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        match rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()) {
+            Ok(fd) => match InodeId::of(&fd) {
+                Ok(id) => Self::Held { id, fd },
+                Err(_) => Self::Hidden,
+            },
+            Err(Errno::NOENT | Errno::SRCH) => Self::None,
+            Err(_) => Self::Hidden,
+        }
+    }
+}
+
+/// Finds the directory at or above `dir` that `wanted` holds of, up to the top of the mounts it is in (`..`). A process
+/// whose root directory is deeper in its jail, in whatever mount namespace, is so led back to the jail's root.
+fn climb(dir: impl AsFd, id: InodeId, wanted: impl Fn(InodeId) -> bool) -> Option<InodeId> {
+    if wanted(id) {
+        return Some(id);
+    }
+    let up = |dir: &dyn AsFd| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(dir.as_fd(), "..", flags, Mode::empty()).ok()?;
+        let id = InodeId::of(&fd).ok()?;
+        Some((fd, id))
+    };
+    let (mut fd, mut above) = up(&dir)?;
+    let mut below = id;
+    for _ in 0..LEVELS {
+        if wanted(above) {
+            return Some(above);
+        }
+        if above == below {
+            return None;
+        }
+        below = above;
+        (fd, above) = up(&fd)?;
+    }
+    None
+}
+
+/// What makes a process one of a jail.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Suspect<'a> {
+    /// The process that was recorded.
+    pub(crate) stamp: Option<&'a ProcessStamp>,
+    /// The jail's root directory, which the caller holds.
+    pub(crate) root: Option<InodeId>,
+    /// The jailer that was to be started, and the jail it was to enter.
+    pub(crate) jailer: Option<(InodeId, &'a Path)>,
+}
+
+impl Suspect<'_> {
+    fn is(&self, pid: u32) -> bool {
+        let is_recorded = self
+            .stamp
+            .is_some_and(|stamp| stamp.pid() == pid && stamp.still_alive().unwrap_or(false));
+        is_recorded
+            || self.root.is_some_and(|root| match Root::of(pid) {
+                Root::Held { id, fd } => climb(&fd, id, |id| id == root).is_some(),
+                Root::None | Root::Hidden => false,
+            })
+            || self.jailer.is_some_and(|(jailer, jail)| is_starting_jailer(pid, jailer, jail))
+    }
+}
+
+/// Kills every process that is a suspect, in passes over `/proc` until one finds none; how many were killed. One process is
+/// held at a time.
+///
+/// # Errors
+/// [`Timeout`](ErrorKind::Timeout) if there are still some at the deadline.
+pub(crate) fn kill_all(suspect: Suspect<'_>, deadline: Deadline) -> Result<u64> {
+    let me = std::process::id();
+    let mut killed = 0;
+    loop {
+        let mut found = Crowd::default();
+        for pid in procfs::processes()? {
+            let pid = pid?;
+            if pid != me && suspect.is(pid) && pidfd::kill_if(pid, deadline, |pid| suspect.is(pid))?
+            {
+                found.add(pid);
+            }
+        }
+        if found.is_empty() {
+            return Ok(killed);
+        }
+        killed += found.count;
+        if deadline.has_passed() {
+            return Err(Failure::new(ErrorKind::Timeout, "kill what runs in the jail")
+                .because(format!("after {killed} kills it still has {found}")));
+        }
+        // What was killed first is the likeliest to be gone.
+        for pid in found.examples {
+            if let Some(pidfd) = pidfd::open(pid)? {
+                pidfd::ended_by(pidfd.as_fd(), deadline)?;
+            }
+        }
+    }
+}
+
+/// The processes of this effective uid that cannot be told from the jail's: those in some other root directory than this
+/// host's own and that of another jail.
+pub(crate) fn unexplained(uid: u32, is_other_jail: impl Fn(InodeId) -> bool) -> Result<Crowd> {
+    let host = InodeId::of(procfs::held(std::process::id(), "root")?)?;
+    let mut crowd = Crowd::default();
+    for pid in procfs::processes()? {
+        let pid = pid?;
+        if procfs::effective_uid(pid) != Some(uid) {
+            continue;
+        }
+        let explained = match Root::of(pid) {
+            Root::Held { id, fd } => climb(&fd, id, |id| id == host || is_other_jail(id)).is_some(),
+            Root::None => true,
+            Root::Hidden => false,
+        };
+        if !explained {
+            crowd.add(pid);
+        }
+    }
+    Ok(crowd)
+}
+
+/// Whether any process of this pid namespace has this real uid, a zombie included (`getpriority(2)`): the kernel answers
+/// `ESRCH` exactly if none has. Costs nothing where nobody has it, however many processes there are.
+pub(crate) fn uid_is_in_use(uid: u32) -> Result<bool> {
+    match getpriority_user(Uid::from_raw(uid)) {
+        Ok(_) => Ok(true),
+        Err(Errno::SRCH) => Ok(false),
+        Err(errno) => {
+            Err(Failure::new(ErrorKind::Identity, format!("look for processes of uid {uid}"))
+                .source_of(errno))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn root_of(pid: u32) -> InodeId {
+        InodeId::of(procfs::held(pid, "root").unwrap()).unwrap()
+    }
+
+    #[test]
+    fn processes_are_counted_by_their_root() {
+        let me = std::process::id();
+        let census = Census::take().unwrap();
+        assert!(census.rooted_in(root_of(me)).count > 0);
+        let elsewhere = InodeId::of(procfs::held(me, "exe").unwrap()).unwrap();
+        assert_eq!(census.rooted_in(elsewhere), Crowd::default());
+    }
+
+    #[test]
+    fn a_crowd_names_a_few() {
+        let crowd = Crowd::of(&[1, 2, 3, 4, 5, 6]);
+        assert_eq!(crowd.to_string(), "6 processes (pid 1, 2, 3, 4, …)");
+        assert_eq!(Crowd::of(&[7]).to_string(), "1 process (pid 7)");
+    }
+
+    #[test]
+    fn the_recorded_process_alone_is_killed() {
+        let mut child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+        let mut other = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+        let stamp = ProcessStamp::of(child.id()).unwrap().unwrap();
+        let suspect = Suspect { stamp: Some(&stamp), root: None, jailer: None };
+        let deadline = Deadline::after(std::time::Duration::from_secs(60));
+        assert_eq!(kill_all(suspect, deadline).unwrap(), 1);
+        assert_eq!(kill_all(suspect, deadline).unwrap(), 0);
+        // It was a child of ours, and is reaped.
+        assert!(child.try_wait().is_err());
+        assert!(other.try_wait().unwrap().is_none());
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+
+    #[test]
+    fn a_uid_that_nobody_has_is_free() {
+        assert!(uid_is_in_use(rustix::process::getuid().as_raw().max(1)).is_ok());
+        assert!(!uid_is_in_use(3_999_999_999).unwrap());
+    }
+}
