@@ -1,9 +1,9 @@
 //! Stage, own and remove a directory tree that a hostile uid will own, by descriptor only.
 //!
-//! A process that runs as root and prepares a tree for someone it does not trust is one link away from giving the host
-//! away: the owner of the tree plants links, swaps directories and races every step. This crate does the file work of
-//! such a process so that none of that reaches a file outside. It knows directories, artifacts and owners, and nothing
-//! of what they are for.
+//! A process that runs as root and prepares a tree for an untrusted user is one link away from giving the host away: the
+//! owner of the tree plants links, swaps directories and races every step. This crate does the file work of such a
+//! process so that no file outside the tree is reached. The crate works on directories, artifacts and owners; the
+//! purpose of the tree is the caller's.
 //!
 //! # In two minutes
 //! ```
@@ -14,11 +14,11 @@
 //! # let host = scratch.path();
 //! # std::os::unix::fs::symlink("elsewhere", host.join("link"))?;
 //! # for image in ["vmlinux", "rootfs.ext4"] { std::fs::write(host.join(image), "bytes")?; }
-//! // A base that no one else can change, each ancestor included; made where it is missing.
+//! // A base that nobody else can change, each ancestor included; missing directories are made.
 //! let base = TrustedDir::create(&host.join("jails"))?;
 //! let user = Owner::caller(); // as root: Owner::new(61_000, 61_000)?
 //!
-//! // Aside, where no one looks, then under its name by one rename: a tree is whole or not there.
+//! // Staged aside, then published by one rename: a tree is whole or absent.
 //! let tree = StagedTree::create(&base, &Name::try_from("one")?)?;
 //! let root = tree.make_dir("root", user, 0o700)?;
 //! let options = CopyOptions::new();
@@ -29,10 +29,10 @@
 //! println!("{}, {} ({} bytes copied)", shared.strategy, copied.strategy, copied.bytes_copied);
 //! let one = tree.publish()?;
 //!
-//! // Refused before anything is touched where something is mounted in it, or another tree took its place.
+//! // Refused, before anything is touched, if something is mounted in the tree or another tree took its place.
 //! remove_tree(&base, &Name::try_from("one")?, Some(one.dir.id()))?;
 //!
-//! // What a killed process had begun.
+//! // Removes the trees that killed processes left.
 //! sweep(&base)?;
 //! # Ok(())
 //! # }
@@ -41,36 +41,40 @@
 //! # The verbs
 //! | to | call |
 //! |---|---|
-//! | hold a directory that can be trusted, and tell when its path leads elsewhere | [`TrustedDir`] |
-//! | make a tree, publish it, put it in another's place | [`StagedTree`] |
-//! | open what is to be staged | [`Artifact`] |
-//! | stage it: shared, copied, the very file, a device | [`read_only`], [`private`], [`persistent`], [`block_device`] |
+//! | hold a trusted directory, and notice when its path leads elsewhere | [`TrustedDir`] |
+//! | make a tree, publish it, put it in another's place, discard it | [`StagedTree`] |
+//! | open a source | [`Artifact`] |
+//! | stage a source: shared, copied, the very file, a device | [`read_only`], [`private`], [`persistent`], [`block_device`] |
+//! | give a persistent file back to its owner | [`return_persistent`] |
 //! | write a small file, whole | [`write()`] |
 //! | make a character device node, or accept the right one | [`ensure_char_device`] |
-//! | look into a tree that someone else owns | [`open_dir`], [`open_file`], [`read_small`] |
+//! | make and open a FIFO | [`make_fifo`], [`open_fifo`] |
+//! | look into a tree that somebody else owns | [`open_dir`], [`open_file`], [`read_small`] |
 //! | be the only user of a tree | [`Lease`] |
-//! | remove names, a tree, what the dead left | [`scrub`], [`remove_tree`], [`sweep`] |
+//! | remove names, a tree, the rests of killed processes | [`scrub`], [`remove_tree`], [`sweep`] |
 //!
-//! # What holds
-//! - The only paths that are walked are the caller's: a [`TrustedDir`]'s, a component at a time, and an [`Artifact`]'s.
-//!   Whatever is in a tree is named by one [`Name`] below a held directory, and what is there is opened by
+//! # Guarantees
+//! - Only two kinds of paths are walked, both the caller's: a [`TrustedDir`]'s, a component at a time, and an
+//!   [`Artifact`]'s. Everything in a tree is named by one [`Name`] below a held directory, and opened by
 //!   [openat2(2)](https://man7.org/linux/man-pages/man2/openat2.2.html) with `RESOLVE_BENEATH`, `NO_SYMLINKS`,
-//!   `NO_MAGICLINKS` and `NO_XDEV`, never by anything weaker.
-//! - An owner or a mode is changed only by the descriptor of an inode that the same call created; the one exception is
-//!   [`persistent`] with an explicit owner. There is no recursive chown.
-//! - An existing file is never opened for writing. A file that is staged has no name until it is whole, or is in a tree
-//!   that has none.
+//!   `NO_MAGICLINKS` and `NO_XDEV`, never by a weaker call.
+//! - An owner or a mode is changed only by the descriptor of an inode that the same call created. The exceptions are
+//!   [`persistent`] with an explicit owner and [`return_persistent`], on the inode that they hold, and a [`Lease`], which
+//!   closes its directory to others. There is no recursive chown.
+//! - An existing file is never opened for writing. A staged file has no name until it is whole, or is in a tree that has
+//!   no name yet.
 //! - A removal follows no link, crosses no mount, and takes five descriptors and constant memory for any tree.
-//! - What fails leaves nothing behind, and says operation, path, cause and remedy: [`Error`].
-//! - What is killed leaves nothing under a name that is looked for, and the rest to a [`sweep`].
+//! - A failed call leaves nothing behind, or names what it could not remove ([`Error::left_behind`]). An [`Error`] has
+//!   operation, path, cause and hint.
+//! - A killed process leaves no half-made tree under a published name; its rests are for a [`sweep`].
 //!
-//! # What it does not do
-//! It starts no process, mounts nothing, and makes no tree safe *for* its owner. It does not stop those who go on
-//! writing to a tree that is being removed: stop them first. A lease keeps off those who ask for it.
+//! # Limits
+//! The crate starts no process, mounts nothing, and makes no tree safe *for* its owner. Processes that write to a tree
+//! must be stopped before the tree is removed. A lease keeps out only processes that ask for one.
 //!
-//! # Needs
-//! Linux 5.8 (`openat2`, mount ids in `statx`), `/proc`, and for staging a filesystem with `O_TMPFILE`. Root for other
-//! owners and device nodes; a caller who is not root gets as far as the kernel lets him, in a base of his own.
+//! # Requirements
+//! Linux 5.8 (`openat2`, mount ids in `statx`), `/proc`, and for staging a filesystem with `O_TMPFILE`. Other owners and
+//! device nodes need root; everything else works for any caller with a base of its own.
 //!
 //! # Features
 //! `serde`: receipts, reports, owners and inode ids can be serialised.
