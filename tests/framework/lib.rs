@@ -11,6 +11,7 @@ pub mod build;
 mod canary;
 mod cgroups;
 mod host_state;
+pub mod inherited;
 mod loop_device;
 mod loop_fs;
 mod machine;

@@ -1,9 +1,15 @@
-//! The calls that need `unsafe`: ioctls of the loop driver (loop(4)), of KVM, and of the tun driver.
+//! The calls that need `unsafe`: ioctls of the loop driver (loop(4)), of KVM, and of the tun driver; signals, a timer and
+//! a seccomp filter.
 
-#![expect(unsafe_code, reason = "ioctl(2) has no safe wrapper")]
+#![expect(unsafe_code, reason = "ioctl(2) and what a test inherits have no safe wrapper")]
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 nix::ioctl_none_bad!(loop_ctl_get_free, 0x4C82);
 nix::ioctl_write_ptr_bad!(loop_configure, 0x4C0A, LoopConfig);
@@ -124,13 +130,61 @@ pub(crate) fn make_tap(tun: &File, name: &str, owner: u32) -> nix::Result<()> {
     for (to, from) in request.name[..15].iter_mut().zip(name.bytes()) {
         *to = from;
     }
-    let owner = i32::try_from(owner).map_err(|_| nix::errno::Errno::EINVAL)?;
+    let owner = i32::try_from(owner).map_err(|_| Errno::EINVAL)?;
     // SAFETY: `request` has the layout of `struct ifreq` and outlives the call, which only reads it.
     unsafe { tun_set_iff(tun.as_raw_fd(), &raw const request) }?;
     // SAFETY: the argument is a uid, a number; no memory of ours is touched.
     unsafe { tun_set_owner(tun.as_raw_fd(), owner) }?;
     // SAFETY: the argument is a number; no memory of ours is touched.
     unsafe { tun_set_persist(tun.as_raw_fd(), 1) }.map(drop)
+}
+
+/// Gives SIGCHLD a disposition without a handler (`sigaction(2)`).
+pub(crate) fn set_children(ignored: bool, flags: SaFlags) -> nix::Result<()> {
+    let handler = if ignored { SigHandler::SigIgn } else { SigHandler::SigDfl };
+    let action = SigAction::new(handler, flags, SigSet::empty());
+    // SAFETY: no handler is set.
+    unsafe { sigaction(Signal::SIGCHLD, &action) }.map(drop)
+}
+
+extern "C" fn count(_: i32) {
+    ALARMS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How many alarms there were.
+pub(crate) static ALARMS: AtomicU64 = AtomicU64::new(0);
+
+/// Has SIGALRM sent to this process again and again (`setitimer(2)`), and counts the signals.
+pub(crate) fn start_alarms(every_us: i64) -> nix::Result<()> {
+    let action = SigAction::new(SigHandler::Handler(count), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler does nothing but to count in an atomic.
+    unsafe { sigaction(Signal::SIGALRM, &action) }?;
+    let every = libc::timeval { tv_sec: 0, tv_usec: every_us };
+    let timer = libc::itimerval { it_interval: every, it_value: every };
+    // SAFETY: the timer is there; the old one is not asked for.
+    Errno::result(unsafe {
+        libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut())
+    })
+    .map(drop)
+}
+
+/// Has one system call fail with this error in this thread, and in all that the thread starts (`seccomp(2)`).
+pub(crate) fn refuse_call(number: u32, errno: Errno) -> nix::Result<()> {
+    let step = |code: u16, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let refuse = libc::SECCOMP_RET_ERRNO | (errno as i32).unsigned_abs();
+    // The number is the first word of what a filter sees.
+    let mut program = [
+        step(0x20, 0, 0, 0),
+        step(0x15, 0, 1, number),
+        step(0x06, 0, 0, refuse),
+        step(0x06, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog { len: 4, filter: program.as_mut_ptr() };
+    // SAFETY: the kernel copies the program, which has as many steps as is said.
+    Errno::result(unsafe {
+        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter)
+    })
+    .map(drop)
 }
 
 #[cfg(test)]

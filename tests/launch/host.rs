@@ -1,12 +1,16 @@
 //! A host to launch on: a base of its own, a golden kernel, the binaries that are there, and a look at what is left.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use microvm_runtime::{Boot, JailSpec, Jailer, JailerConfig, Vm};
 use testkit::{Binaries, Canary, GUEST_LINE, HostState, Scratch, unique};
 
 pub(crate) const UID: u32 = 52_001;
 pub(crate) const GID: u32 = 52_002;
+
+/// The environment variable with the VM that a launcher in a process of its own launches.
+pub(crate) const LAUNCHER_SPEC: &str = "MICROVM_TEST_SPEC";
 
 /// Everything a launch test needs; on drop it tears down what the test made and kills what still runs.
 pub(crate) struct Host {
@@ -82,6 +86,20 @@ impl Host {
                 Boot::new().vcpus(1).memory_mib(128).kernel_args("console=ttyS0 reboot=k panic=1"),
             )
             .ready_within(std::time::Duration::from_secs(60))
+    }
+
+    /// A launcher in a process of its own: this very test, with `role`, this host's configuration and the VM it launches.
+    pub(crate) fn launcher(&self, test: &str, role: &str, spec: &JailSpec) -> Command {
+        let config = &self.config;
+        let mut command = testkit::reenter(test, role);
+        command
+            .env("MICROVM_JAILER_BIN", &config.jailer_bin)
+            .env("MICROVM_JAILER_UID", config.uid.to_string())
+            .env("MICROVM_JAILER_GID", config.gid.to_string())
+            .env("MICROVM_JAILER_CHROOT_BASE", &config.chroot_base)
+            .env("MICROVM_JAILER_CGROUP_PARENT", &config.cgroup_parent)
+            .env(LAUNCHER_SPEC, serde_json::to_string(spec).expect("a spec is text"));
+        command
     }
 
     /// Tears every VM down and sees that the host is as it was.

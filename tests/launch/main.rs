@@ -10,6 +10,7 @@ mod ending;
 mod fleet;
 mod host;
 mod hostile;
+mod inherited;
 mod modes;
 mod older;
 mod races;

@@ -13,7 +13,7 @@ use microvm_runtime::{
 };
 use testkit::{GUEST_LINE, KillOnDrop};
 
-use crate::host::{GID, Host, UID, assert_says_hello};
+use crate::host::{GID, Host, LAUNCHER_SPEC, UID, assert_says_hello};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -85,15 +85,12 @@ fn a_vm_without_a_reader_runs_on() {
     }
 }
 
-/// What a launcher in a process of its own is told.
-const SPEC: &str = "MICROVM_TEST_SPEC";
-
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn a_killed_launchers_streams_are_read_on() {
     if testkit::role().is_some() {
         let jailer = Jailer::new(JailerConfig::try_from_env().unwrap());
-        let spec: JailSpec = serde_json::from_str(&std::env::var(SPEC).unwrap()).unwrap();
+        let spec: JailSpec = serde_json::from_str(&std::env::var(LAUNCHER_SPEC).unwrap()).unwrap();
         let vm = jailer.launch(&spec).unwrap();
         assert_says_hello(&vm);
         println!("ready");
@@ -103,17 +100,9 @@ fn a_killed_launchers_streams_are_read_on() {
     let mut host = Host::new("killed");
     let spec = host.idle("vm");
     let jail = host.jailer().plan(&spec).unwrap().layout().jail_dir();
-    let config = &host.config;
     let mut command =
-        testkit::reenter("streams::a_killed_launchers_streams_are_read_on", "launcher");
-    command
-        .env("MICROVM_JAILER_BIN", &config.jailer_bin)
-        .env("MICROVM_JAILER_UID", config.uid.to_string())
-        .env("MICROVM_JAILER_GID", config.gid.to_string())
-        .env("MICROVM_JAILER_CHROOT_BASE", &config.chroot_base)
-        .env("MICROVM_JAILER_CGROUP_PARENT", &config.cgroup_parent)
-        .env(SPEC, serde_json::to_string(&spec).unwrap())
-        .stdout(Stdio::piped());
+        host.launcher("streams::a_killed_launchers_streams_are_read_on", "launcher", &spec);
+    command.stdout(Stdio::piped());
     let mut launcher = KillOnDrop::spawn(&mut command);
     let mut said = BufReader::new(launcher.stdout.take().unwrap()).lines();
     assert!(said.any(|line| line.unwrap().ends_with("ready")));

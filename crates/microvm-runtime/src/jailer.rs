@@ -6,6 +6,7 @@ use jail_cmd::{JailId, JailerVersion};
 use jail_fs::{CopyOptions, TrustedDir};
 
 use crate::error::{Failure, Result, VmRuntimeResult};
+use crate::kernel;
 use crate::plan::Plan;
 use crate::release::KnownJailer;
 use crate::spec::JailSpec;
@@ -76,6 +77,7 @@ impl Jailer {
     }
 
     fn find_jailer(&self) -> Result<KnownJailer> {
+        kernel::check()?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let found = KnownJailer::find(&self.config.jailer_bin, known.as_ref())?;
         Ok(known.insert(found).clone())
@@ -137,6 +139,7 @@ impl Jailer {
 
     /// The chroot base, checked; `None` where there is none yet.
     pub(crate) fn open_base(&self) -> Result<Option<TrustedDir>> {
+        kernel::check()?;
         match TrustedDir::open(&self.config.chroot_base) {
             Ok(base) => Ok(Some(base)),
             Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => Ok(None),

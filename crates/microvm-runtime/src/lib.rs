@@ -63,6 +63,7 @@ mod fleet;
 mod host_file;
 mod jail;
 pub mod jailer;
+mod kernel;
 mod launch;
 mod list;
 mod liveness;

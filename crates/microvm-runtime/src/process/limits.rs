@@ -9,8 +9,8 @@ use crate::error::{ErrorKind, Failure, Result};
 /// Descriptors that the jailer allows Firecracker if nothing else was asked for.
 const JAILER_FILES: u64 = 2048;
 
-/// Descriptors that a launch has open at most, beside those of the VMs that run.
-const LAUNCH_FILES: u64 = 64;
+/// Descriptors that a launch, or what undoes it, has open at most.
+const LAUNCH_FILES: usize = 64;
 
 /// Bytes of stack. An endless one would give a process the layout of addresses that is easiest to guess.
 const STACK: u64 = 8 << 20;
@@ -71,6 +71,7 @@ pub(crate) fn check(limits: &[ResourceLimit], largest: u64) -> Result<()> {
             "Raise the hard limit of RLIMIT_NOFILE (`ulimit -Hn`), or give the spec a lower `ResourceLimit::OpenFiles`.",
         );
     }
+    refuse_without_descriptors()?;
     if let Some(soft) = getrlimit(Resource::Fsize).current.filter(|soft| *soft < largest) {
         return refuse(
             format!("RLIMIT_FSIZE is {soft} bytes, and a file of {largest} bytes is to be copied"),
@@ -86,14 +87,32 @@ pub(crate) fn explain(failure: Failure) -> Failure {
     if of_descriptors { failure.hinted(files_hint()) } else { failure }
 }
 
+/// Refuses to begin what would run out of descriptors half-way, with too few left to undo it.
+fn refuse_without_descriptors() -> Result<()> {
+    let mut held = Vec::with_capacity(LAUNCH_FILES);
+    let first = super::console::null()?;
+    while held.len() < LAUNCH_FILES {
+        match rustix::io::dup(&first) {
+            Ok(fd) => held.push(fd),
+            Err(errno) => {
+                drop((held, first));
+                return Err(Failure::new(ErrorKind::Spawn, "open descriptors for a launch")
+                    .source_of(errno)
+                    .hinted(files_hint()));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The hint of a failure for want of descriptors.
 pub(super) fn files_hint() -> String {
-    let now = getrlimit(Resource::Nofile).current;
-    let open = super::procfs::numbers("/proc/self/fd").map_or(0, |open| open.count() as u64);
-    let need = (open + LAUNCH_FILES).max(now.unwrap_or(u64::MAX).saturating_add(LAUNCH_FILES));
-    let now = now.map_or_else(|| "no limit".to_owned(), |now| now.to_string());
+    let soft = getrlimit(Resource::Nofile).current;
+    let open = super::procfs::numbers("/proc/self/fd").map_or(0, |open| open.count());
+    let soft = soft.map_or_else(|| "unlimited".to_owned(), |soft| soft.to_string());
     format!(
-        "Raise RLIMIT_NOFILE, now {now}, to {need} or more: a running VM keeps 5 descriptors open."
+        "Raise RLIMIT_NOFILE, now {soft}, to {} or more: {open} descriptors are open, a launch takes up to {LAUNCH_FILES}, and each VM that runs keeps 5.",
+        open + LAUNCH_FILES
     )
 }
 

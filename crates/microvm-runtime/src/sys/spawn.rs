@@ -102,7 +102,7 @@ pub(crate) fn spawn(new: NewProcess, deadline: Deadline) -> Result<(u32, OwnedFd
                 end(&made.pidfd);
             }
         })
-        .map_err(|error| SpawnError::Call("clone (of a thread)", error))?;
+        .map_err(|error| SpawnError::Call("clone3 of a thread", error))?;
     let made = match wait(&receiver, deadline) {
         Some(made) => made?,
         None => return Err(end_late(&place, &receiver)),
@@ -232,4 +232,229 @@ fn make(new: &NewProcess, place: &PidfdPlace) -> Result<Made, SpawnError> {
     // received.
     let pidfd = unsafe { OwnedFd::from_raw_fd(number) };
     Ok(Made { pid, pidfd, failure })
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests' own files, and those of procfs and cgroupfs"
+)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::{PipeReader, Read as _};
+    use std::path::{Path, PathBuf};
+    use std::sync::{Mutex, PoisonError};
+    use std::thread;
+    use std::time::Instant;
+
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    use rustix::process::{Pid, kill_process};
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(300);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// One child of these tests at a time has not become a program.
+    static ONE: Mutex<()> = Mutex::new(());
+
+    fn new(argv: &[&str]) -> NewProcess {
+        let null = || File::open("/dev/null").unwrap().into();
+        NewProcess {
+            argv: argv.iter().map(|arg| CString::new(*arg).unwrap()).collect(),
+            stdio: [null(), null(), null()],
+            leads_group: true,
+            pid_namespace: false,
+            isolated: false,
+            group: None,
+            tasks: Vec::new(),
+            moves_memory: false,
+            limits: Vec::new(),
+        }
+    }
+
+    /// A pipe that is full: a child that has its end for a `tasks` file waits before its exec.
+    fn full() -> (PipeReader, OwnedFd) {
+        let (reader, writer) = io::pipe().unwrap();
+        let writer = OwnedFd::from(writer);
+        let flags = fcntl_getfl(&writer).unwrap();
+        fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+        while rustix::io::write(&writer, &[0; 4096]).is_ok() {}
+        fcntl_setfl(&writer, flags).unwrap();
+        (reader, writer)
+    }
+
+    /// The child that has not become a program yet.
+    fn child() -> Pid {
+        let begun = Instant::now();
+        while begun.elapsed() < MINUTE {
+            for task in fs::read_dir("/proc/self/task").unwrap().flatten() {
+                let read = |name: &str| fs::read_to_string(task.path().join(name));
+                if read("comm").is_ok_and(|name| name.trim() == "vm-spawn")
+                    && let Ok(children) = read("children")
+                    && let Some(pid) = children.split_whitespace().next()
+                {
+                    return Pid::from_raw(pid.parse().unwrap()).unwrap();
+                }
+            }
+        }
+        panic!("no child");
+    }
+
+    fn is_there(pid: Pid) -> bool {
+        Path::new(&format!("/proc/{}", pid.as_raw_nonzero())).try_exists().unwrap()
+    }
+
+    #[test]
+    fn row_43_a_stopped_child_ends_at_the_deadline() {
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut reader, tasks) = full();
+        let process = NewProcess { tasks: vec![tasks], ..new(&["/bin/true"]) };
+        let begun = Instant::now();
+        let spawning = thread::spawn(|| spawn(process, Deadline::after(10 * SHORT)));
+        let pid = child();
+        kill_process(pid, Signal::STOP).unwrap();
+        reader.read_exact(&mut [0; 4096]).unwrap();
+        let error = spawning.join().unwrap().map(drop).unwrap_err();
+        assert!(matches!(error, SpawnError::Late), "{error:?}");
+        assert!(begun.elapsed() < MINUTE && !is_there(pid));
+    }
+
+    #[test]
+    fn a_pending_stop_does_not_stop_the_program() {
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut reader, tasks) = full();
+        let process = NewProcess { tasks: vec![tasks], ..new(&["/bin/true"]) };
+        let spawning = thread::spawn(|| spawn(process, Deadline::after(MINUTE)));
+        let pid = child();
+        for signal in [Signal::TSTP, Signal::TTIN, Signal::TTOU] {
+            kill_process(pid, signal).unwrap();
+        }
+        reader.read_exact(&mut [0; 4096]).unwrap();
+        let (_, pidfd) = spawning.join().unwrap().unwrap();
+        let status = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap();
+        assert_eq!(status.exit_status(), Some(0));
+    }
+
+    #[test]
+    fn a_child_that_cannot_join_is_reaped() {
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let not_writable = File::open("/dev/null").unwrap().into();
+        let process = NewProcess { tasks: vec![not_writable], ..new(&["/bin/true"]) };
+        let error = spawn(process, Deadline::NEVER).map(drop).unwrap_err();
+        assert!(matches!(&error, SpawnError::Group(error) if error.raw_os_error() == Some(9)));
+        let error = spawn(new(&["/none"]), Deadline::NEVER).map(drop).unwrap_err();
+        assert!(matches!(&error, SpawnError::Exec(error) if error.raw_os_error() == Some(2)));
+    }
+
+    /// A group of this test's own, in the hierarchy whose mount has these words.
+    struct Group(PathBuf);
+
+    impl Group {
+        fn new(words: &[&str]) -> Option<Self> {
+            let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+            let has = |line: &&str| words.iter().all(|word| line.contains(word));
+            let mount = mounts.lines().find(has)?.split(' ').nth(4)?;
+            let path = Path::new(mount).join(format!("vmtest-spawn-{}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            Some(Self(path))
+        }
+
+        fn write(&self, name: &str, value: &str) {
+            fs::write(self.0.join(name), value).unwrap();
+        }
+
+        fn wait_empty(&self) {
+            let begun = Instant::now();
+            while !fs::read(self.0.join("cgroup.procs")).unwrap().is_empty() {
+                assert!(begun.elapsed() < MINUTE, "it is not empty");
+                thread::yield_now();
+            }
+        }
+    }
+
+    impl Drop for Group {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir(&self.0);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root: cargo xtask test-root"]
+    fn row_43_a_frozen_v2_group_ends_at_the_deadline() {
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without v2 there is no such group.
+        if let Some(group) = Group::new(&[" - cgroup2 "]) {
+            group.write("cgroup.freeze", "1");
+            let dir = File::open(&group.0).unwrap().into();
+            let process = NewProcess { group: Some(dir), ..new(&["/bin/true"]) };
+            let error = spawn(process, Deadline::after(SHORT)).map(drop).unwrap_err();
+            assert!(matches!(error, SpawnError::Late), "{error:?}");
+            group.wait_empty();
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root: cargo xtask test-root"]
+    fn row_43_a_frozen_v1_group_ends_at_the_deadline() {
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without v1 there is no such group.
+        if let Some(group) = Group::new(&[" - cgroup ", "freezer"]) {
+            group.write("freezer.state", "FROZEN");
+            let tasks = File::options().write(true).open(group.0.join("tasks")).unwrap().into();
+            let process = NewProcess { tasks: vec![tasks], ..new(&["/bin/true"]) };
+            let error = spawn(process, Deadline::after(SHORT)).map(drop).unwrap_err();
+            assert!(matches!(error, SpawnError::Stuck), "{error:?}");
+            // Thawed it meets the kill.
+            group.write("freezer.state", "THAWED");
+            group.wait_empty();
+        }
+    }
+
+    fn session_keyring() -> i64 {
+        // SAFETY: KEYCTL_GET_KEYRING_ID (0) of KEY_SPEC_SESSION_KEYRING (-3), made if there is none, takes numbers alone.
+        unsafe { libc::syscall(libc::SYS_keyctl, 0, -3, 1) }
+    }
+
+    /// For the next test, which starts this one as a program.
+    #[test]
+    fn prints_its_session_keyring() {
+        println!("keyring {}.", session_keyring());
+    }
+
+    #[test]
+    fn row_46_the_session_keyring_is_new() {
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = session_keyring();
+        if ours < 0 {
+            // A kernel without keys has none to share.
+            return assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::ENOSYS));
+        }
+        let (mut reader, writer) = io::pipe().unwrap();
+        let this = std::env::current_exe().unwrap();
+        let test = "sys::spawn::tests::prints_its_session_keyring";
+        let mut process = new(&[this.to_str().unwrap(), "--exact", test, "--nocapture"]);
+        process.stdio[1] = writer.into();
+        let (_, pidfd) = spawn(process, Deadline::NEVER).unwrap();
+        let mut said = String::new();
+        reader.read_to_string(&mut said).unwrap();
+        waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+        let theirs = said.split_once("keyring ").unwrap().1.split_once('.').unwrap().0;
+        assert!(theirs.parse::<i64>().unwrap() > 0, "{said}");
+        assert_ne!(theirs, ours.to_string());
+    }
+
+    #[test]
+    fn many_threads_spawn_at_once() {
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        thread::scope(|scope| {
+            for _ in 0..300 {
+                scope.spawn(|| {
+                    let (_, pidfd) = spawn(new(&["/bin/true"]), Deadline::NEVER).unwrap();
+                    let status = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+                    assert_eq!(status.unwrap().unwrap().exit_status(), Some(0));
+                });
+            }
+        });
+    }
 }

@@ -1,0 +1,330 @@
+//! Conditions that a launcher inherits: set, checked before anything is touched, or named.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use microvm_runtime::{ErrorKind, JailSpec, Jailer, JailerConfig, PidNamespace};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::stat::{Mode, umask};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use testkit::inherited;
+
+use crate::host::{Host, LAUNCHER_SPEC, assert_says_hello};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Launches a launcher makes under a condition that must not matter.
+const LAUNCHES: usize = 15;
+
+fn limit(resource: Resource, soft: u64, hard: Option<u64>) {
+    let Rlimit { maximum, .. } = getrlimit(resource);
+    setrlimit(resource, Rlimit { current: Some(soft), maximum: hard.or(maximum) }).unwrap();
+}
+
+fn errno(name: &str) -> Errno {
+    if name == "ENOSYS" { Errno::ENOSYS } else { Errno::EPERM }
+}
+
+/// Sets the condition that the role names.
+fn set(condition: &str) {
+    let (name, value) = condition.split_once(' ').unwrap_or((condition, ""));
+    match name {
+        "umask" => drop(umask(Mode::from_bits_truncate(u32::from_str_radix(value, 8).unwrap()))),
+        "fsize" => limit(Resource::Fsize, value.parse().unwrap(), None),
+        "nofile" => limit(Resource::Nofile, value.parse().unwrap(), Some(value.parse().unwrap())),
+        "soft-nofile" => limit(Resource::Nofile, value.parse().unwrap(), None),
+        "no-limits" => {
+            limit(Resource::Core, 0, None);
+            limit(Resource::Nproc, 1 << 10, None);
+        }
+        "children-ignored" => inherited::ignore_children(),
+        "no-zombies" => inherited::keep_no_zombies(),
+        "reaper" => inherited::reap_everything(),
+        "alarms" => inherited::start_alarms(),
+        "refuse-clone3" => inherited::refuse_call(libc::SYS_clone3, errno(value)),
+        "refuse-openat2" => inherited::refuse_call(libc::SYS_openat2, errno(value)),
+        "forks" => {
+            std::thread::spawn(|| {
+                loop {
+                    Command::new("/bin/true").status().unwrap();
+                }
+            });
+        }
+        "threads" => {
+            for _ in 0..300 {
+                std::thread::spawn(|| std::thread::sleep(Duration::from_secs(3600)));
+            }
+        }
+        "large" => drop(Box::leak(vec![1_u8; 2 << 30].into_boxed_slice()).first()),
+        other => panic!("no condition {other:?}"),
+    }
+}
+
+/// Plays the launcher if this process is one: sets the condition, launches, and prints what came of it.
+fn play() -> bool {
+    let Some(role) = testkit::role() else { return false };
+    let (condition, launches) = role.split_once('/').unwrap();
+    let jailer = Jailer::new(JailerConfig::try_from_env().unwrap());
+    let spec: JailSpec = serde_json::from_str(&std::env::var(LAUNCHER_SPEC).unwrap()).unwrap();
+    set(condition);
+    for _ in 0..launches.parse().unwrap() {
+        let vm = match jailer.launch(&spec) {
+            Ok(vm) => vm,
+            Err(error) => {
+                println!("refused {:?}: {error}", error.kind());
+                return true;
+            }
+        };
+        assert_says_hello(&vm);
+        let exit = vm.shutdown(MINUTE).unwrap();
+        assert!(exit.success() || !testkit::kernel_tells_exit_of_strangers(), "{exit:?}");
+        drop(vm);
+        jailer.teardown(spec.vm_id()).unwrap();
+    }
+    println!("all went well");
+    true
+}
+
+/// Runs a launcher under a condition; returns what it printed.
+fn under(host: &Host, test: &str, condition: &str, launches: usize, spec: &JailSpec) -> String {
+    let mut command =
+        host.launcher(&format!("inherited::{test}"), &format!("{condition}/{launches}"), spec);
+    let output = command.stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{condition}: {}: {said}{errors}", output.status);
+    said
+}
+
+fn goes_well(test: &str, conditions: &[&str], launches: usize) {
+    if play() {
+        return;
+    }
+    for condition in conditions {
+        let mut host = Host::new("inherited");
+        let spec = host.idle("vm");
+        let said = under(&host, test, condition, launches, &spec);
+        assert!(said.contains("all went well"), "{condition}: {said}");
+        host.assert_clean();
+    }
+}
+
+fn is_refused(test: &str, condition: &str, words: &[&str]) {
+    if play() {
+        return;
+    }
+    let mut host = Host::new("inherited");
+    let spec = host.idle("vm");
+    let said = under(&host, test, condition, 1, &spec);
+    for word in words.iter().copied().chain(["refused"]) {
+        assert!(said.contains(word), "{condition}: no {word:?} in {said}");
+    }
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn umask_and_limits_do_not_matter() {
+    goes_well(
+        "umask_and_limits_do_not_matter",
+        &["umask 777", "umask 277", "umask 000", "no-limits"],
+        2,
+    );
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn who_reaps_children_does_not_matter() {
+    let conditions = ["children-ignored", "no-zombies", "reaper"];
+    goes_well("who_reaps_children_does_not_matter", &conditions, LAUNCHES);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn alarms_forks_and_threads_do_not_matter() {
+    goes_well("alarms_forks_and_threads_do_not_matter", &["alarms", "forks", "threads"], LAUNCHES);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn the_size_of_the_launcher_does_not_matter() {
+    goes_well("the_size_of_the_launcher_does_not_matter", &["large"], 2);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_refused_clone3_is_named() {
+    for condition in ["refuse-clone3 ENOSYS", "refuse-clone3 EPERM"] {
+        is_refused("a_refused_clone3_is_named", condition, &["clone3", "seccomp"]);
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_refused_openat2_is_named() {
+    for condition in ["refuse-openat2 ENOSYS", "refuse-openat2 EPERM"] {
+        is_refused("a_refused_openat2_is_named", condition, &["openat2", "seccomp"]);
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_hard_limit_below_the_jailers_is_named() {
+    if testkit::role().is_none() && may_raise_limits() {
+        return testkit::skip(
+            "a_hard_limit_below_the_jailers_is_named",
+            "CAP_SYS_RESOURCE is here",
+        );
+    }
+    is_refused(
+        "a_hard_limit_below_the_jailers_is_named",
+        "nofile 1024",
+        &["RLIMIT_NOFILE", "2048"],
+    );
+}
+
+fn may_raise_limits() -> bool {
+    let sets = rustix::thread::capabilities(None).unwrap();
+    sets.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE)
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_file_limit_below_an_image_is_named() {
+    is_refused("a_file_limit_below_an_image_is_named", "fsize 16", &["RLIMIT_FSIZE", "16"]);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn too_few_descriptors_are_named() {
+    if play() {
+        return;
+    }
+    let mut host = Host::new("inherited");
+    let spec = host.idle("vm");
+    let mut enough = 0;
+    // From no descriptor at all for a launch up to enough.
+    for files in (8..160).step_by(4) {
+        let condition = format!("soft-nofile {files}");
+        let said = under(&host, "too_few_descriptors_are_named", &condition, 1, &spec);
+        if said.contains("all went well") {
+            enough += 1;
+            if enough == 3 {
+                break;
+            }
+            continue;
+        }
+        assert!(said.contains("RLIMIT_NOFILE"), "{condition}: {said}");
+        let left = host.jailer().list().unwrap();
+        assert!(left.is_empty(), "{condition}: {left:?}: {said}");
+    }
+    assert!(enough > 0, "no number was enough");
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn an_endless_launch_is_no_panic() {
+    let mut host = Host::new("endless");
+    let spec = host.idle("vm").ready_within(Duration::MAX);
+    let vm = host.jailer().launch(&spec).unwrap();
+    assert!(vm.log().wait_for_line(|line| line.contains("Running"), Duration::MAX).is_some());
+    vm.kill().unwrap();
+    assert!(vm.log().wait_for_end(Duration::MAX));
+    drop(vm);
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_43_a_frozen_parent_is_named_at_once() {
+    for v2 in [true, false] {
+        let mut host = Host::new("frozen");
+        host.config.cgroup_v2 = v2;
+        let spec = host.idle("vm").ready_within(MINUTE);
+        let plan = host.jailer().plan(&spec).unwrap();
+        let paths: Vec<_> = plan.leaf().map(|leaf| leaf.paths().collect()).unwrap_or_default();
+        let parents = paths.iter().filter_map(|leaf| leaf.parent());
+        let file = if v2 { "cgroup.freeze" } else { "freezer.state" };
+        let frozen: Vec<_> = parents
+            .filter_map(|parent| {
+                fs::create_dir_all(parent).unwrap();
+                let file = parent.join(file);
+                file.exists().then_some(file)
+            })
+            .collect();
+        if frozen.is_empty() {
+            testkit::skip(
+                &format!("row_43_a_frozen_parent_is_named_at_once (v2: {v2})"),
+                "no freezer",
+            );
+            host.assert_clean();
+            continue;
+        }
+        let (freeze, thaw) = if v2 { ("1", "0") } else { ("FROZEN", "THAWED") };
+        frozen.iter().for_each(|file| fs::write(file, freeze).unwrap());
+        let begun = Instant::now();
+        let error = host.jailer().launch(&spec).unwrap_err();
+        frozen.iter().for_each(|file| fs::write(file, thaw).unwrap());
+        assert_eq!(error.kind(), ErrorKind::Cgroup, "{error}");
+        assert!(error.to_string().contains("frozen"), "{error}");
+        assert!(begun.elapsed() < MINUTE / 2, "it waited");
+        assert!(host.jailer().list().unwrap().is_empty());
+        host.assert_clean();
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_namespace_of_a_process_is_joined() {
+    let mut host = Host::new("procns");
+    let netns = testkit::Netns::new(&host.scratch);
+    let spec = host.idle("first").netns(netns.path());
+    let first = host.jailer().launch(&spec).unwrap();
+    let path = format!("/proc/{}/ns/net", first.pid());
+    let spec = host.idle("second").netns(&path);
+    match host.jailer().launch(&spec) {
+        Ok(second) => {
+            assert_eq!(second.inspect().unwrap().network_namespace, netns.inode());
+            second.kill().unwrap();
+        }
+        // Release 1.16.0 alone.
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}"),
+    }
+    first.kill().unwrap();
+    drop((first, netns));
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_44_shared_memory_of_a_jail_goes_with_it() {
+    for mode in [PidNamespace::ByLauncher, PidNamespace::ByJailer, PidNamespace::Host] {
+        let mut host = Host::new("shm");
+        let spec = host.idle("vm").pid_namespace(mode);
+        let vm = host.jailer().launch(&spec).unwrap();
+        let namespace = format!("--ipc=/proc/{}/ns/ipc", vm.pid());
+        let inside = |program: &[&str]| {
+            let mut command = Command::new("nsenter");
+            let output = command.arg(&namespace).args(program).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let segments = || fs::read_to_string("/proc/sysvipc/shm").unwrap().lines().count();
+        let before = segments();
+        inside(&["ipcmk", "--shmem", "268435456"]);
+        assert!(inside(&["cat", "/proc/sysvipc/shm"]).contains("268435456"));
+        assert_eq!(segments(), before, "the host has the VM's shared memory");
+        let held = fs::File::open(format!("/proc/{}/ns/ipc", vm.pid())).unwrap();
+        vm.kill().unwrap();
+        drop(vm);
+        host.jailer().teardown("vm").unwrap();
+        // The namespace is gone with its last process, but for the descriptor that this test holds.
+        assert_eq!(rustix::fs::fstat(&held).unwrap().st_nlink, 1);
+        drop(held);
+        assert_eq!(segments(), before);
+        host.assert_clean();
+    }
+}
