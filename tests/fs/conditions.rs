@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use jail_fs::{
-    Artifact, ErrorKind, Lease, Owner, StagedTree, TrustedDir, ensure_char_device, private,
-    read_only, remove_tree, sweep, write,
+    Artifact, ErrorKind, Lease, Owner, StagedTree, TrustedDir, ensure_char_device, persistent,
+    private, read_only, remove_tree, sweep, write,
 };
 use nix::mount::{MsFlags, mount};
 use nix::sys::resource::{Resource, setrlimit};
@@ -387,6 +387,42 @@ fn row_58_writable_directory_named() {
                 assert!(error.to_string().contains(&format!("mode {mode:04o}")), "{error}");
             }
         }
+    });
+}
+
+/// Root of a user namespace in which only uid and gid 0 have a mapping.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn unmapped_owners_are_named() {
+    on_each_fs("unmapped_owners_are_named", |scene| {
+        let image = scene.source("image", "x").path().to_owned();
+        let foreign = scene.source("foreign", "x").path().to_owned();
+        chown(&foreign, Some(jail_user().uid()), Some(jail_user().gid())).unwrap();
+        let host = scene.dir("host-of-another");
+        chown(&host, Some(jail_user().uid()), Some(jail_user().gid())).unwrap();
+        assert!(as_root(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).unwrap();
+            fs::write("/proc/self/setgroups", "deny").unwrap();
+            fs::write("/proc/self/uid_map", "0 0 1").unwrap();
+            fs::write("/proc/self/gid_map", "0 0 1").unwrap();
+            let base = TrustedDir::open(scene.base.path()).unwrap();
+            let tree = StagedTree::create(&base, &name("one")).unwrap();
+            let image = Artifact::open(&image).unwrap();
+            let error =
+                private(&image, tree.top(), &name("disk"), jail_user(), &plain()).unwrap_err();
+            assert!(error.to_string().contains("has no mapping in this user namespace"), "{error}");
+            assert_eq!(list(tree.path()), [""; 0]);
+            let foreign = Artifact::open(&foreign).unwrap();
+            let shared =
+                read_only(&foreign, tree.top(), &name("disk"), Owner::ROOT, &plain()).unwrap();
+            assert_eq!(shared.fallback, Some(jail_fs::Fallback::NotRoots));
+            let lent = persistent(&foreign, tree.dir(), &name("lent"), Some(Owner::ROOT), &plain());
+            assert_eq!(lent.unwrap_err().kind(), ErrorKind::Untrusted);
+            let error = TrustedDir::open(&host).unwrap_err();
+            assert!(error.hint().unwrap().contains("user namespace"), "{error:?}");
+            tree.discard().is_ok()
+        }));
+        assert_eq!(scene.entries(), [""; 0]);
     });
 }
 

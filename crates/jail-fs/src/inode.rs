@@ -109,6 +109,8 @@ pub(crate) struct Facts {
     /// The id of the mount on the way to the inode.
     pub(crate) mount: u64,
     pub(crate) immutable: bool,
+    /// Set at the top of a mount.
+    pub(crate) mount_root: bool,
 }
 
 impl Facts {
@@ -190,6 +192,7 @@ impl From<&sys::Statx> for Facts {
             ctime: time(&stat.stx_ctime),
             mount: stat.stx_mnt_id,
             immutable: sys::is_immutable(stat),
+            mount_root: sys::is_mount_root(stat),
         }
     }
 }

@@ -209,7 +209,7 @@ impl Remover {
     fn failed(&self, dir: impl AsFd, name: &CStr, errno: Errno) -> Error {
         let error = Error::at(OPERATION, &dir, os(name), errno);
         match errno {
-            Errno::EBUSY => error.over_mounts(vec![sys::path_of(dir).join(os(name))]),
+            Errno::EBUSY => busy(error, &dir, os(name)),
             Errno::ENOTEMPTY => error
                 .of_kind(ErrorKind::Busy)
                 .because("processes fill it again and again")
@@ -219,6 +219,16 @@ impl Remover {
                 .hinted("Clear the flags (chattr -ia), then try again."),
             _ => error,
         }
+    }
+}
+
+/// Tells a mount point from an entry that the kernel uses otherwise (EBUSY).
+pub(crate) fn busy(error: Error, dir: impl AsFd, name: &OsStr) -> Error {
+    match Facts::at(&dir, name) {
+        Ok(facts) if !facts.mount_root => error
+            .because("the kernel is using it")
+            .hinted("Find its user with lsof or swapon --show, then try again."),
+        _ => error.over_mounts(vec![sys::path_of(dir).join(name)]),
     }
 }
 

@@ -97,4 +97,17 @@ mod tests {
     fn finds_mounts_behind_aliases() {
         assert_eq!(found("/srv/jails/fc/two"), ["/mnt/alias/fc/two/root/a b"]);
     }
+
+    /// A search through each mount for each mount would take minutes.
+    #[test]
+    fn many_mounts_are_searched() {
+        let mounts: Mounts = (1..100_000)
+            .map(|id| {
+                format!("{id} {} 254:0 / /srv/jails/fc/vm-{id}/root rw - ext4 /dev/vda rw", id / 2)
+            })
+            .filter_map(|line| super::super::mountinfo::Mount::parse(line.as_bytes()))
+            .collect();
+        assert_eq!(find(&mounts, Path::new("/srv/jails/fc/vm-7"), 1).len(), 1);
+        assert_eq!(find(&mounts, Path::new("/srv/jails/fc/none"), 1).len(), 0);
+    }
 }

@@ -2,6 +2,7 @@
 
 use cap_std::fs::Dir;
 
+use super::emptier::busy;
 use crate::error::{Error, Result};
 use crate::name::Name;
 use crate::sys::{self, Errno};
@@ -25,7 +26,7 @@ pub fn scrub(dir: &Dir, names: &[Name]) -> Result<Vec<Name>> {
             Err(errno) => {
                 let error = Error::at("remove", dir, name, errno);
                 return Err(match errno {
-                    Errno::EBUSY => error.over_mounts(vec![sys::path_of(dir).join(name)]),
+                    Errno::EBUSY => busy(error, dir, name.as_os_str()),
                     Errno::ENOTEMPTY => error.because("the directory is not empty"),
                     _ => error,
                 });

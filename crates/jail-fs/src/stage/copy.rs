@@ -8,6 +8,7 @@ use super::artifact::Artifact;
 use super::options::{CopyOptions, Progress};
 use super::receipt::{Fallback, Strategy};
 use crate::error::{Error, ErrorKind, Result};
+use crate::inode::Facts;
 use crate::sys::{self, Errno};
 use crate::text::Escaped;
 
@@ -180,9 +181,15 @@ impl<'a> Copy<'a> {
         self.source.failed(OPERATION, errno).because(so_far(self.source, self.copied))
     }
 
+    /// Makes the error of a source that ends before its size: cut meanwhile, or never so long, as on sysfs.
     fn shrunk(&self) -> Error {
-        Error::new(ErrorKind::SourceChanged, OPERATION, self.source.path())
-            .because("it became shorter meanwhile")
+        let error = |kind| Error::new(kind, OPERATION, self.source.path());
+        match Facts::of(self.from) {
+            Ok(now) if now.size == self.size => error(ErrorKind::Untrusted)
+                .because(format!("it has less content than its size of {} bytes", self.size))
+                .hinted("Copy the content to a file on a disk or tmpfs, and stage that."),
+            _ => error(ErrorKind::SourceChanged).because("it became shorter meanwhile"),
+        }
     }
 }
 

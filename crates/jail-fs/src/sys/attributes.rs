@@ -41,6 +41,11 @@ pub(crate) fn is_immutable(stat: &Statx) -> bool {
     stat.stx_attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND)
 }
 
+/// Looks for the mark of a mount's top.
+pub(crate) fn is_mount_root(stat: &Statx) -> bool {
+    stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+}
+
 /// Looks for an extended attribute of any value.
 pub(crate) fn has_xattr(fd: impl AsFd, name: &str) -> Result<bool> {
     // Not an empty buffer, for which rustix answers 0 whether the attribute exists or not.

@@ -12,8 +12,9 @@ pub(crate) use nix::errno::Errno;
 pub(crate) use rustix::fs::{FileType, RawDir, Statx, StatxTimestamp};
 
 pub(crate) use self::attributes::{
-    close_to_others, forget_project, has_xattr, is_immutable, mount_flags, remove_xattr, set_mode,
-    set_mode_of_handle, set_owner, set_owner_of_handle, stat, stat_at, stat_path,
+    close_to_others, forget_project, has_xattr, is_immutable, is_mount_root, mount_flags,
+    remove_xattr, set_mode, set_mode_of_handle, set_owner, set_owner_of_handle, stat, stat_at,
+    stat_path,
 };
 pub(crate) use self::content::{
     allocate, clone_blocks, copy_range, next_extent, prefers_allocation, rewind, sync, truncate,

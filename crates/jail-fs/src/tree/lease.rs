@@ -15,7 +15,9 @@ use crate::sys::{self, Errno};
 ///
 /// # Caveats
 /// A lease keeps out only processes that ask for one. A child that was forked and did not exec keeps its parent's lease
-/// after the parent has died. On NFS and other network filesystems flock(2) may hold on this host only.
+/// after the parent has died. A lock that somebody took on a directory while
+/// it was open to others lasts until that descriptor is closed. On NFS and other network filesystems flock(2) may hold on
+/// this host only.
 #[derive(Debug)]
 pub struct Lease {
     dir: TrustedDir,
