@@ -103,11 +103,14 @@ mod tests {
     fn many_mounts_are_searched() {
         let mounts: Mounts = (1..100_000)
             .map(|id| {
-                format!("{id} {} 254:0 / /srv/jails/fc/vm-{id}/root rw - ext4 /dev/vda rw", id / 2)
+                format!(
+                    "{id} {} 254:0 / /srv/jails/fc/tree-{id}/root rw - ext4 /dev/vda rw",
+                    id / 2
+                )
             })
             .filter_map(|line| super::super::mountinfo::Mount::parse(line.as_bytes()))
             .collect();
-        assert_eq!(find(&mounts, Path::new("/srv/jails/fc/vm-7"), 1).len(), 1);
+        assert_eq!(find(&mounts, Path::new("/srv/jails/fc/tree-7"), 1).len(), 1);
         assert_eq!(find(&mounts, Path::new("/srv/jails/fc/none"), 1).len(), 0);
     }
 }
