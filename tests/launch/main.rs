@@ -7,6 +7,7 @@ mod boot;
 mod contract;
 mod drives;
 mod ending;
+mod errors;
 mod fleet;
 mod host;
 mod hostile;

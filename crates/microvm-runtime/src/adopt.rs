@@ -29,8 +29,14 @@ impl Jailer {
     fn take_up(&self, vm_id: &str) -> Result<Vm> {
         let operation = || format!("adopt the VM {vm_id:?}");
         let id = JailId::for_vm(vm_id)?;
-        let none = |because: &str| Failure::new(ErrorKind::NotFound, operation()).because(because);
-        let Some(base) = self.open_base()? else { return Err(none("there is no chroot base")) };
+        let none = |because: &str| {
+            Failure::new(ErrorKind::NotFound, operation())
+                .because(because)
+                .hinted("`Jailer::list` returns the VMs that run; launch this one anew.")
+        };
+        let Some(base) = self.open_base()? else {
+            return Err(none("its chroot base does not exist"));
+        };
         let mut found = jail::exec_dirs(&base)?;
         for (_, exec_dir) in std::mem::take(&mut found.dirs) {
             let Some(jail) = Jail::lock(&exec_dir, &id)? else { continue };

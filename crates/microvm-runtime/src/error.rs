@@ -260,10 +260,37 @@ impl Error {
             Some(path) => failure.path(path),
             None => failure,
         }
-        .source_of(error)
+        .cgroup_cause(error)
+    }
+
+    fn cgroup_cause(self, error: jail_cgroup::Error) -> Self {
+        let advice = match error.kind() {
+            _ if error.hint().is_some() => None,
+            jail_cgroup::ErrorKind::InvalidInput => Some("Correct this limit in the spec."),
+            jail_cgroup::ErrorKind::Refused => {
+                Some("Ask for a value that this host's kernel takes.")
+            }
+            jail_cgroup::ErrorKind::Unsupported => {
+                Some("Leave this limit out, or ask for the other version of control groups.")
+            }
+            _ => None,
+        };
+        let failure = self.source_of(error);
+        match advice {
+            Some(advice) => failure.hinted(advice),
+            None => failure,
+        }
     }
 
     fn rendered(mut self) -> Self {
+        let number = self.0.find::<io::Error>().and_then(io::Error::raw_os_error);
+        let advice = number.map(rustix::io::Errno::from_raw_os_error).and_then(advice);
+        if let Some((advice, always)) = advice
+            && (always || self.0.hint.is_none())
+            && !self.0.hint.as_ref().is_some_and(|hint| hint.contains("RLIMIT_NOFILE"))
+        {
+            self.0.hint = Some(advice.to_owned());
+        }
         self.0.cause = None;
         let causes = self.causes();
         self.0.cause = (!causes.is_empty()).then(|| causes.join(": "));
@@ -277,7 +304,7 @@ impl Error {
         let mut told = Vec::new();
         for hint in hints.flatten().filter(|hint| !hint.is_empty()) {
             if !told.contains(&hint) {
-                message += if told.is_empty() { ". " } else { " " };
+                message += if message.ends_with(['.', '?', '!']) { " " } else { ". " };
                 message += &escaped(hint, PART);
                 told.push(hint);
             }
@@ -305,12 +332,20 @@ impl Error {
         )
     }
 
+    /// One layer of a cause. A failure that is nothing but its cause has operation and path already.
+    fn layer_of(&self, operation: &str, path: Option<&Path>, reason: Option<&str>) -> String {
+        match operation == self.0.operation {
+            true => escaped(reason.unwrap_or_default(), PART),
+            false => layer(operation, path, reason),
+        }
+    }
+
     fn cause_names(&self, path: &Path) -> bool {
         let Some(source) = &self.0.source else { return false };
         if let Some(error) = source.downcast_ref::<jail_fs::Error>() {
-            error.path() == path
+            error.path() == path && error.operation() != self.0.operation
         } else if let Some(error) = source.downcast_ref::<jail_cgroup::Error>() {
-            error.at() == Some(path)
+            error.at() == Some(path) && error.operation() != self.0.operation
         } else {
             let inner = source.downcast_ref::<Self>().map(|error| &error.0);
             inner.is_some_and(|inner| inner.path.as_deref() == Some(path))
@@ -328,22 +363,19 @@ impl Error {
                 break;
             }
             causes.push(if let Some(error) = error.downcast_ref::<jail_fs::Error>() {
-                layer(error.operation(), Some(error.path()), error.reason())
+                self.layer_of(error.operation(), Some(error.path()), error.reason())
             } else if let Some(error) = error.downcast_ref::<jail_cgroup::Error>() {
                 let limit = error.limit().map(|limit| limit.to_string());
                 let reason = [limit.as_deref(), error.reason()].into_iter().flatten();
                 let reason = reason.collect::<Vec<_>>().join(" ");
                 let reason = Some(reason.as_str()).filter(|reason| !reason.is_empty());
-                layer(error.operation(), error.at(), reason)
+                self.layer_of(error.operation(), error.at(), reason)
             } else {
                 escaped(error.to_string(), PART)
             });
             next = error.source();
         }
-        // A failure that is nothing but its cause has its words already.
-        if causes.first() == Some(&self.head()) {
-            causes.remove(0);
-        }
+        causes.retain(|cause| !cause.is_empty());
         causes
     }
 
@@ -400,6 +432,23 @@ fn hint_of<'a>(source: &'a (dyn StdError + Send + Sync + 'static)) -> Option<&'a
         Some(error.hint())
     } else {
         source.downcast_ref::<Error>()?.0.hint.as_deref()
+    }
+}
+
+/// Advice on an answer of the kernel; `true` if it counts whatever the operation was.
+fn advice(errno: rustix::io::Errno) -> Option<(&'static str, bool)> {
+    use rustix::io::Errno;
+    match errno {
+        Errno::MFILE => Some(("Raise RLIMIT_NOFILE: this process has no descriptor left.", true)),
+        Errno::NFILE => {
+            Some(("Raise the sysctl fs.file-max: the host has no descriptor left.", true))
+        }
+        Errno::NOENT => {
+            Some(("Check that the path exists, with each directory on the way.", false))
+        }
+        Errno::ISDIR => Some(("Name a file, not a directory.", false)),
+        Errno::NOMEM => Some(("Free memory, or raise the memory limit of this process.", false)),
+        _ => None,
     }
 }
 

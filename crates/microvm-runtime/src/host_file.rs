@@ -48,10 +48,14 @@ impl Program {
             Failure::new(ErrorKind::Filesystem, &operation).path(&path).source_of(errno)
         })?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Failure::invalid(operation, "it is not a regular file").path(path));
+            return Err(Failure::invalid(operation, "it is not a regular file")
+                .path(path)
+                .hinted("Name the program's own file."));
         }
         if stat.st_mode & 0o111 == 0 {
-            return Err(Failure::invalid(operation, "it is not executable").path(path));
+            return Err(Failure::invalid(operation, "it is not executable")
+                .path(path)
+                .hinted("Make the file executable (`chmod +x`), or name another."));
         }
         Ok(Self { path: canonical, inode: InodeId::of(&held)? })
     }
@@ -108,10 +112,17 @@ fn hold(operation: &str, path: &Path) -> Result<OwnedFd> {
 pub(crate) fn network_namespace(path: &Path) -> Result<(HostPath, bool)> {
     let operation = "find the network namespace";
     if !path.is_absolute() {
-        return Err(Failure::invalid(operation, "it must be an absolute path").path(path));
+        return Err(Failure::invalid(operation, "it is not absolute")
+            .path(path)
+            .hinted("Give an absolute path, such as `/run/netns/vm`."));
     }
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(
-        |error| Failure::new(ErrorKind::NotFound, operation).path(path).source_of(error),
+        |error| {
+            Failure::new(ErrorKind::NotFound, operation)
+                .path(path)
+                .source_of(error)
+                .hinted("Make it first with `ip netns add`, or leave `netns` out of the spec.")
+        },
     )?;
     let fs = rustix::fs::fstatfs(&file).map_err(|error| {
         Failure::new(ErrorKind::Filesystem, operation).path(path).source_of(error)

@@ -38,6 +38,10 @@ fn launch(mut prepared: Prepared) -> Result<Vm> {
     match start(&mut prepared) {
         Ok(started) => Ok(Vm::new(prepared, started)),
         Err(failure) => {
+            let failure = match &prepared.leaf {
+                Some(leaf) => blame_limits(leaf, failure),
+                None => failure,
+            };
             // What this cannot remove, a later teardown or sweep does.
             let failure = process::explain_limits(failure);
             let Prepared { base, exec_dir, plan, jail, .. } = prepared;
@@ -46,6 +50,25 @@ fn launch(mut prepared: Prepared) -> Result<Vm> {
             Err(failure.and_cleanup(teardown::remove(&base, &exec_dir, exec_name, jail, &survey)))
         }
     }
+}
+
+/// Says so if a limit was hit: that explains an end better than its status does.
+fn blame_limits(leaf: &Leaf, failure: Failure) -> Failure {
+    if !matches!(failure.kind(), ErrorKind::EarlyDeath | ErrorKind::Timeout | ErrorKind::Spawn) {
+        return failure;
+    }
+    let Ok(stats) = leaf.stats() else { return failure };
+    let unexplained = failure.hint().is_none() || failure.kind() == ErrorKind::Timeout;
+    let events = stats.memory_events;
+    if events.is_some_and(|events| events.oom_kill > 0 || (events.max > 0 && unexplained)) {
+        return failure.hinted(
+            "The VM hit its memory limit: raise `Limits::memory_max` above what the guest and Firecracker need.",
+        );
+    }
+    if stats.pids_denied.is_some_and(|denied| denied > 0) && unexplained {
+        return failure.hinted("The VM hit its limit of tasks: raise `Limits::pids_max`.");
+    }
+    failure
 }
 
 /// A VM that was started and proven.

@@ -111,7 +111,11 @@ impl Plan {
         exec_name: ExecName,
     ) -> Result<Self> {
         let jail_id = JailId::for_vm(&spec.vm_id)?;
-        let base = HostPath::try_from(config.chroot_base.as_path())?;
+        let base = HostPath::try_from(config.chroot_base.as_path()).map_err(|error| {
+            Failure::invalid("use JailerConfig::chroot_base", error.reason())
+                .path(&config.chroot_base)
+                .hinted("Give an absolute path of UTF-8, without `..` and control characters.")
+        })?;
         let layout = Layout::new(base, exec_name, jail_id.clone());
         let user = match spec.user {
             User::Configured => User::Fixed { uid: config.uid, gid: config.gid },
@@ -167,7 +171,8 @@ impl Plan {
             User::Leased { first, last } => Err(Failure::invalid(
                 "plan the VM's user",
                 format!("the uid range {first}..={last} is empty"),
-            )),
+            )
+            .hinted("Give the lower uid first.")),
             User::Configured => Err(Failure::invalid("plan the VM's user", "it was not resolved")),
         }
     }
@@ -351,8 +356,7 @@ fn artifacts(spec: &JailSpec, layout: &Layout) -> Result<Vec<PlannedArtifact>> {
     for drive in &spec.drives {
         let name = ArtifactName::new(drive.name_in_jail(), layout.exec_name())?;
         if planned.iter().any(|other: &PlannedArtifact| other.name == name) {
-            return Err(Failure::invalid("plan the drives", format!("two are called {name}"))
-                .path(drive.source())
+            return Err(Failure::invalid("plan the drives", format!("two are called \"{name}\""))
                 .hinted("give each drive a name of its own"));
         }
         planned.push(PlannedArtifact {
@@ -362,12 +366,16 @@ fn artifacts(spec: &JailSpec, layout: &Layout) -> Result<Vec<PlannedArtifact>> {
         });
     }
     for artifact in &planned {
+        let refused = |because: &str| {
+            Failure::invalid(format!("find the source of {}", artifact.name), because)
+                .path(&artifact.source)
+        };
         if !artifact.source.is_absolute() {
-            return Err(Failure::invalid(
-                format!("plan to stage {}", artifact.name),
-                "it must be an absolute path",
-            )
-            .path(&artifact.source));
+            return Err(refused("it is not absolute").hinted("Give an absolute path."));
+        }
+        if artifact.source.to_str().is_none() {
+            return Err(refused("it is not UTF-8")
+                .hinted("Rename the file: its path is recorded as JSON, which is UTF-8."));
         }
     }
     Ok(planned)

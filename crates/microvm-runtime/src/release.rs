@@ -45,11 +45,10 @@ fn ask(jailer: &Program) -> Result<JailerVersion> {
     // Judged by its output alone: somebody else may have seen how it ended.
     let printed = String::from_utf8_lossy(&printed);
     printed.parse().map_err(|error: jail_cmd::Error| {
-        let start: String = printed.chars().take(100).collect();
+        let start: String = printed.lines().next().unwrap_or_default().chars().take(80).collect();
         Failure::new(ErrorKind::Spawn, "ask for the jailer's release")
             .path(path)
-            .because(format!("`--version` printed {start:?}"))
-            .source_of(error)
-            .hinted("is this the official jailer?")
+            .because(format!("`--version` printed {start:?}: {}", error.reason()))
+            .hinted("Name Firecracker's official jailer in `JailerConfig::jailer_bin`.")
     })
 }

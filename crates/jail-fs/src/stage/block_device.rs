@@ -47,7 +47,8 @@ pub fn block_device(
 ) -> Result<Receipt> {
     let Some((major, minor)) = source.device() else {
         return Err(Error::new(ErrorKind::Untrusted, "stage as a block device", source.path())
-            .because(format!("it is {}", source.facts().noun())));
+            .because(format!("it is {}", source.facts().noun()))
+            .hinted("Name a block device, or stage the file as a private, read-only or persistent drive."));
     };
     let (owner, mode) = match access {
         Access::ReadOnly => (Owner::new(Owner::caller().uid(), user.gid())?, 0o440),

@@ -74,7 +74,8 @@ impl Asked {
         let answer = self.exchange.answer(self.request.bytes());
         let (status, body) = answer.map_err(|error| match error {
             Broken::Late => Failure::new(ErrorKind::Timeout, operation())
-                .because("Firecracker did not answer in time"),
+                .because("Firecracker did not answer in time")
+                .hinted("Give requests more time with `Api::timeout`."),
             Broken::Closed => Failure::new(ErrorKind::Api, operation())
                 .because("Firecracker closed the connection without an answer"),
             Broken::Off(errno) => Failure::new(ErrorKind::Api, operation()).source_of(errno),

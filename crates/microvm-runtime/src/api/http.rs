@@ -28,8 +28,11 @@ impl Request {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] where the method or the path could end the request line.
     pub(super) fn new(method: &str, path: &str, body: Option<&Value>) -> Result<Self> {
-        let refused =
-            |because| Failure::invalid(format!("send {method:?} {path:?} to the API"), because);
+        let refused = |because| {
+            Failure::invalid(format!("send {method:?} {path:?} to the API"), because).hinted(
+                "Use a method such as `GET` and a path such as `/mmds`, with blanks as `%20`.",
+            )
+        };
         if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
             return Err(refused("the method is not made of capital letters"));
         }

@@ -146,7 +146,7 @@ fn check_machine(boot: &Boot) -> Result<()> {
             operation,
             format!("it has {} MiB of memory", boot.memory_mib),
         )
-        .hinted("1 or more"));
+        .hinted("Give the guest 1 MiB or more."));
     }
     Ok(())
 }

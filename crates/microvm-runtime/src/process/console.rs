@@ -57,10 +57,12 @@ impl Console {
         let Sink::File(path) = &self.0 else { return Ok(()) };
         let because = match path.to_str() {
             None => "it is not UTF-8",
-            Some(_) if !path.is_absolute() => "it must be an absolute path",
+            Some(_) if !path.is_absolute() => "it is not absolute",
             Some(_) => return Ok(()),
         };
-        Err(Failure::invalid("plan the console", because).path(path))
+        Err(Failure::invalid("plan the console", because)
+            .path(path)
+            .hinted("Give an absolute path of UTF-8."))
     }
 }
 
@@ -83,7 +85,9 @@ pub(super) fn open_file(path: &Path) -> Result<(OwnedFd, Written)> {
     let failed = |errno: Errno| {
         let failure = Failure::new(ErrorKind::Filesystem, "open the console file").path(path);
         match errno {
-            Errno::LOOP => failure.hinted("A console file may not be a symbolic link."),
+            Errno::LOOP => failure.hinted(
+                "A symbolic link is not followed: name the file itself, or read `Vm::console`.",
+            ),
             _ => failure,
         }
         .source_of(errno)

@@ -47,6 +47,8 @@ pub enum Diagnosis {
     Seccomp,
     /// There was not enough memory.
     Memory,
+    /// The kernel does not fit into the guest's memory, or its file is cut short.
+    GuestMemory,
     /// A filesystem or a quota is full.
     NoSpace,
     /// A privilege is missing.
@@ -119,6 +121,9 @@ impl Diagnosis {
                 "use an official static build: a system call was made that its filter forbids"
             }
             Self::Memory => "allow more memory than the guest has: the VMM needs some for itself",
+            Self::GuestMemory => {
+                "give the guest more memory than its kernel needs, and check that the kernel's file is whole"
+            }
             Self::NoSpace => "free space on the filesystem of the chroot base",
             Self::Privilege => "run as root, with no capability dropped",
             Self::Killed => "look for an out-of-memory kill in the VM's control group",
@@ -347,6 +352,11 @@ mod tests {
             "Cannot mmap memory: Cannot allocate memory (os error 12)",
             "os error 12",
             Diagnosis::Memory,
+        ),
+        (
+            "Cannot load kernel due to invalid memory configuration or invalid kernel image: Kernel Loader: failed to load ELF kernel image: Kernel Loader: Unable to read kernel image",
+            "Unable to read",
+            Diagnosis::GuestMemory,
         ),
         (
             "Configuration for VMM from one single json failed: VM config error: The memory size (MiB) is invalid.",

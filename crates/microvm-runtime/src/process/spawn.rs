@@ -218,7 +218,9 @@ fn refused(program: &Path, error: SpawnError) -> Failure {
         SpawnError::Late => Failure::new(ErrorKind::Timeout, OPERATION)
             .path(program)
             .because("the new process was stopped before its exec, and was killed")
-            .hinted("Is its control group frozen, or does somebody stop processes here?"),
+            .hinted(
+                "Give the spec more time with `ready_within`, and check that its control group is not frozen.",
+            ),
         SpawnError::Stuck => Failure::new(ErrorKind::Timeout, OPERATION)
             .path(program)
             .because("the new process is frozen, and cannot be killed before it is thawed")

@@ -53,6 +53,7 @@ pub(super) const KNOWN: &[(&[&str], Diagnosis)] = &[
     (&["KVM", "Permission denied"], Diagnosis::Kvm),
     (&["/dev/kvm"], Diagnosis::Kvm),
     (&["The kernel file cannot be opened"], Diagnosis::Kernel),
+    (&["Unable to read kernel image"], Diagnosis::GuestMemory),
     (&["Cannot load kernel"], Diagnosis::Kernel),
     (&["The initrd file cannot be opened"], Diagnosis::Kernel),
     (&["lock device error"], Diagnosis::Drive),
