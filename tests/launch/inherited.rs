@@ -328,3 +328,61 @@ fn row_44_shared_memory_of_a_jail_goes_with_it() {
         host.assert_clean();
     }
 }
+
+/// Descriptors and threads of this process.
+fn costs() -> (usize, usize) {
+    let count = |dir: &str| fs::read_dir(dir).unwrap().count();
+    (count("/proc/self/fd"), count("/proc/self/task"))
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_vm_costs_five_descriptors_and_no_thread() {
+    const VMS: usize = 6;
+    if testkit::role().is_some() {
+        let jailer = Jailer::new(JailerConfig::try_from_env().unwrap());
+        let spec: serde_json::Value =
+            serde_json::from_str(&std::env::var(LAUNCHER_SPEC).unwrap()).unwrap();
+        let mut vms = Vec::new();
+        let mut first = (0, 0);
+        for index in 0..VMS {
+            let mut spec = spec.clone();
+            spec["vm_id"] = format!("vm{index}").into();
+            let spec: JailSpec = serde_json::from_value(spec).unwrap();
+            vms.push(jailer.launch(&spec).unwrap());
+            assert_says_hello(&vms[index]);
+            // What closes the watch of a launch is a thread that ends.
+            while costs().1 > 3 {
+                std::thread::yield_now();
+            }
+            if index == 0 {
+                first = costs();
+            }
+        }
+        let last = costs();
+        for vm in &vms {
+            vm.kill().unwrap();
+        }
+        drop(vms);
+        // The thread that reads for all ends with the last.
+        let begun = Instant::now();
+        while costs().1 > 2 {
+            assert!(begun.elapsed() < MINUTE, "the thread stays");
+            std::thread::yield_now();
+        }
+        println!("first {first:?} last {last:?}.");
+        assert!(last.0 - first.0 <= 5 * (VMS - 1), "{first:?}, {last:?}");
+        assert_eq!(first.1, last.1);
+        return;
+    }
+    for v2 in [true, false] {
+        let mut host = Host::new("costs");
+        host.config.cgroup_v2 = v2;
+        (0..VMS).for_each(|index| drop(host.idle(&format!("vm{index}"))));
+        let spec = host.idle("any");
+        let test = "inherited::a_vm_costs_five_descriptors_and_no_thread";
+        let output = host.launcher(test, "launcher", &spec).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        host.assert_clean();
+    }
+}

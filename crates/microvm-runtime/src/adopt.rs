@@ -5,7 +5,6 @@ use jail_cmd::JailId;
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
 use crate::jail::{self, Jail};
 use crate::jailer::Jailer;
-use crate::liveness::{self, Survey};
 use crate::prepare::open_root;
 use crate::process::{Process, Running, Streams};
 use crate::record::Progress;
@@ -47,10 +46,9 @@ impl Jailer {
             let Some(process) = Process::adopt(stamp, &expected(&record))? else {
                 return Err(none("it has ended"));
             };
-            let root = open_root(&jail, record.root)?;
-            let leaf = liveness::leaves(&record, &Survey::default())?.pop();
+            let root = open_root(jail.dir(), record.root)?;
             let streams = Streams::of_running(jail.dir().dir(), &root, &record.spec.console)?;
-            return Ok(Vm::adopted(jail, record, leaf, root, Running { process, streams }));
+            return Ok(Vm::adopted(jail, record, Running { process, streams }));
         }
         found.refuse_hidden(&base, &id)?;
         Err(none("it has no jail"))

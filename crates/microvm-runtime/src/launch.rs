@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use jail_cgroup::Leaf;
-use jail_fs::Dir;
 
 use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
@@ -73,7 +72,6 @@ fn blame_limits(leaf: &Leaf, failure: Failure) -> Failure {
 
 /// A VM that was started and proven.
 pub(crate) struct Started {
-    pub(crate) root: Dir,
     pub(crate) running: Running,
     pub(crate) ready_after: Duration,
 }
@@ -121,7 +119,7 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
         record.started(jail.dir(), &mut starting, process.stamp().clone())
     };
     let running = process::start(spawn, search, socket, &mut proven, deadline)?;
-    Ok(Started { root, running, ready_after: begun.elapsed() })
+    Ok(Started { running, ready_after: begun.elapsed() })
 }
 
 /// A process that is born in a frozen group never runs.

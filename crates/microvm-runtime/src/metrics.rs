@@ -30,7 +30,7 @@ impl Vm {
                 .because("it writes none")
                 .hinted("ask for them in the spec's `FirecrackerOptions`"));
         }
-        let file = jail_fs::open_file(&self.root, in_jail::METRICS)
+        let file = jail_fs::open_file(&self.root()?, in_jail::METRICS)
             .map_err(|error| Failure::files(operation, error))?;
         read_tail(&file, 0, bytes).map_err(|error| {
             Failure::new(ErrorKind::Filesystem, operation).path(in_jail::METRICS).source_of(error)

@@ -72,7 +72,7 @@ impl Prepared {
 
     /// The jail's root, held; that it is the one which was staged is checked.
     pub(crate) fn root(&self) -> Result<Dir> {
-        open_root(&self.jail, self.record.root)
+        open_root(self.jail.dir(), self.record.root)
     }
 }
 
@@ -283,7 +283,7 @@ fn is_still_right(Work { plan, leaf, sources, .. }: Work<'_>, record: &Record) -
 /// Whether nobody but us had the jail's root: a jailer, whoever started it, gives it to the VM's uid, who may have
 /// planted anything.
 fn is_untouched(old: &Jail, record: &Record) -> bool {
-    let owner = open_root(old, record.root)
+    let owner = open_root(old.dir(), record.root)
         .ok()
         .and_then(|root| rustix::fs::fstat(&root).ok())
         .map(|stat| stat.st_uid);
@@ -295,11 +295,11 @@ fn has_persistent_drives(plan: &Plan) -> bool {
     plan.artifacts.iter().any(|artifact| artifact.kind == DriveKind::Persistent)
 }
 
-pub(crate) fn open_root(jail: &Jail, expected: InodeId) -> Result<Dir> {
+pub(crate) fn open_root(jail: &TrustedDir, expected: InodeId) -> Result<Dir> {
     let operation = "open the jail's root";
     let path = jail.path().join(ROOT);
-    let root = jail_fs::open_dir(jail.dir().dir(), ROOT)
-        .map_err(|error| Failure::files(operation, error))?;
+    let root =
+        jail_fs::open_dir(jail.dir(), ROOT).map_err(|error| Failure::files(operation, error))?;
     let found = InodeId::of(&root).map_err(|error| Failure::files(operation, error))?;
     if found != expected {
         return Err(Failure::new(ErrorKind::Record, operation)

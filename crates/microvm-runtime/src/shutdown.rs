@@ -77,7 +77,7 @@ impl Vm {
             return Ok(());
         }
         self.process.kill()?;
-        match &self.leaf {
+        match self.open_leaf()? {
             None => Ok(()),
             Some(leaf) => {
                 leaf.kill().map_err(|error| Failure::cgroup("kill the VM's control group", error))

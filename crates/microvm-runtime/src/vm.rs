@@ -1,12 +1,13 @@
 //! A running VM: [`Vm`].
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jail_cgroup::{Leaf, Stats};
 use jail_cmd::JailId;
-use jail_fs::Dir;
+use jail_fs::{Dir, TrustedDir};
 
 use crate::api::Api;
 use crate::deadline::Deadline;
@@ -14,7 +15,8 @@ use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
 use crate::exit::Exit;
 use crate::jail::Jail;
 use crate::launch::Started;
-use crate::prepare::Prepared;
+use crate::liveness::{self, Survey};
+use crate::prepare::{Prepared, open_root};
 use crate::process::{Expected, Inspection, Process, Running, StreamReader, Streams};
 use crate::record::Record;
 use jail_cmd::in_jail;
@@ -36,8 +38,8 @@ use jail_cmd::in_jail;
 pub struct Vm {
     life: Mutex<Life>,
     pub(crate) record: Record,
-    pub(crate) leaf: Option<Leaf>,
-    pub(crate) root: Dir,
+    /// The jail's directory, opened again where its lock is not held any more.
+    jail: PathBuf,
     pub(crate) process: Process,
     streams: Streams,
     ready_after: Option<Duration>,
@@ -47,7 +49,7 @@ pub struct Vm {
 #[derive(Debug)]
 pub(crate) enum Life {
     /// Not yet: the jail's lock is held.
-    Unseen { _lock: Jail },
+    Unseen { lock: Jail },
     /// Yes: another launcher may have the jail and the control group by now.
     Seen(Exit),
 }
@@ -57,12 +59,11 @@ const CONNECTED: Duration = Duration::from_secs(10);
 
 impl Vm {
     pub(crate) fn new(prepared: Prepared, started: Started) -> Self {
-        let Started { root, running: Running { process, streams }, ready_after } = started;
+        let Started { running: Running { process, streams }, ready_after } = started;
         Self {
-            life: Mutex::new(Life::Unseen { _lock: prepared.jail }),
+            jail: prepared.jail.path().to_owned(),
+            life: Mutex::new(Life::Unseen { lock: prepared.jail }),
             record: prepared.record,
-            leaf: prepared.leaf,
-            root,
             process,
             streams,
             ready_after: Some(ready_after),
@@ -72,15 +73,12 @@ impl Vm {
     pub(crate) fn adopted(
         jail: Jail,
         record: Record,
-        leaf: Option<Leaf>,
-        root: Dir,
         Running { process, streams }: Running,
     ) -> Self {
         Self {
-            life: Mutex::new(Life::Unseen { _lock: jail }),
+            jail: jail.path().to_owned(),
+            life: Mutex::new(Life::Unseen { lock: jail }),
             record,
-            leaf,
-            root,
             process,
             streams,
             ready_after: None,
@@ -161,7 +159,22 @@ impl Vm {
                 .hinted("leave `no_api` out of its spec"));
         }
         let pid = self.process.pid();
-        Api::connect(&self.root, in_jail::API_SOCKET, self.record.uid, pid, deadline)
+        Api::connect(&self.root()?, in_jail::API_SOCKET, self.record.uid, pid, deadline)
+    }
+
+    /// Opens the jail's root. A VM that runs keeps it closed: each has five descriptors, and hosts have many VMs.
+    pub(crate) fn root(&self) -> Result<Dir> {
+        if let Life::Unseen { lock } = &*self.life() {
+            return open_root(lock.dir(), self.record.root);
+        }
+        let dir = TrustedDir::open(&self.jail)
+            .map_err(|error| Failure::files("open the jail's directory", error))?;
+        open_root(&dir, self.record.root)
+    }
+
+    /// Opens the VM's control group; `None` if the VM has none, or somebody removed it.
+    pub(crate) fn open_leaf(&self) -> Result<Option<Leaf>> {
+        Ok(liveness::leaves(&self.record, &Survey::default())?.pop())
     }
 
     /// What the kernel says of the VMM (`/proc/<pid>`): ids, root, namespaces, seccomp mode, descriptors, control groups.
@@ -181,16 +194,16 @@ impl Vm {
         leaf.stats().map_err(|error| Failure::cgroup("read the VM's statistics", error).into())
     }
 
-    /// The VM's control group.
+    /// Opens the VM's control group.
     ///
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) where the host has no hierarchy for a leaf of its own.
-    pub fn cgroup(&self) -> VmRuntimeResult<&Leaf> {
+    pub fn cgroup(&self) -> VmRuntimeResult<Leaf> {
         Ok(self.leaf("find the VM's control group")?)
     }
 
-    fn leaf(&self, operation: &str) -> Result<&Leaf> {
-        self.leaf.as_ref().ok_or_else(|| {
+    fn leaf(&self, operation: &str) -> Result<Leaf> {
+        self.open_leaf()?.ok_or_else(|| {
             Failure::new(ErrorKind::Unsupported, operation)
                 .because("the VM has no control group of its own")
         })
@@ -229,8 +242,8 @@ impl Vm {
         let status = self.process.end()?;
         // Before the lock goes: the next owner of the jail may remove its control group. A leaf that somebody removed has
         // no counter to read, which must not hide the status.
-        let oom_killed =
-            self.leaf.as_ref().and_then(|leaf| leaf.oom_kills().ok()).map(|kills| kills > 0);
+        let oom_kills = self.open_leaf().ok().flatten().and_then(|leaf| leaf.oom_kills().ok());
+        let oom_killed = oom_kills.map(|kills| kills > 0);
         let exit = Exit { status, oom_killed };
         *life = Life::Seen(exit);
         Ok(Some(exit))
