@@ -143,7 +143,10 @@ impl Scene {
     pub(crate) fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
         let path = |what: &str, path: &Path| format!("{what} {}", path.display());
-        left.extend(below(&self.base()).iter().map(|found| path("file", found)));
+        // The directories of the exec files and of the leases are made once, and stay.
+        let stays = |found: &PathBuf| found.parent() == Some(&self.base()) && found.is_dir();
+        let found = below(&self.base()).into_iter().filter(|found| !stays(found));
+        left.extend(found.map(|found| path("file", &found)));
         left.extend(testkit::mounts::below(self.scratch.path()).iter().map(|at| path("mount", at)));
         // The parent is the operator's: it may stay.
         for parent in testkit::cgroups_named(&self.cgroup_parent.0, "") {
