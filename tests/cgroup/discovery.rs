@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use jail_cgroup::{ErrorKind, Host, HostLayout, HostTexts, LeafPlan, Limits, Version};
+use jail_cgroup::{CgroupVersion, ErrorKind, Host, HostLayout, HostTexts, LeafPlan, Limits};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use testkit::{Scratch, Tmpfs};
@@ -54,7 +54,8 @@ fn a_covered_mount_is_not_taken_for_one() {
             mountinfo: mountinfo.as_bytes(),
             ..HostTexts::default()
         });
-        let plan = LeafPlan::new(&stale, Version::V2, "parent", "leaf", &Limits::new()).unwrap();
+        let plan =
+            LeafPlan::new(&stale, CgroupVersion::V2, "parent", "leaf", &Limits::new()).unwrap();
         assert_eq!(plan.create().unwrap_err().kind(), ErrorKind::Unexpected);
         assert_eq!(plan.id().open(&stale).unwrap_err().kind(), ErrorKind::Unexpected);
         assert!(std::fs::read_dir(&point).unwrap().next().is_none());
@@ -116,4 +117,42 @@ pub(crate) fn namespaced() {
     found.remove().unwrap();
     // It is not this process's to clean up.
     std::mem::forget(ground);
+}
+
+/// A mount namespace without one of the hierarchies cannot prove that the leaf is gone.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_hidden_hierarchy_is_an_error() {
+    const TEST: &str = "discovery::a_hidden_hierarchy_is_an_error";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let leaf = ground.leaf("leaf", &Limits::new());
+        let id = leaf.id().clone();
+        let Some(last) = leaf.paths().last() else { panic!() };
+        let hidden = ground.host.mounts().iter().find(|mount| last.starts_with(mount.point()));
+        let point = hidden.unwrap().point().to_owned();
+        aside(move || {
+            nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH).unwrap();
+            let error = id.open(&Host::discover().unwrap()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            let text = error.to_string();
+            assert!(text.contains("hierarchy") && text.contains("mount -t cgroup"), "{text}");
+            assert!(text.contains(point.to_str().unwrap()), "{text}");
+        });
+        leaf.remove().unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn mount_points_need_not_be_utf8() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let scratch = Scratch::new("bytes");
+    let point = scratch.path().join(std::ffi::OsStr::from_bytes(b"\xff v2\n"));
+    std::fs::create_dir(&point).unwrap();
+    aside(move || {
+        mount(Some("none"), &point, Some("cgroup2"), MsFlags::empty(), None::<&str>).unwrap();
+        let host = Host::discover().unwrap();
+        assert!(host.mounts().iter().any(|mount| mount.point() == point));
+        nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    });
 }

@@ -6,7 +6,7 @@ mod limit;
 
 use std::os::unix::process::ExitStatusExt as _;
 
-use jail_cgroup::{ByteSize, Host, Limits, Version};
+use jail_cgroup::{ByteSize, CgroupVersion, Host, Limits};
 
 fn words(command: &[&str]) -> Vec<String> {
     command.iter().map(|word| (*word).to_owned()).collect()
@@ -17,7 +17,7 @@ fn words(command: &[&str]) -> Vec<String> {
 fn any_command_is_limited_and_leaves_nothing() {
     const TEST: &str = "example::any_command_is_limited_and_leaves_nothing";
     let limits = Limits::new().memory_max(ByteSize::mib(32)).cpus(0.5).pids_max(16);
-    if let Err(error) = Host::discover().unwrap().pick(Version::V2, &limits) {
+    if let Err(error) = Host::discover().unwrap().pick(CgroupVersion::V2, &limits) {
         testkit::skip(TEST, &error.to_string());
         return;
     }

@@ -1,8 +1,10 @@
 //! A fork bomb stops at `pids_max`, and none of it outlives the kill (threats.md, row 32).
 
+use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use jail_cgroup::{ErrorKind, Limits};
+use jail_cgroup::{CgroupVersion, ErrorKind, Limits};
 
 use crate::support::{Actor, FOREVER, Ground, eventually, play};
 
@@ -114,4 +116,156 @@ pub(crate) fn suicidal() {
     println!("\nkill {:?}", leaf.kill().unwrap_err().kind());
     // It is not this process's to clean up.
     std::mem::forget(ground);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_40_a_crowd_needs_four_descriptors() {
+    play();
+    const TEST: &str = "kill::row_40_a_crowd_needs_four_descriptors";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let leaf = ground.leaf("leaf", &Limits::new());
+        let mut crowd = Actor::in_leaf(&leaf, TEST, &format!("crowd {CROWD}"));
+        crowd.go();
+        crowd.says("crowd");
+        assert!(leaf.members().unwrap().len() > CROWD);
+        // Errors name a few of them, and the number.
+        let error = leaf.wait_empty(Duration::ZERO).unwrap_err().to_string();
+        assert!(error.contains(&format!("{} processes", CROWD + 1)), "{error}");
+        assert!(error.len() < 400, "{error}");
+        let mut killer = Actor::new(TEST, &format!("killer {} {}", ground.parent, ground.version));
+        killer.go();
+        println!("{TEST}: {}: killed {}", ground.version, killer.says("killed"));
+        assert_eq!(killer.wait(), Ok(0));
+        assert_eq!(crowd.wait(), Err(9));
+        leaf.remove().unwrap();
+    }
+}
+
+/// Number of processes in the leaf, more than descriptors of their killer.
+const CROWD: usize = 2000;
+
+/// Starts processes that sleep.
+pub(crate) fn crowd(size: usize) {
+    for _ in 0..size {
+        let mut sleep = std::process::Command::new("sleep");
+        sleep.arg("1000").stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+        // Its parent is killed with it.
+        std::mem::forget(sleep.spawn().unwrap());
+    }
+    println!("\ncrowd {size}");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+}
+
+/// Kills the leaf with four descriptors more than before.
+pub(crate) fn killer() {
+    let ground = Ground::of_role();
+    let id = ground.plan("leaf", &Limits::new()).id();
+    let leaf = id.open(&ground.host).unwrap().unwrap();
+    let next = std::fs::File::open("/dev/null").unwrap();
+    let free = u64::try_from(next.as_raw_fd()).unwrap();
+    drop(next);
+    let memory = || -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim_end_matches("kB").trim().parse().unwrap()
+    };
+    let before = memory();
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, free + 4, free + 4)
+        .unwrap();
+    leaf.kill().unwrap();
+    leaf.wait_empty(FOREVER).unwrap();
+    let more = memory() - before;
+    assert!(more < 1024, "{more} KiB for {CROWD} processes");
+    println!("\nkilled in {more} KiB");
+    std::mem::forget(ground);
+}
+
+/// v1 keeps the processes of a frozen group from exiting, and names the group; v2 kills at once.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_frozen_parent_is_named() {
+    play();
+    const TEST: &str = "kill::a_frozen_parent_is_named";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let leaf = ground.leaf("leaf", &Limits::new());
+        let mut idle = Actor::in_leaf(&leaf, TEST, "idle");
+        let Some(freezer) = Freezer::of(&leaf) else {
+            testkit::skip(TEST, "no freezer hierarchy is mounted");
+            continue;
+        };
+        assert_eq!(leaf.frozen_by().unwrap(), None);
+        freezer.freeze();
+        assert_eq!(leaf.frozen_by().unwrap().as_ref(), Some(&freezer.parent));
+        assert!(leaf.is_frozen().unwrap());
+        match ground.version {
+            CgroupVersion::V1 => {
+                let error = leaf.kill().unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Frozen);
+                assert_eq!(error.path(), Some(&*freezer.parent));
+                assert!(error.hint().unwrap().contains("Thaw"), "{error}");
+                assert!(idle.is_alive());
+                freezer.thaw();
+            }
+            CgroupVersion::V2 => leaf.kill().unwrap(),
+        }
+        leaf.wait_empty(FOREVER).unwrap();
+        assert_eq!(idle.wait(), Err(9));
+        freezer.thaw();
+        assert!(!leaf.is_frozen().unwrap());
+    }
+}
+
+/// The parent of a leaf, in the hierarchy that freezes.
+struct Freezer {
+    parent: PathBuf,
+    file: &'static str,
+    values: [&'static str; 2],
+}
+
+impl Freezer {
+    fn of(leaf: &jail_cgroup::Leaf) -> Option<Self> {
+        leaf.paths().find_map(|path| {
+            let parent = path.parent().unwrap().to_owned();
+            let kinds = [("freezer.state", ["FROZEN", "THAWED"]), ("cgroup.freeze", ["1", "0"])];
+            let (file, values) = kinds.into_iter().find(|(file, _)| parent.join(file).exists())?;
+            Some(Self { parent, file, values })
+        })
+    }
+
+    fn freeze(&self) {
+        std::fs::write(self.parent.join(self.file), self.values[0]).unwrap();
+    }
+
+    fn thaw(&self) {
+        std::fs::write(self.parent.join(self.file), self.values[1]).unwrap();
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        self.thaw();
+    }
+}
+
+/// systemd removes empty groups that it does not know.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_half_removed_leaf_is_killed() {
+    play();
+    const TEST: &str = "kill::a_half_removed_leaf_is_killed";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let leaf = ground.leaf("leaf", &Limits::new());
+        let dirs: Vec<_> = leaf.paths().collect();
+        let [first, .., last] = dirs.as_slice() else { continue };
+        let mut idle = Actor::new(TEST, "idle");
+        std::fs::write(last.join("cgroup.procs"), idle.pid().to_string()).unwrap();
+        std::fs::remove_dir(first).unwrap();
+        assert_eq!(leaf.members().unwrap(), [idle.pid()]);
+        leaf.kill().unwrap();
+        leaf.wait_empty(FOREVER).unwrap();
+        assert_eq!(idle.wait(), Err(9));
+        leaf.remove().unwrap();
+        assert!(ground.dirs().is_empty());
+    }
 }

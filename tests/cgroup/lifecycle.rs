@@ -4,7 +4,7 @@ use std::fs;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
-use jail_cgroup::{ByteSize, ErrorKind, Limit, Limits, Version};
+use jail_cgroup::{ByteSize, CgroupVersion, ErrorKind, Limit, Limits};
 
 use crate::support::{Actor, FOREVER, Ground, play};
 
@@ -49,22 +49,22 @@ fn a_leaf_from_its_making_to_its_end() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_leaf_is_a_birthplace() {
-    const TEST: &str = "lifecycle::a_leaf_is_a_birthplace";
+fn new_processes_start_in_the_leaf() {
+    const TEST: &str = "lifecycle::new_processes_start_in_the_leaf";
     for limits in [Limits::new(), Limits::new().numa_node(0)] {
         for ground in Ground::each(TEST, &limits) {
             let leaf = ground.plan("leaf", &limits).create().unwrap();
-            let place = leaf.birthplace().unwrap();
+            let place = leaf.spawn_into().unwrap();
             let inode = |path| fs::metadata(path).unwrap().ino();
             let held = |fd| rustix::fs::fstat(fd).unwrap().st_ino;
             match ground.version {
-                Version::V1 => {
+                CgroupVersion::V1 => {
                     let tasks = leaf.paths().map(|path| inode(path.join("tasks")));
                     assert!(place.tasks.iter().map(|file| held(file.as_fd())).eq(tasks));
                     assert!(place.group.is_none());
                     assert_eq!(place.moves_memory, limits != Limits::new());
                 }
-                Version::V2 => {
+                CgroupVersion::V2 => {
                     assert_eq!(place.group.map(held), leaf.paths().next().map(inode));
                     assert!(place.tasks.is_empty() && !place.moves_memory);
                 }
@@ -178,7 +178,7 @@ fn half_a_member_is_an_error() {
         let leaf = ground.leaf("leaf", &Limits::new());
         let dirs: Vec<_> = leaf.paths().collect();
         let [first, .., last] = dirs.as_slice() else {
-            assert_eq!(ground.version, Version::V2);
+            assert_eq!(ground.version, CgroupVersion::V2);
             continue;
         };
         let idle = Actor::new(TEST, "idle");
@@ -244,7 +244,10 @@ fn a_removed_leaf_is_gone_and_empty() {
         let held = ground.leaf("leaf", &Limits::new());
         held.id().open(&ground.host).unwrap().unwrap().remove().unwrap();
         assert_eq!(held.stats().unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(held.members().unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(held.members().unwrap(), Vec::<u32>::new());
+        assert!(held.is_empty().unwrap());
+        assert_eq!(held.oom_kills().unwrap(), 0);
+        assert!(!held.is_frozen().unwrap());
         held.kill().unwrap();
         held.wait_empty(FOREVER).unwrap();
         assert!(held.remove().unwrap().removed.is_empty());
@@ -276,8 +279,8 @@ fn a_parent_with_processes_of_its_own_is_named() {
         };
         let before = state();
         match ground.version {
-            Version::V1 => plan.create().unwrap().remove().map(drop).unwrap(),
-            Version::V2 => {
+            CgroupVersion::V1 => plan.create().unwrap().remove().map(drop).unwrap(),
+            CgroupVersion::V2 => {
                 let error = plan.create().unwrap_err();
                 assert_eq!((error.kind(), error.limit()), (ErrorKind::Busy, Some(Limit::PidsMax)));
                 assert!(error.to_string().contains("processes of its own"), "{error}");
@@ -303,5 +306,66 @@ fn a_name_that_a_file_has_is_refused() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
         assert!(error.to_string().contains("cgroup.procs: a file has that name"), "{error}");
         assert!(ground.dirs().is_empty());
+    }
+}
+
+/// A leaf that was removed may have its name used by another program.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_name_used_again_stays() {
+    const TEST: &str = "lifecycle::a_name_used_again_stays";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let held = ground.leaf("leaf", &Limits::new());
+        let paths: Vec<_> = held.paths().collect();
+        for path in &paths {
+            fs::remove_dir(path).unwrap();
+            fs::create_dir(path).unwrap();
+        }
+        let report = held.remove().unwrap();
+        assert!(report.removed.is_empty(), "{report:?}");
+        assert!(paths.iter().all(|path| path.exists()));
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn names_need_not_be_utf8() {
+    play();
+    const TEST: &str = "lifecycle::names_need_not_be_utf8";
+    use std::os::unix::ffi::OsStrExt as _;
+    let name = std::ffi::OsStr::from_bytes(b"\xff \xfe");
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let leaf = ground.leaf("leaf", &Limits::new());
+        let mut idle = Actor::new(TEST, "idle");
+        for path in leaf.paths() {
+            fs::create_dir(path.join(name)).unwrap();
+            fs::write(path.join(name).join("cgroup.procs"), idle.pid().to_string()).unwrap();
+        }
+        assert!(leaf.contains(idle.pid()).unwrap());
+        leaf.kill().unwrap();
+        leaf.wait_empty(FOREVER).unwrap();
+        assert_eq!(idle.wait(), Err(9));
+        leaf.remove().unwrap();
+
+        // A leaf is found below such a group.
+        let mark = testkit::unique("mark");
+        let plan = ground.plan("leaf", &Limits::new()).owned_by(&mark).unwrap();
+        let leaf = plan.create().unwrap();
+        for path in leaf.paths() {
+            let parent = path.parent().unwrap().join(name);
+            fs::create_dir_all(parent.join("marked")).unwrap();
+            rustix::fs::setxattr(
+                parent.join("marked"),
+                "trusted.jail-cgroup.leaf",
+                mark.as_bytes(),
+                rustix::fs::XattrFlags::CREATE,
+            )
+            .unwrap();
+        }
+        let found = ground.host.leaves_owned_by(&mark, "marked").unwrap();
+        assert!(found.unsearched.is_empty(), "{:?}", found.unsearched);
+        let [marked] = found.leaves.as_slice() else { panic!("{found:?}") };
+        assert!(marked.paths().all(|path| path.parent().unwrap().ends_with(name)));
+        assert!(marked.id().open(&ground.host).unwrap().is_some());
     }
 }

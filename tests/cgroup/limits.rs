@@ -1,7 +1,7 @@
 //! Limits are read back as the kernel has them, in the units they were asked for in.
 
 use jail_cgroup::{
-    ByteSize, Controller, Effective, ErrorKind, Host, Leaf, LeafPlan, Limit, Limits, Version,
+    ByteSize, CgroupVersion, Controller, Effective, ErrorKind, Host, Leaf, LeafPlan, Limit, Limits,
 };
 
 use crate::support::Ground;
@@ -18,8 +18,8 @@ fn what_was_asked_for_is_what_is_there() {
     for ground in Ground::each(TEST, &limits) {
         let leaf = ground.leaf("leaf", &limits);
         let (quota, weight) = match ground.version {
-            Version::V1 => ("100000", "2048"),
-            Version::V2 => ("50000 100000", "200"),
+            CgroupVersion::V1 => ("100000", "2048"),
+            CgroupVersion::V2 => ("50000 100000", "200"),
         };
         assert_eq!(value(&leaf, Limit::MemoryMax).value, "67108864");
         assert_eq!(value(&leaf, Limit::Cpus).value, quota);
@@ -66,7 +66,7 @@ fn what_a_version_lacks_is_named_with_it() {
         for (limit, limits) in only_v2 {
             let has_memory = ground.host.usable(ground.version, Controller::Memory).is_ok();
             match plan(&limits) {
-                Ok(_) => assert!(ground.version == Version::V2 && has_memory, "{limit}"),
+                Ok(_) => assert!(ground.version == CgroupVersion::V2 && has_memory, "{limit}"),
                 Err(error) => {
                     assert_eq!(
                         (error.kind(), error.limit()),
@@ -74,7 +74,7 @@ fn what_a_version_lacks_is_named_with_it() {
                     );
                     let text = error.to_string();
                     assert!(text.contains(&ground.version.to_string()), "{text}");
-                    assert!(ground.version == Version::V1 || !has_memory, "{text}");
+                    assert!(ground.version == CgroupVersion::V1 || !has_memory, "{text}");
                 }
             }
         }
@@ -93,7 +93,7 @@ fn what_only_v2_has_is_there() {
     const TEST: &str = "limits::what_only_v2_has_is_there";
     let limits = Limits::new().memory_high(ByteSize::mib(32)).oom_group(true);
     for ground in Ground::each(TEST, &limits) {
-        assert_eq!(ground.version, Version::V2);
+        assert_eq!(ground.version, CgroupVersion::V2);
         let leaf = ground.leaf("leaf", &limits);
         assert_eq!(value(&leaf, Limit::MemoryHigh).value, "33554432");
         assert_eq!(value(&leaf, Limit::OomGroup).value, "1");
@@ -108,7 +108,7 @@ fn swap_is_limited_or_said_to_be_unlimited() {
     let limits = Limits::new().memory_max(ByteSize::mib(64)).memory_swap_max(ByteSize::mib(16));
     for ground in Ground::each(TEST, &limits) {
         let has = match ground.version {
-            Version::V1 => ground
+            CgroupVersion::V1 => ground
                 .host
                 .v1_mount(Controller::Memory)
                 .unwrap()
@@ -116,7 +116,7 @@ fn swap_is_limited_or_said_to_be_unlimited() {
                 .join("memory.memsw.limit_in_bytes")
                 .exists(),
             // The root has none of v2's limits: a leaf tells.
-            Version::V2 => {
+            CgroupVersion::V2 => {
                 let probe = ground.leaf("probe", &Limits::new().memory_max(ByteSize::mib(64)));
                 let has = probe.paths().all(|path| path.join("memory.swap.max").exists());
                 probe.remove().unwrap();
@@ -127,7 +127,7 @@ fn swap_is_limited_or_said_to_be_unlimited() {
             Ok(leaf) => {
                 assert!(has);
                 let (v1, v2) = ((80 << 20).to_string(), (16 << 20).to_string());
-                let expected = if ground.version == Version::V1 { v1 } else { v2 };
+                let expected = if ground.version == CgroupVersion::V1 { v1 } else { v2 };
                 assert_eq!(value(&leaf, Limit::MemorySwapMax).value, expected);
             }
             Err(error) => {
@@ -169,7 +169,7 @@ fn huge_pages_are_limited() {
 fn the_version_that_is_picked_works() {
     let host = Host::discover().unwrap();
     let limits = Limits::new().memory_max(ByteSize::mib(64)).pids_max(8);
-    for preferred in [Version::V1, Version::V2] {
+    for preferred in [CgroupVersion::V1, CgroupVersion::V2] {
         let version = match host.pick(preferred, &limits) {
             Ok(version) => version,
             Err(error) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jail_cgroup::{ByteSize, Controller, Limits, Version};
+use jail_cgroup::{ByteSize, CgroupVersion, Controller, Limits};
 
 use crate::support::{Actor, Ground, eventually, play};
 
@@ -50,7 +50,7 @@ fn memory_time_and_tasks_are_those_of_who_is_in_it() {
             assert!(stats.pids_denied.is_none_or(|denied| denied == 0));
             assert!(stats.pids_peak.is_none_or(|peak| peak >= tasks));
         }
-        if ground.version == Version::V1 {
+        if ground.version == CgroupVersion::V1 {
             assert_eq!(stats.cpu_pressure, None);
         }
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Barrier;
 
-use jail_cgroup::{ErrorKind, Leaf, Limits, Version};
+use jail_cgroup::{CgroupVersion, ErrorKind, Leaf, Limits};
 
 use crate::support::{Actor, FOREVER, Ground, play};
 
@@ -32,7 +32,7 @@ fn of_two_who_make_the_same_leaf_at_most_one_has_it() {
             for made in [one, two] {
                 match made {
                     // One that was removed again by the other is nobody's.
-                    Ok(leaf) if leaf.is_empty().is_ok() => held.push(leaf),
+                    Ok(leaf) if leaf.stats().is_ok() => held.push(leaf),
                     Ok(_) => {}
                     Err(error) => assert!(
                         matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound),
@@ -109,8 +109,8 @@ fn threads_in_groups_of_their_own_go_with_the_leaf() {
             let below = path.join("threads");
             fs::create_dir(&below).unwrap();
             match ground.version {
-                Version::V1 => fs::write(below.join("tasks"), &thread).unwrap(),
-                Version::V2 => {
+                CgroupVersion::V1 => fs::write(below.join("tasks"), &thread).unwrap(),
+                CgroupVersion::V2 => {
                     fs::write(below.join("cgroup.type"), "threaded").unwrap();
                     fs::write(below.join("cgroup.threads"), &thread).unwrap();
                 }

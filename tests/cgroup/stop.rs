@@ -105,3 +105,34 @@ fn waiting_is_driven_by_events() {
         drop(idle);
     }
 }
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn the_longest_timeout_is_for_ever() {
+    play();
+    const TEST: &str = "stop::the_longest_timeout_is_for_ever";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let leaf = ground.leaf("leaf", &Limits::new());
+        let mut idle = Actor::in_leaf(&leaf, TEST, "idle");
+        match leaf.freeze(Duration::MAX) {
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                testkit::skip(TEST, &error.to_string());
+            }
+            frozen => {
+                frozen.unwrap();
+                assert_eq!(leaf.frozen_by().unwrap(), frozen_dir(&leaf));
+                leaf.thaw().unwrap();
+                assert!(!leaf.is_frozen().unwrap());
+            }
+        }
+        leaf.kill().unwrap();
+        leaf.wait_empty(Duration::MAX).unwrap();
+        assert_eq!(idle.wait(), Err(9));
+    }
+}
+
+/// The leaf's directory in the hierarchy that freezes.
+fn frozen_dir(leaf: &jail_cgroup::Leaf) -> Option<std::path::PathBuf> {
+    let has = |path: &std::path::PathBuf, file: &str| path.join(file).exists();
+    leaf.paths().find(|path| has(path, "freezer.state") || has(path, "cgroup.freeze"))
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio, exit};
 use std::time::{Duration, Instant};
 
-use jail_cgroup::{Host, Leaf, LeafPlan, Limits, Version};
+use jail_cgroup::{CgroupVersion, Host, Leaf, LeafPlan, Limits};
 use testkit::KillOnDrop;
 
 /// Against hanging only: nothing is expected to take this long.
@@ -14,7 +14,7 @@ pub(crate) const FOREVER: Duration = Duration::from_secs(60);
 /// A parent of the test's own in this machine's hierarchies of one version; removed, and all in it killed, on drop.
 pub(crate) struct Ground {
     pub(crate) host: Host,
-    pub(crate) version: Version,
+    pub(crate) version: CgroupVersion,
     pub(crate) parent: String,
 }
 
@@ -24,7 +24,7 @@ impl Ground {
         let host = Host::discover().unwrap();
         let mut why = Vec::new();
         let mut grounds = Vec::new();
-        for version in [Version::V1, Version::V2] {
+        for version in [CgroupVersion::V1, CgroupVersion::V2] {
             match LeafPlan::new(&host, version, "probe", "probe", limits) {
                 Ok(_) => grounds.push(Self {
                     host: host.clone(),
@@ -48,7 +48,7 @@ impl Ground {
         let role = testkit::role().unwrap();
         let words: Vec<_> = role.split(' ').collect();
         let [_, parent, version] = words[..] else { panic!("{role}") };
-        let version = if version == "v1" { Version::V1 } else { Version::V2 };
+        let version = if version == "v1" { CgroupVersion::V1 } else { CgroupVersion::V2 };
         Self { host: Host::discover().unwrap(), version, parent: parent.to_owned() }
     }
 
@@ -160,6 +160,8 @@ pub(crate) fn play() {
         "spin" => spin(number(words.next())),
         "bomb" | "bomblet" => bomb(),
         "write" => crate::io::write_for(words.next().unwrap(), number(words.next())),
+        "crowd" => crate::kill::crowd(number(words.next())),
+        "killer" => crate::kill::killer(),
         "suicidal" => crate::kill::suicidal(),
         "namespaced" => crate::discovery::namespaced(),
         "launcher" => crate::rivals::launcher(),

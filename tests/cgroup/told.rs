@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use jail_cgroup::{ByteSize, Leaf, LeafPlan, Limits, Version};
+use jail_cgroup::{ByteSize, CgroupVersion, Leaf, LeafPlan, Limits};
 use testkit::{Binaries, KillOnDrop, Scratch};
 
 use crate::support::{FOREVER, Ground, eventually};
@@ -21,7 +21,7 @@ fn jailers() -> Vec<PathBuf> {
 fn start(
     jailer: &Path,
     base: &Path,
-    version: Version,
+    version: CgroupVersion,
     parent: &str,
     settings: &[(String, String)],
 ) -> KillOnDrop {
@@ -33,8 +33,8 @@ fn start(
         .arg(base)
         .args(["--parent-cgroup", parent, "--cgroup-version"])
         .arg(match version {
-            Version::V1 => "1",
-            Version::V2 => "2",
+            CgroupVersion::V1 => "1",
+            CgroupVersion::V2 => "2",
         });
     for (file, value) in settings {
         command.arg("--cgroup").arg(format!("{file}={value}"));
@@ -124,7 +124,7 @@ fn a_jailer_told_the_sum_of_memory_and_swap_is_in_the_leaf() {
 fn a_jailer_whose_parent_is_the_leaf_is_in_it() {
     const TEST: &str = "told::a_jailer_whose_parent_is_the_leaf_is_in_it";
     for ground in Ground::each(TEST, &Limits::new()) {
-        if ground.version == Version::V1 {
+        if ground.version == CgroupVersion::V1 {
             continue;
         }
         let plan = ground.plan(ID, &Limits::new());
@@ -132,7 +132,7 @@ fn a_jailer_whose_parent_is_the_leaf_is_in_it() {
             let scratch = Scratch::new("told");
             let leaf = plan.create().unwrap();
             let parent = format!("{}/{ID}", ground.parent);
-            let child = start(binaries.jailer(), scratch.path(), Version::V2, &parent, &[]);
+            let child = start(binaries.jailer(), scratch.path(), CgroupVersion::V2, &parent, &[]);
             check(&plan, leaf, binaries.jailer(), child);
         }
     }

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::process::{Command, ExitStatus, Stdio, id};
 use std::time::Duration;
 
-use jail_cgroup::{ByteSize, Host, Leaf, LeafPlan, Limits, Stats, Version};
+use jail_cgroup::{ByteSize, CgroupVersion, Host, Leaf, LeafPlan, Limits, Stats};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -35,7 +35,7 @@ pub(crate) fn run(
     command: &[String],
 ) -> Result<Outcome, Box<dyn Error>> {
     let host = Host::discover()?;
-    let version = host.pick(Version::V2, limits)?;
+    let version = host.pick(CgroupVersion::V2, limits)?;
     let leaf = LeafPlan::new(&host, version, parent, &format!("run-{}", id()), limits)?.create()?;
     let outcome = run_in(&leaf, command);
     // Whatever it has left running goes with it.

@@ -1,39 +1,10 @@
-//! The two versions of control groups, and the controllers they have.
+//! The controllers of control groups.
 
 use std::fmt;
 
-/// A version of control groups: a v1 hierarchy per controller, or the one unified v2 hierarchy (cgroups(7)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
-pub enum Version {
-    /// Legacy: a hierarchy per controller, or per set of controllers mounted together.
-    V1,
-    /// Unified: one hierarchy for all controllers.
-    V2,
-}
+use crate::CgroupVersion;
 
-impl Version {
-    /// The other one.
-    #[must_use]
-    pub fn other(self) -> Self {
-        match self {
-            Self::V1 => Self::V2,
-            Self::V2 => Self::V1,
-        }
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V1 => "v1",
-            Self::V2 => "v2",
-        })
-    }
-}
-
-/// A resource controller (cgroups(7)), by whichever version has it.
+/// Resource controller of either version (cgroups(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -43,17 +14,17 @@ pub enum Controller {
     Cpu,
     /// CPU accounting; part of the core in v2.
     Cpuacct,
-    /// Which CPUs and which memory nodes.
+    /// CPUs and memory nodes that may be used.
     Cpuset,
     /// Memory.
     Memory,
-    /// How many tasks.
+    /// Number of tasks.
     Pids,
     /// Block devices; `blkio` in v1.
     Io,
     /// Huge pages.
     Hugetlb,
-    /// Stopping everything at once; part of the core in v2.
+    /// Freezing and thawing; part of the core in v2.
     Freezer,
     /// Access to devices; v1 only.
     Devices,
@@ -87,9 +58,9 @@ impl Controller {
         Self::Misc,
     ];
 
-    /// The kernel's name for it in `version`; they differ for [`Io`](Self::Io) only.
+    /// Returns the kernel's name in `version`. The names differ for [`Io`](Self::Io) only.
     #[must_use]
-    pub fn name(self, version: Version) -> &'static str {
+    pub fn name(self, version: CgroupVersion) -> &'static str {
         match self {
             Self::Cpu => "cpu",
             Self::Cpuacct => "cpuacct",
@@ -97,8 +68,8 @@ impl Controller {
             Self::Memory => "memory",
             Self::Pids => "pids",
             Self::Io => match version {
-                Version::V1 => "blkio",
-                Version::V2 => "io",
+                CgroupVersion::V1 => "blkio",
+                CgroupVersion::V2 => "io",
             },
             Self::Hugetlb => "hugetlb",
             Self::Freezer => "freezer",
@@ -111,22 +82,22 @@ impl Controller {
         }
     }
 
-    /// The controller that `version` calls `name`; `None` for one this crate has nothing to do with.
+    /// Returns the controller of the name `name` in `version`; `None` for a name unknown to this crate.
     #[must_use]
-    pub fn from_name(version: Version, name: &str) -> Option<Self> {
+    pub fn from_name(version: CgroupVersion, name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|controller| controller.name(version) == name)
     }
 
-    /// Whether v2 does this for every group, with no controller to enable.
+    /// Returns whether v2 does this for every group, without a controller to enable.
     pub(crate) fn is_core_in_v2(self) -> bool {
         matches!(self, Self::Cpuacct | Self::Freezer | Self::PerfEvent)
     }
 }
 
-/// Its v2 name.
+/// The v2 name.
 impl fmt::Display for Controller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name(Version::V2))
+        f.write_str(self.name(CgroupVersion::V2))
     }
 }
 
@@ -135,14 +106,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_go_both_ways() {
-        for version in [Version::V1, Version::V2] {
+    fn names_round_trip() {
+        for version in [CgroupVersion::V1, CgroupVersion::V2] {
             for controller in Controller::ALL {
                 let name = controller.name(version);
                 assert_eq!(Controller::from_name(version, name), Some(controller));
             }
         }
-        assert_eq!(Controller::from_name(Version::V1, "io"), None);
-        assert_eq!(Controller::from_name(Version::V2, "blkio"), None);
+        assert_eq!(Controller::from_name(CgroupVersion::V1, "io"), None);
+        assert_eq!(Controller::from_name(CgroupVersion::V2, "blkio"), None);
     }
 }

@@ -1,27 +1,23 @@
-//! The one door to the filesystem: directories held by descriptor, and what lies below them.
+//! Directories of pseudo filesystems, held by descriptor, and bounded reads below them.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{self, AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, XattrFlags};
-use rustix::io::Errno;
-
-use crate::{Error, ErrorKind, Result, Version};
+use crate::sys::{self, Access, Errno};
+use crate::{CgroupVersion, Error, ErrorKind, Result};
 
 /// `CGROUP_SUPER_MAGIC` and `CGROUP2_SUPER_MAGIC` of `linux/magic.h`.
-const MAGIC: [(Version, u64); 2] = [(Version::V1, 0x0027_e0eb), (Version::V2, 0x6367_7270)];
-/// openat2(2) may ask to be called again while something else is renamed.
-const AGAIN: usize = 128;
-/// Never out, never over a link, never into another filesystem.
-const BENEATH: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_MAGICLINKS)
-    .union(ResolveFlags::NO_XDEV);
+const MAGIC: [(CgroupVersion, u64); 2] =
+    [(CgroupVersion::V1, 0x0027_e0eb), (CgroupVersion::V2, 0x6367_7270)];
+/// Longest kernel file that is read whole, in bytes. Member lists, which can be longer, are streamed.
+pub(crate) const FILE_MAX: usize = 1 << 20;
+/// Longest line that is streamed, in bytes.
+const LINE_MAX: usize = 256;
 
-/// A directory of a pseudo filesystem, held open; its path is for messages only. A clone shares the descriptor.
+/// A directory held open; its path is for messages only. A clone shares the descriptor.
 #[derive(Debug, Clone)]
 pub(crate) struct Dir {
     fd: Arc<OwnedFd>,
@@ -29,57 +25,53 @@ pub(crate) struct Dir {
 }
 
 impl Dir {
-    /// Opens a directory that the system itself provides, such as `/proc/self` (open(2)).
+    /// Opens a directory that the system provides, such as `/proc/self` (open(2)).
     pub(crate) fn open_system(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        match fs::open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        match sys::open_path(&path, true) {
             Ok(fd) => Ok(Self { fd: Arc::new(fd), path }),
             Err(errno) => Err(Error::call("open", path, errno)),
         }
     }
 
-    /// Opens the mount point of a hierarchy, which must be one (open(2), fstatfs(2)).
-    pub(crate) fn open_mount(point: &Path, version: Version) -> Result<Self> {
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = fs::open(point, flags, Mode::empty())
-            .map_err(|errno| Error::call("open", point, errno))?;
+    /// Opens the mount point of a hierarchy and checks the filesystem (open(2), fstatfs(2)).
+    pub(crate) fn open_mount(point: &Path, version: CgroupVersion) -> Result<Self> {
+        let fd = sys::open_path(point, false).map_err(|errno| Error::call("open", point, errno))?;
         let dir = Self { fd: Arc::new(fd), path: point.to_owned() };
-        if dir.filesystem()? == Some(version) {
+        if dir.version()? == Some(version) {
             return Ok(dir);
         }
         Err(Error::new(ErrorKind::Unexpected, "open")
-            .path(point)
-            .because(format!("it is no control group {version} filesystem"))
-            .hinted("is something else mounted over it?"))
+            .at(point)
+            .because(format!("this is no control group {version} filesystem"))
+            .hinted("Check for another filesystem that is mounted over it."))
     }
 
-    fn filesystem(&self) -> Result<Option<Version>> {
-        let stat = fs::fstatfs(&self.fd).map_err(|errno| self.failed("stat", "", errno))?;
+    /// Returns the version of control groups that the filesystem is of; `None` for any other filesystem.
+    fn version(&self) -> Result<Option<CgroupVersion>> {
         #[cfg(test)]
-        if let Some(version) = crate::fake::version_of(self) {
+        if let Some(version) = crate::fake::version_of(&self.path) {
             return Ok(Some(version));
         }
-        let kind = u64::try_from(stat.f_type).unwrap_or_default();
-        Ok(MAGIC.into_iter().find(|(_, magic)| *magic == kind).map(|(version, _)| version))
+        let found = sys::filesystem(&self.fd).map_err(|errno| self.failed("stat", "", errno))?;
+        Ok(MAGIC.into_iter().find(|(_, magic)| *magic == found).map(|(version, _)| version))
     }
 
-    /// The id of the mount it was opened through, as in mountinfo; `None` before Linux 5.8 (statx(2)).
+    /// Returns the id of the directory's mount, as in mountinfo; `None` before Linux 5.8.
     pub(crate) fn mount_id(&self) -> Result<Option<u64>> {
-        mount_id(&self.fd, Path::new(""), AtFlags::EMPTY_PATH)
-            .map_err(|errno| self.failed("stat", "", errno))
+        sys::mount_id(&self.fd).map_err(|errno| self.failed("stat", "", errno))
     }
 
-    /// The same of what is at `point` now, without opening it.
-    pub(crate) fn mount_id_at(point: &Path) -> Result<Option<u64>> {
-        mount_id(fs::CWD, point, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)
-            .map_err(|errno| Error::call("stat", point, errno))
+    /// Returns whether both descriptors are of the same directory (fstat(2)).
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        sys::id(&self.fd).is_ok_and(|id| sys::id(&other.fd) == Ok(id))
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The error of an operation on `name` below it.
+    /// Builds the error of an operation on `name` below the directory.
     pub(crate) fn failed(
         &self,
         operation: &'static str,
@@ -96,68 +88,77 @@ impl Dir {
         }
     }
 
-    /// Opens what is at `path` below it (openat2(2)).
-    fn open_below(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        for _ in 0..AGAIN {
-            match fs::openat2(&self.fd, path, flags, Mode::empty(), BENEATH) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                done => return done,
-            }
-        }
-        Err(Errno::AGAIN)
+    fn open_below(&self, path: &Path, access: Access) -> Result<OwnedFd, Errno> {
+        sys::open_beneath(&self.fd, path, access)
     }
 
-    /// The directory at `path` below it; the empty path is the directory itself, opened again.
+    /// Opens the directory at `path` below this one; the empty path opens this directory again.
     pub(crate) fn open(&self, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let below = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        match self.open_below(below, OFlags::DIRECTORY) {
+        match self.open_below(below, Access::Directory) {
             Ok(fd) => Ok(Self { fd: Arc::new(fd), path: self.join(path) }),
             Err(errno) => Err(self.failed("open", path, errno)),
         }
     }
 
-    /// The directory at `path` below it, unless there is none.
-    pub(crate) fn open_if_there(&self, path: impl AsRef<Path>) -> Result<Option<Self>> {
+    /// Opens the directory at `path`; `None` if it does not exist.
+    pub(crate) fn open_if_exists(&self, path: impl AsRef<Path>) -> Result<Option<Self>> {
         match self.open(path) {
             Ok(dir) => Ok(Some(dir)),
-            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
+            Err(error) if error.is_gone() => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Opens the file `name` to read, to be held (for events).
-    pub(crate) fn open_file(&self, name: &str) -> Result<OwnedFd> {
-        self.open_below(Path::new(name), OFlags::RDONLY)
-            .map_err(|errno| self.failed("open", name, errno))
+    /// Opens the existing file `name`, to be held.
+    pub(crate) fn open_file(&self, name: &str, access: Access) -> Result<OwnedFd> {
+        self.open_below(Path::new(name), access).map_err(|errno| self.failed("open", name, errno))
     }
 
-    /// Opens the existing file `name` to write, to be held.
-    pub(crate) fn open_to_write(&self, name: &str) -> Result<OwnedFd> {
-        self.open_below(Path::new(name), OFlags::WRONLY)
-            .map_err(|errno| self.failed("open", name, errno))
-    }
-
-    /// All of the file `name` (read(2)).
+    /// Reads the file `name` whole, up to [`FILE_MAX`] bytes.
     pub(crate) fn read(&self, name: impl AsRef<Path>) -> Result<Vec<u8>> {
+        self.read_at_most(name, FILE_MAX)
+    }
+
+    /// Reads the file `name` whole, up to `most` bytes.
+    pub(crate) fn read_at_most(&self, name: impl AsRef<Path>, most: usize) -> Result<Vec<u8>> {
         let name = name.as_ref();
-        let read = || {
-            let file = self.open_below(name, OFlags::RDONLY)?;
-            read_all(file.as_fd())
-        };
-        read().map_err(|errno| self.failed("read", name, errno))
+        let file = self.open_below(name, Access::Read);
+        let file = file.map_err(|errno| self.failed("read", name, errno))?;
+        self.read_held(&file, name, most)
     }
 
-    /// The text of the file `name`; what is not UTF-8 becomes replacement characters.
-    pub(crate) fn read_text(&self, name: impl AsRef<Path>) -> Result<String> {
-        self.read(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    /// Reads an opened file from its start, up to `most` bytes.
+    pub(crate) fn read_held(
+        &self,
+        file: &OwnedFd,
+        name: impl AsRef<Path>,
+        most: usize,
+    ) -> Result<Vec<u8>> {
+        let name = name.as_ref();
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            let offset = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            let read = sys::pread(file, &mut buffer, offset);
+            let read = read.map_err(|errno| self.failed("read", name, errno))?;
+            if read == 0 {
+                return Ok(bytes);
+            }
+            bytes.extend_from_slice(buffer.get(..read).unwrap_or_default());
+            if bytes.len() > most {
+                return Err(Error::new(ErrorKind::Unexpected, "read")
+                    .at(self.join(name))
+                    .because(format!("the file is longer than {most} bytes")));
+            }
+        }
     }
 
-    /// The same, or `None` where there is no such file, or the kernel has switched off what it shows.
-    pub(crate) fn read_if_there(&self, name: &str) -> Result<Option<String>> {
-        match self.read_text(name) {
-            Ok(text) => Ok(Some(text)),
+    /// Reads the file `name`; `None` if the file does not exist or the kernel has switched it off.
+    pub(crate) fn read_if_exists(&self, name: impl AsRef<Path>) -> Result<Option<Vec<u8>>> {
+        match self.read(name) {
+            Ok(bytes) => Ok(Some(bytes)),
             Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::OPNOTSUPP)) => {
                 Ok(None)
             }
@@ -165,29 +166,72 @@ impl Dir {
         }
     }
 
-    /// Writes `value` to the existing file `name`, in one write(2), as the kernel's files want it.
-    pub(crate) fn write(&self, name: &str, value: &str) -> Result<()> {
-        let write = || {
-            let file = self.open_below(Path::new(name), OFlags::WRONLY | OFlags::TRUNC)?;
-            loop {
-                match rustix::io::write(&file, value.as_bytes()) {
-                    Err(Errno::INTR) => {}
-                    Ok(written) if written < value.len() => return Err(Errno::IO),
-                    Ok(_) => return Ok(()),
-                    Err(errno) => return Err(errno),
+    /// Calls `each` with each line of the file `name`, with a fixed buffer, until `each` breaks. Lines longer than
+    /// [`LINE_MAX`] are skipped.
+    pub(crate) fn lines<B>(
+        &self,
+        name: impl AsRef<Path>,
+        mut each: impl FnMut(&[u8]) -> ControlFlow<B>,
+    ) -> Result<Option<B>> {
+        let name = name.as_ref();
+        let file = self.open_below(name, Access::Read);
+        let file = file.map_err(|errno| self.failed("read", name, errno))?;
+        let mut buffer = [0; 4096];
+        let (mut line, mut too_long) = ([0; LINE_MAX], false);
+        let mut length = 0;
+        loop {
+            let read = sys::read(&file, &mut buffer);
+            let read = read.map_err(|errno| self.failed("read", name, errno))?;
+            for byte in buffer.get(..read).unwrap_or_default() {
+                if *byte != b'\n' {
+                    match line.get_mut(length) {
+                        Some(place) => *place = *byte,
+                        None => too_long = true,
+                    }
+                    length += 1;
+                    continue;
+                }
+                let whole = line.get(..length).filter(|_| !too_long);
+                (length, too_long) = (0, false);
+                if let Some(ControlFlow::Break(value)) = whole.map(&mut each) {
+                    return Ok(Some(value));
                 }
             }
-        };
-        write().map_err(|errno| self.failed("write", name, errno))
+            if read == 0 {
+                let rest = line.get(..length).filter(|rest| !rest.is_empty() && !too_long);
+                return Ok(rest.map(&mut each).and_then(ControlFlow::break_value));
+            }
+        }
     }
 
-    /// Makes the directory `name`; whether it was not there (mkdirat(2)).
+    /// Returns whether the file `name` has any byte; `None` if it does not exist or the kernel has switched it off.
+    pub(crate) fn has_content(&self, name: &str) -> Result<Option<bool>> {
+        match self.lines(name, |_| ControlFlow::Break(())) {
+            Ok(found) => Ok(Some(found.is_some())),
+            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::OPNOTSUPP)) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes `value` to the existing file `name` by one write(2).
+    pub(crate) fn write(&self, name: impl AsRef<Path>, value: impl AsRef<[u8]>) -> Result<()> {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        let file = self.open_below(name, Access::Write);
+        #[cfg(test)]
+        crate::fake::truncate(&self.join(name));
+        file.and_then(|file| sys::write_once(file, value))
+            .map_err(|errno| self.failed("write", name, errno))
+    }
+
+    /// Makes the directory `name` (mkdirat(2)). Returns false if it exists.
     pub(crate) fn make(&self, name: impl AsRef<Path>) -> Result<bool> {
         let name = name.as_ref();
-        match fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)) {
+        match sys::make_dir(&self.fd, name) {
             Ok(()) => {
                 #[cfg(test)]
-                crate::fake::fill(&self.open(name)?);
+                crate::fake::fill(&self.join(name));
                 Ok(true)
             }
             Err(Errno::EXIST) => Ok(false),
@@ -199,57 +243,43 @@ impl Dir {
     pub(crate) fn remove(&self, name: impl AsRef<Path>) -> Result<()> {
         let name = name.as_ref();
         #[cfg(test)]
-        if let Ok(dir) = self.open(name) {
-            crate::fake::empty(&dir);
-        }
-        fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
-            .map_err(|errno| self.failed("remove", name, errno))
+        crate::fake::empty(&self.join(name));
+        sys::remove_dir(&self.fd, name).map_err(|errno| self.failed("remove", name, errno))
     }
 
-    /// The names of the directories in it (getdents64(2)).
-    pub(crate) fn subdirs(&self) -> Result<Vec<PathBuf>> {
-        let list = || {
-            // Of its own, for its own place in the list.
-            let fd = self.open_below(Path::new("."), OFlags::DIRECTORY)?;
-            let mut names = Vec::new();
-            for entry in fs::Dir::new(fd)? {
-                let entry = entry?;
-                let name = entry.file_name().to_bytes();
-                if entry.file_type() == fs::FileType::Directory && name != b"." && name != b".." {
-                    names.push(OsStr::from_bytes(name).into());
-                }
-            }
-            Ok(names)
-        };
-        list().map_err(|errno| self.failed("list", "", errno))
+    /// Calls `each` with the name of each directory in this one.
+    pub(crate) fn for_each_subdir(&self, each: impl FnMut(&OsStr)) -> Result<()> {
+        // Opened again, for a position of its own in the list.
+        self.open_below(Path::new("."), Access::Directory)
+            .and_then(|dir| sys::subdirs(dir, each))
+            .map_err(|errno| self.failed("list", "", errno))
     }
 
-    /// Sets the extended attribute `name`, unless the directory has one of that name: `EEXIST` then (fsetxattr(2)).
-    pub(crate) fn mark(&self, name: &str, value: &[u8]) -> Result<()> {
+    /// Returns the names of the directories in this one.
+    pub(crate) fn subdirs(&self) -> Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        self.for_each_subdir(|name| names.push(name.to_owned()))?;
+        Ok(names)
+    }
+
+    /// Sets an extended attribute; fails with `EEXIST` if the directory has it (fsetxattr(2)).
+    pub(crate) fn set_attribute(&self, name: &str, value: &[u8]) -> Result<()> {
         #[cfg(test)]
-        if let Some(done) = crate::fake::mark(self, name, value) {
+        if let Some(done) = crate::fake::set_attribute(&self.path, name, value) {
             return done.map_err(|errno| self.failed("mark", "", errno));
         }
-        fs::fsetxattr(&self.fd, name, value, XattrFlags::CREATE)
-            .map_err(|errno| self.failed("mark", "", errno))
+        sys::set_attribute(&self.fd, name, value).map_err(|errno| self.failed("mark", "", errno))
     }
 
-    /// Reads the extended attribute `name`, of at most `most` bytes (fgetxattr(2)). A caller without CAP_SYS_ADMIN finds no
-    /// `trusted` attribute.
+    /// Reads an extended attribute of at most `most` bytes (fgetxattr(2)). Without CAP_SYS_ADMIN, no `trusted` attribute
+    /// exists.
     pub(crate) fn attribute(&self, name: &str, most: usize) -> Result<Option<Vec<u8>>> {
         #[cfg(test)]
-        if let Some(value) = crate::fake::attribute(self, name) {
+        if let Some(value) = crate::fake::attribute(&self.path, name) {
             return Ok(value);
         }
-        let mut value = vec![0; most];
-        match fs::fgetxattr(&self.fd, name, value.as_mut_slice()) {
-            Ok(length) => {
-                value.truncate(length);
-                Ok(Some(value))
-            }
-            Err(Errno::NODATA) => Ok(None),
-            Err(errno) => Err(self.failed("read the mark of", "", errno)),
-        }
+        sys::attribute(&self.fd, name, most)
+            .map_err(|errno| self.failed("read the mark of", "", errno))
     }
 }
 
@@ -259,23 +289,46 @@ impl AsFd for Dir {
     }
 }
 
-fn mount_id(dir: impl AsFd, path: &Path, flags: AtFlags) -> Result<Option<u64>, Errno> {
-    let stat = fs::statx(dir, path, flags, StatxFlags::MNT_ID)?;
-    let known = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
-    Ok(known.then_some(stat.stx_mnt_id))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// From the start, whatever was read before: the kernel makes the text anew.
-pub(crate) fn read_all(file: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let offset = u64::try_from(bytes.len()).map_err(|_| Errno::FBIG)?;
-        match rustix::io::pread(file, &mut buffer, offset) {
-            Ok(0) => return Ok(bytes),
-            Ok(read) => bytes.extend_from_slice(buffer.get(..read).ok_or(Errno::IO)?),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
+    fn written(bytes: &[u8]) -> (tempfile::TempDir, Dir) {
+        let dir = tempfile::tempdir().unwrap();
+        #[expect(clippy::disallowed_methods, reason = "a file to read")]
+        std::fs::write(dir.path().join("file"), bytes).unwrap();
+        let held = Dir::open_system(dir.path()).unwrap();
+        (dir, held)
+    }
+
+    #[test]
+    fn reads_are_bounded() {
+        let (_dir, held) = written(&[7; 5000]);
+        assert_eq!(held.read_at_most("file", 5000).unwrap().len(), 5000);
+        let error = held.read_at_most("file", 4999).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unexpected);
+        assert!(error.to_string().contains("longer than 4999 bytes"), "{error}");
+    }
+
+    #[test]
+    fn lines_are_streamed() {
+        let long = vec![b'x'; 5000];
+        let text = [b"1\n\n22\n", long.as_slice(), b"\n333\n\xff\n4"].concat();
+        let (_dir, held) = written(&text);
+        let mut lines = Vec::new();
+        let ended = held.lines("file", |line| {
+            lines.push(line.to_owned());
+            ControlFlow::<()>::Continue(())
+        });
+        assert_eq!(ended.unwrap(), None);
+        let expected: [&[u8]; 6] = [b"1", b"", b"22", b"333", b"\xff", b"4"];
+        assert_eq!(lines, expected);
+        let first = held.lines("file", |line| match line {
+            b"22" => ControlFlow::Break(line.to_owned()),
+            _ => ControlFlow::Continue(()),
+        });
+        assert_eq!(first.unwrap().as_deref(), Some(&b"22"[..]));
+        assert_eq!(held.has_content("file").unwrap(), Some(true));
+        assert_eq!(held.has_content("none").unwrap(), None);
     }
 }

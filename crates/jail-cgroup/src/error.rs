@@ -1,4 +1,4 @@
-//! The one error of this crate.
+//! The error type of this crate.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -6,16 +6,15 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
-
 use crate::Limit;
+use crate::sys::Errno;
 
-/// This crate's results.
+/// Results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Something that did not work: the operation, the path, why, and what to do.
+/// A failed operation, with its path, cause and hint.
 ///
-/// Printed, it is a fragment that fits after "failed to"; the kernel's own word is its [`source`](StdError::source).
+/// The text completes "failed to …". `{}` prints this error alone, `{:#}` with the causes ([`source`](StdError::source)).
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 
@@ -30,40 +29,60 @@ struct Inner {
     source: Option<io::Error>,
 }
 
-/// What kind of failure it was, to match on.
+/// Kind of an [`Error`], to match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A limit, a name or a list that is wrong on every host.
+    /// A limit, a name or a list is invalid on every host.
     InvalidInput,
-    /// A limit that this version of control groups, or this host, does not have.
+    /// The host lacks a limit, a controller or a hierarchy.
     Unsupported,
-    /// The process or the leaf is gone, or never was.
+    /// The process or the leaf does not exist.
     NotFound,
-    /// Processes are in the way.
+    /// Processes, or another creator, are in the way.
     Busy,
     /// The leaf carries another owner's mark, or none.
     Foreign,
-    /// Not allowed: no privilege, a read-only mount, or a group that belongs to someone else.
+    /// The leaf, or a group above it, is frozen.
+    Frozen,
+    /// A privilege is missing, the mount is read-only, or the group belongs to another user.
     Privilege,
-    /// The kernel did not take, or did not keep, a value.
+    /// The kernel refused a value, or did not keep it.
     Refused,
     /// A process is in the leaf for some controllers and elsewhere for others.
     Partial,
-    /// It did not happen in time.
+    /// The time is over.
     Timeout,
     /// A mount, a file or its text is not what a kernel shows.
     Unexpected,
-    /// Any other failure of a system call.
+    /// Any other failed system call.
     Kernel,
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InvalidInput => "invalid input",
+            Self::Unsupported => "unsupported",
+            Self::NotFound => "not found",
+            Self::Busy => "busy",
+            Self::Foreign => "foreign",
+            Self::Frozen => "frozen",
+            Self::Privilege => "privilege",
+            Self::Refused => "refused",
+            Self::Partial => "partial",
+            Self::Timeout => "timeout",
+            Self::Unexpected => "unexpected",
+            Self::Kernel => "kernel",
+        })
+    }
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, operation: impl Into<Cow<'static, str>>) -> Self {
-        let operation = operation.into();
         Self(Box::new(Inner {
             kind,
-            operation,
+            operation: operation.into(),
             path: None,
             limit: None,
             reason: None,
@@ -72,41 +91,50 @@ impl Error {
         }))
     }
 
-    /// A system call that failed at `path`.
+    /// Builds the error of a system call that failed at `path`.
     pub(crate) fn call(operation: &'static str, path: impl Into<PathBuf>, errno: Errno) -> Self {
         let (kind, hint) = match errno {
             Errno::ACCESS | Errno::PERM => (
                 ErrorKind::Privilege,
-                Some("run as root, or as the user this part of the hierarchy is delegated to"),
+                Some(
+                    "Run as root, or as the user to whom this part of the hierarchy is delegated.",
+                ),
             ),
             Errno::ROFS => {
-                (ErrorKind::Privilege, Some("mount the hierarchy read-write, or choose another"))
+                (ErrorKind::Privilege, Some("Mount the hierarchy read-write, or choose another."))
             }
             Errno::BUSY => (ErrorKind::Busy, None),
             Errno::NOENT | Errno::NODEV | Errno::SRCH => (ErrorKind::NotFound, None),
+            Errno::NOSYS => (
+                ErrorKind::Unsupported,
+                Some(
+                    "Use Linux 5.6 or later, and allow openat2 and pidfd_open in the seccomp filter.",
+                ),
+            ),
+            Errno::MFILE => (ErrorKind::Kernel, Some("Raise RLIMIT_NOFILE.")),
             _ => (ErrorKind::Kernel, None),
         };
-        let mut error = Self::new(kind, operation).path(path);
+        let mut error = Self::new(kind, operation).at(path);
         error.0.hint = hint.map(Cow::Borrowed);
         error.0.source = Some(errno.into());
         error
     }
 
     pub(crate) fn invalid(limit: Limit, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(ErrorKind::InvalidInput, "accept the limits").limit_is(limit).because(reason)
+        Self::new(ErrorKind::InvalidInput, "accept the limits").of_limit(limit).because(reason)
     }
 
-    pub(crate) fn path(mut self, path: impl Into<PathBuf>) -> Self {
+    pub(crate) fn at(mut self, path: impl Into<PathBuf>) -> Self {
         self.0.path = Some(path.into());
         self
     }
 
-    pub(crate) fn kind_is(mut self, kind: ErrorKind) -> Self {
+    pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
         self.0.kind = kind;
         self
     }
 
-    pub(crate) fn limit_is(mut self, limit: Limit) -> Self {
+    pub(crate) fn of_limit(mut self, limit: Limit) -> Self {
         self.0.limit = Some(limit);
         self
     }
@@ -121,37 +149,37 @@ impl Error {
         self
     }
 
-    /// What kind of failure it was.
+    /// Returns the kind of failure.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// What was being done, such as `write` or `make the leaf`.
+    /// Returns the operation that failed, such as `write` or `make the leaf`.
     #[must_use]
     pub fn operation(&self) -> &str {
         &self.0.operation
     }
 
-    /// The file or directory it was about, where it was about one.
+    /// Returns the file or directory of the operation, if there is one.
     #[must_use]
-    pub fn at(&self) -> Option<&Path> {
+    pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
     }
 
-    /// The limit it was about, where it was about one.
+    /// Returns the limit of the operation, if there is one.
     #[must_use]
     pub fn limit(&self) -> Option<Limit> {
         self.0.limit
     }
 
-    /// What to do about it, where that is known.
+    /// Returns a suggestion for the operator: full sentences.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
 
-    /// Returns the reason, if the kernel's answer is not all of it.
+    /// Returns the reason, if the cause alone does not explain the failure.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         self.0.reason.as_deref()
@@ -160,25 +188,34 @@ impl Error {
     pub(crate) fn errno(&self) -> Option<Errno> {
         self.0.source.as_ref().and_then(Errno::from_io_error)
     }
+
+    /// Returns whether the system call failed because the process, the group or the file no longer exists.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.errno(), Some(Errno::NOENT | Errno::NODEV | Errno::SRCH))
+    }
 }
 
+/// `<operation> <path>: <limit> <reason>. <hint>`; with `#` the cause before the hint.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { operation, path, limit, reason, hint, .. } = &*self.0;
+        let Inner { operation, path, limit, reason, hint, source, .. } = &*self.0;
         f.write_str(operation)?;
         if let Some(path) = path {
             write!(f, " {}", path.display())?;
         }
-        let mut colon = ": ";
+        let mut separator = ": ";
         if let Some(limit) = limit {
-            write!(f, "{colon}{limit}")?;
-            colon = " ";
+            write!(f, "{separator}{limit}")?;
+            separator = " ";
         }
         if let Some(reason) = reason {
-            write!(f, "{colon}{reason}")?;
+            write!(f, "{separator}{reason}")?;
+        }
+        if let (true, Some(source)) = (f.alternate(), source) {
+            write!(f, ": {source}")?;
         }
         if let Some(hint) = hint {
-            write!(f, "; {hint}")?;
+            write!(f, ". {hint}")?;
         }
         Ok(())
     }
@@ -195,18 +232,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_its_own_layer_only() {
+    fn errors_print_one_layer_or_all() {
         let error = Error::call("write", "/sys/fs/cgroup/x/pids.max", Errno::INVAL)
-            .limit_is(Limit::PidsMax)
-            .because("\"-1\" was not taken")
-            .hinted("ask for 1 or more");
+            .of_limit(Limit::PidsMax)
+            .because("of \"-1\" was refused")
+            .hinted("Ask for 1 or more.");
         assert_eq!(
             error.to_string(),
-            "write /sys/fs/cgroup/x/pids.max: pids_max \"-1\" was not taken; ask for 1 or more"
+            "write /sys/fs/cgroup/x/pids.max: pids_max of \"-1\" was refused. Ask for 1 or more."
+        );
+        assert_eq!(
+            format!("{error:#}"),
+            "write /sys/fs/cgroup/x/pids.max: pids_max of \"-1\" was refused: \
+             Invalid argument (os error 22). Ask for 1 or more."
         );
         assert!(error.source().is_some_and(|source| source.to_string().contains("os error 22")));
-        assert_eq!(error.errno(), Some(Errno::INVAL));
         assert_eq!(error.limit(), Some(Limit::PidsMax));
+    }
+
+    #[test]
+    fn only_missing_privileges_suggest_root() {
+        for errno in [Errno::PERM, Errno::ACCESS, Errno::ROFS, Errno::MFILE, Errno::NOMEM] {
+            let root = matches!(errno, Errno::PERM | Errno::ACCESS);
+            let error = Error::call("open", "/x", errno);
+            assert_eq!(error.hint().is_some_and(|hint| hint.contains("root")), root, "{errno}");
+        }
     }
 
     #[test]

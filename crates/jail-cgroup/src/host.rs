@@ -1,22 +1,27 @@
-//! What this host offers: hierarchies, controllers, memory nodes.
+//! The control groups that a host offers: [`Host`].
+
+mod discover;
+pub(crate) mod membership;
+mod mountinfo;
+mod nodes;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::OnceLock;
 
-use crate::mount::{self, Mount};
-use crate::{
-    Controller, CpuSet, Error, ErrorKind, Limits, Result, Version, discover, membership, plan,
-};
+pub use discover::numa_node_cpus;
+pub use mountinfo::Mount;
 
-/// The control group hierarchies of this host, as this process sees them.
+use crate::{CgroupVersion, Controller, CpuSet, Error, ErrorKind, Result};
+
+/// Control group hierarchies of a host, as this process sees them.
 ///
 /// ```no_run
-/// use jail_cgroup::{Controller, Host, Version};
+/// use jail_cgroup::{Controller, Host, CgroupVersion};
 ///
 /// let host = Host::discover()?;
 /// println!("{:?}", host.layout());
-/// if let Err(why) = host.usable(Version::V2, Controller::Memory) {
+/// if let Err(why) = host.usable(CgroupVersion::V2, Controller::Memory) {
 ///     println!("no memory limits by v2: {why}");
 /// }
 /// # Ok::<(), jail_cgroup::Error>(())
@@ -24,25 +29,25 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Host {
     mounts: Vec<Mount>,
-    /// Controllers that a v1 hierarchy holds, mounted or not: v2 cannot have them. As the nodes.
+    /// Controllers that a v1 hierarchy holds, mounted or not; read from this machine when first needed.
     bound_to_v1: OnceLock<Vec<Controller>>,
     unified: Unified,
-    /// Of this machine's, read when they are first asked for.
+    /// CPUs of each memory node; read from this machine when first needed.
     nodes: OnceLock<BTreeMap<u32, CpuSet>>,
 }
 
-/// The state of the group that the v2 mount shows at its top.
+/// State of the group at the top of the v2 mount.
 #[derive(Debug, Clone, Default)]
 struct Unified {
     controllers: Vec<Controller>,
     enabled: Vec<Controller>,
-    /// Is it a group below the hierarchy's root, as in a container?
+    /// Whether the group is below the hierarchy's root, as in a container.
     nested: bool,
-    /// Does it have processes of its own?
+    /// Whether the group has processes of its own.
     occupied: bool,
 }
 
-/// The texts a [`Host`] is read from, for a host that is not this one.
+/// Texts of the kernel files from which a [`Host`] is read, for another host than this.
 #[derive(Debug, Clone, Default)]
 pub struct HostTexts<'a> {
     /// `/proc/self/mountinfo`.
@@ -53,57 +58,57 @@ pub struct HostTexts<'a> {
     pub controllers: &'a str,
     /// `cgroup.subtree_control` at the v2 mount.
     pub subtree_control: &'a str,
-    /// Whether the v2 mount shows a group below the hierarchy's root: whether it has a `cgroup.type`.
+    /// True if the v2 mount shows a group below the hierarchy's root, which has a `cgroup.type`.
     pub nested: bool,
-    /// Whether `cgroup.procs` at the v2 mount names any process.
+    /// True if `cgroup.procs` at the v2 mount lists a process.
     pub occupied: bool,
-    /// Each memory node and its `cpulist`.
+    /// Memory nodes, each with the text of `cpulist`.
     pub nodes: &'a [(u32, &'a str)],
 }
 
-/// How a host's hierarchies are laid out.
+/// Layout of a host's hierarchies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HostLayout {
     /// v1 hierarchies with controllers, no v2.
     V1,
-    /// v2 only; named v1 hierarchies, which have no controllers, do not count.
+    /// v2 only, beside v1 hierarchies without controllers.
     V2,
-    /// Both: v1 with the controllers bound to it, v2 beside it with the rest, often none.
+    /// Both: v1 with its controllers, v2 with the other controllers, often none.
     Hybrid,
-    /// None is mounted.
+    /// No hierarchy is mounted.
     Absent,
 }
 
-/// Why a controller cannot be used.
+/// Reason for which a controller cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum WhyNot {
-    /// No hierarchy of that version is mounted that has, or could have, it.
+    /// No mounted hierarchy of the version has, or could have, the controller.
     #[error("no such hierarchy is mounted")]
     NotMounted,
-    /// It is mounted read-only.
+    /// The mount is read-only.
     #[error("its hierarchy is mounted read-only")]
     ReadOnly,
-    /// A v1 hierarchy holds it.
+    /// A v1 hierarchy holds the controller.
     #[error("a v1 hierarchy has it")]
     BoundToV1,
-    /// v2 holds it.
+    /// v2 holds the controller.
     #[error("v2 has it")]
     BoundToV2,
-    /// This part of the hierarchy was not given it.
+    /// The controller is not delegated to this part of the hierarchy.
     #[error("it is not delegated to this part of the hierarchy")]
     NotDelegated,
-    /// The top group has processes of its own, so it cannot pass controllers on (the no-internal-process rule).
+    /// The group at the mount has processes, and therefore cannot enable controllers (the no-internal-process rule).
     #[error("the group at the mount has processes of its own")]
     InternalProcesses,
-    /// This kernel does not have it, or was told not to.
+    /// The kernel lacks the controller, or it is disabled.
     #[error("this kernel does not offer it")]
     NotOffered,
 }
 
 impl Host {
-    /// Reads a host from texts; pure, and proves nothing about the machine it runs on.
+    /// Parses a host from texts, without a look at this machine.
     #[must_use]
     pub fn from_texts(texts: &HostTexts<'_>) -> Self {
         let nodes = texts.nodes.iter();
@@ -111,11 +116,11 @@ impl Host {
         Self {
             bound_to_v1: OnceLock::from(membership::bound_to_v1(texts.self_cgroup)),
             nodes: OnceLock::from(nodes.collect::<BTreeMap<_, _>>()),
-            ..Self::from_mounts(mount::parse_all(texts.mountinfo), texts)
+            ..Self::from_mounts(mountinfo::parse(texts.mountinfo), texts)
         }
     }
 
-    /// With this machine's memory nodes and groups, whatever the texts say of them.
+    /// Builds a host with the memory nodes and groups of this machine, not of the texts.
     pub(crate) fn from_mounts(mounts: Vec<Mount>, texts: &HostTexts<'_>) -> Self {
         let unified = Unified {
             controllers: names(texts.controllers),
@@ -126,7 +131,7 @@ impl Host {
         Self { mounts, bound_to_v1: OnceLock::new(), unified, nodes: OnceLock::new() }
     }
 
-    /// How the hierarchies are laid out.
+    /// Returns the layout of the hierarchies.
     #[must_use]
     pub fn layout(&self) -> HostLayout {
         let v1 = self.mounts.iter().any(|mount| !mount.controllers().is_empty());
@@ -138,47 +143,51 @@ impl Host {
         }
     }
 
-    /// The v2 hierarchy's mount. Of several, one that can be written through and shows the most.
+    /// Returns the mount of the v2 hierarchy. Of several mounts, a writable mount that shows the most.
     #[must_use]
     pub fn v2_mount(&self) -> Option<&Mount> {
-        best(self.mounts.iter().filter(|mount| mount.version() == Version::V2))
+        best(self.mounts.iter().filter(|mount| mount.version() == CgroupVersion::V2))
     }
 
-    /// The mount of the v1 hierarchy that has `controller`. Of several, one that can be written through and shows the most.
+    /// Returns the mount of the v1 hierarchy with `controller`. Of several mounts, a writable mount that shows the most.
     #[must_use]
     pub fn v1_mount(&self, controller: Controller) -> Option<&Mount> {
         best(self.mounts.iter().filter(|mount| mount.controllers().contains(&controller)))
     }
 
-    /// All mounts of hierarchies, in mountinfo's order.
+    /// Returns all mounts of hierarchies, in the order of mountinfo.
     #[must_use]
     pub fn mounts(&self) -> &[Mount] {
         &self.mounts
     }
 
-    /// Whether groups of `version` can have `controller`.
-    ///
-    /// v2 does what v1's `cpuacct` and `freezer` do for every group; they are usable wherever v2 is.
+    /// Checks whether groups of `version` can have `controller`. `cpuacct` and `freezer` are built into v2.
     ///
     /// # Errors
-    /// Why not, where it is not.
-    pub fn usable(&self, version: Version, controller: Controller) -> Result<(), WhyNot> {
+    /// The reason for which the controller cannot be used.
+    pub fn usable(&self, version: CgroupVersion, controller: Controller) -> Result<(), WhyNot> {
         match version {
-            Version::V1 => match self.v1_mount(controller) {
+            CgroupVersion::V1 => match self.v1_mount(controller) {
                 None if self.unified.controllers.contains(&controller) => Err(WhyNot::BoundToV2),
                 None => Err(WhyNot::NotMounted),
                 Some(mount) if mount.is_read_only() => Err(WhyNot::ReadOnly),
                 Some(_) => Ok(()),
             },
-            Version::V2 => self.usable_v2(controller),
+            CgroupVersion::V2 => self.usable_v2(controller),
         }
     }
 
-    /// Whether a group of v2 has, or can be given, `controller`: as [`usable`](Self::usable), without asking the machine
-    /// why not.
+    /// Returns whether a v2 group has `controller`, or can enable it: [`usable`](Self::usable) without a reason.
     pub(crate) fn has_in_v2(&self, controller: Controller) -> bool {
         let on = controller.is_core_in_v2() || self.unified.controllers.contains(&controller);
         on && self.usable_v2(controller).is_ok()
+    }
+
+    /// Returns whether the kernel may have a hierarchy of `version` with one of `controllers`, mounted or not.
+    pub(crate) fn may_have(&self, version: CgroupVersion, controllers: &[Controller]) -> bool {
+        let bound = self.bound_to_v1.get_or_init(membership::read_bound_to_v1);
+        version == CgroupVersion::V2
+            || controllers.iter().any(|controller| bound.contains(controller))
     }
 
     fn usable_v2(&self, controller: Controller) -> Result<(), WhyNot> {
@@ -189,10 +198,10 @@ impl Host {
         } else if controller.is_core_in_v2() {
             Ok(())
         } else if controllers.contains(&controller) {
-            // The hierarchy's own root is free of the rule.
+            // The hierarchy's own root may enable controllers always.
             let ruled_out = *nested && *occupied && !enabled.contains(&controller);
             if ruled_out { Err(WhyNot::InternalProcesses) } else { Ok(()) }
-        } else if self.bound_to_v1.get_or_init(discover::bound_to_v1).contains(&controller) {
+        } else if self.bound_to_v1.get_or_init(membership::read_bound_to_v1).contains(&controller) {
             Err(WhyNot::BoundToV1)
         } else if *nested {
             Err(WhyNot::NotDelegated)
@@ -201,38 +210,16 @@ impl Host {
         }
     }
 
-    /// The version to use for `limits`: `preferred` where it can do all of them, else the other where that can.
+    /// Returns the CPUs of memory node `node`. This machine's nodes are read when first needed.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for limits that are wrong anywhere;
-    /// [`Unsupported`](ErrorKind::Unsupported), saying what is missing where, when neither version can do them all.
-    pub fn pick(&self, preferred: Version, limits: &Limits) -> Result<Version> {
-        let mut reasons = Vec::new();
-        for version in [preferred, preferred.other()] {
-            match plan::check(self, version, limits) {
-                Ok(()) => return Ok(version),
-                Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(error),
-                Err(error) => {
-                    let limit = error.limit().map(|limit| format!("{limit} ")).unwrap_or_default();
-                    reasons.push(format!("{limit}{}", error.reason().unwrap_or("does not work")));
-                }
-            }
-        }
-        Err(Error::new(ErrorKind::Unsupported, "choose a version of control groups")
-            .because(reasons.join("; "))
-            .hinted("leave the limit out, or give this host the controller"))
-    }
-
-    /// The CPUs of memory node `node`.
-    ///
-    /// # Errors
-    /// [`Unsupported`](ErrorKind::Unsupported) where the host has no such node; the nodes it has are named. Of this
-    /// machine they are read when they are first asked for, and what reading answers is told.
+    /// [`Unsupported`](ErrorKind::Unsupported), with the nodes of the host, if there is no such node; any other kind if the
+    /// nodes cannot be read.
     pub fn node_cpus(&self, node: u32) -> Result<&CpuSet> {
         let nodes = match self.nodes.get() {
             Some(nodes) => nodes,
             None => {
-                let read = discover::nodes()?;
+                let read = nodes::read()?;
                 self.nodes.get_or_init(|| read)
             }
         };
@@ -250,7 +237,7 @@ fn best<'a>(mounts: impl Iterator<Item = &'a Mount>) -> Option<&'a Mount> {
 
 fn names(list: &str) -> Vec<Controller> {
     list.split_ascii_whitespace()
-        .filter_map(|name| Controller::from_name(Version::V2, name))
+        .filter_map(|name| Controller::from_name(CgroupVersion::V2, name))
         .collect()
 }
 

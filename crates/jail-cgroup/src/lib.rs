@@ -8,14 +8,14 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use jail_cgroup::{ByteSize, Host, LeafPlan, Limits, Version};
+//! use jail_cgroup::{ByteSize, Host, LeafPlan, Limits, CgroupVersion};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // What this host has: nothing is assumed, all is read from mountinfo and proven.
 //! let host = Host::discover()?;
 //! let limits = Limits::new().memory_max(ByteSize::mib(512)).cpus(0.5).pids_max(64);
 //! // v2 where it can do all of these, else v1; else an error that says which limit lacks what.
-//! let version = host.pick(Version::V2, &limits)?;
+//! let version = host.pick(CgroupVersion::V2, &limits)?;
 //!
 //! // Pure: prints what will be written, changes nothing.
 //! let plan = LeafPlan::new(&host, version, "jobs", "build-7", &limits)?;
@@ -68,54 +68,26 @@
 //! systemd it knows nothing; give it a parent that systemd has delegated (`Delegate=yes`).
 
 mod controller;
-mod cpu_set;
-mod create;
 mod dir;
-mod discover;
-mod effective;
 mod error;
 #[cfg(test)]
 mod fake;
-mod freeze;
-mod group_path;
 mod host;
-mod io_limit;
-mod keyed;
-mod kill;
 mod leaf;
-mod leaf_id;
-mod limit;
 mod limits;
-mod membership;
-mod mount;
-mod owner;
 #[cfg(feature = "serde")]
 mod path_text;
 mod plan;
-mod pressure;
-mod remove;
-mod search;
-mod size;
-mod stats;
-mod v1;
-mod v2;
-mod wait;
+mod sys;
+mod version;
 
-pub use controller::{Controller, Version};
-pub use cpu_set::CpuSet;
-pub use discover::numa_node_cpus;
-pub use effective::Effective;
+pub use controller::Controller;
 pub use error::{Error, ErrorKind, Result};
-pub use host::{Host, HostLayout, HostTexts, WhyNot};
-pub use io_limit::IoLimit;
-pub use leaf::{Birthplace, Leaf};
-pub use leaf_id::LeafId;
-pub use limit::Limit;
-pub use limits::Limits;
-pub use mount::Mount;
+pub use host::{Host, HostLayout, HostTexts, Mount, WhyNot, numa_node_cpus};
+pub use leaf::{
+    Effective, IoStats, Leaf, LeafId, MemoryEvents, OwnedLeaves, Pressure, RemoveReport, SpawnInto,
+    Stall, Stats, Throttling,
+};
+pub use limits::{ByteSize, CpuSet, IoLimit, Limit, Limits};
 pub use plan::{LeafPlan, Setting};
-pub use pressure::{Pressure, Stall};
-pub use remove::RemoveReport;
-pub use search::OwnedLeaves;
-pub use size::ByteSize;
-pub use stats::{IoStats, MemoryEvents, Stats, Throttling};
+pub use version::CgroupVersion;

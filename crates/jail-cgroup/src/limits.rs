@@ -1,29 +1,43 @@
-//! What a group may use: one set of limits for both versions.
+//! Limits of a leaf, for both versions: [`Limits`].
+
+mod cpu_set;
+mod io;
+mod limit;
+mod size;
 
 use std::ops::RangeInclusive;
 
-use crate::io_limit::IoLimit;
-use crate::{ByteSize, CpuSet, Error, Limit, Result};
+pub use cpu_set::CpuSet;
+pub use io::IoLimit;
+pub use limit::Limit;
+pub use size::ByteSize;
 
-/// The kernel's limit to a limit: one more than there can be pids (`PID_MAX_LIMIT`).
+use crate::{Error, Result};
+
+/// Most devices with limits: more than any kernel accepts at a time would be a mistake.
+const DEVICES_MAX: usize = 256;
+/// Most page sizes with limits: no architecture has as many.
+const PAGE_SIZES_MAX: usize = 16;
+
+/// Range of the kernel: up to the number of possible pids (`PID_MAX_LIMIT`).
 const PIDS: RangeInclusive<u64> = 1..=4_194_304;
-/// cpu.weight, as cgroup-v2.rst has it.
+/// Range of `cpu.weight` in cgroup-v2.rst.
 const WEIGHT: RangeInclusive<u32> = 1..=10_000;
-/// The kernel's smallest quota, 1 ms, in a period of 100 ms; and more CPUs than any kernel is built for.
+/// From the kernel's smallest quota, 1 ms of 100 ms, to more CPUs than any kernel supports.
 const CPUS: RangeInclusive<f64> = 0.01..=65_536.0;
 
-/// The period of a CPU quota, the kernel's default.
+/// Period of a CPU quota: the kernel's default.
 pub(crate) const PERIOD_US: u32 = 100_000;
 
-/// The quota that makes `cpus` of a period.
+/// Returns the quota for `cpus`, in microseconds of a period.
 pub(crate) fn quota_us(cpus: f64) -> String {
     format!("{:.0}", cpus * f64::from(PERIOD_US))
 }
 
-/// What a group may use. Empty, it may use what its parent may.
+/// Limits of a leaf. A resource without a limit is limited by the parent only.
 ///
-/// The same for v1 and v2; the unit is in the type or named. Values are checked as a whole when a
-/// [`LeafPlan`](crate::LeafPlan) is made of them, before anything is touched.
+/// The limits are the same for v1 and v2. [`LeafPlan::new`](crate::LeafPlan::new) checks all values before anything is
+/// touched.
 ///
 /// ```
 /// # use jail_cgroup::{ByteSize, Limits};
@@ -50,58 +64,58 @@ pub struct Limits {
     pub(crate) numa_node: Option<u32>,
     pub(crate) pids_max: Option<u64>,
     pub(crate) io: Vec<IoLimit>,
-    /// Size of the pages, most bytes of them.
+    /// Page size and limit in bytes.
     pub(crate) hugetlb: Vec<(ByteSize, ByteSize)>,
 }
 
 impl Limits {
-    /// No limits.
+    /// Returns no limits.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The most memory: beyond it the group reclaims its own, and then is OOM-killed.
+    /// Limits the memory. At the limit the kernel reclaims memory of the leaf, and then kills a process (OOM).
     ///
-    /// v2 `memory.max`; v1 `memory.limit_in_bytes`. Rounded down to whole pages by the kernel.
+    /// v2 `memory.max`; v1 `memory.limit_in_bytes`. The kernel rounds down to whole pages.
     pub fn memory_max(mut self, size: ByteSize) -> Self {
         self.memory_max = Some(size);
         self
     }
 
-    /// The memory beyond which the group is slowed down and reclaimed from, but not killed.
+    /// Sets the memory above which the kernel slows the leaf down and reclaims its memory, without a kill.
     ///
-    /// v2 `memory.high`; v1 has nothing that does this (its soft limit acts only when the whole host is short).
+    /// v2 `memory.high`; refused on v1, whose soft limit acts only if the whole host is short of memory.
     pub fn memory_high(mut self, size: ByteSize) -> Self {
         self.memory_high = Some(size);
         self
     }
 
-    /// The most swap, beside memory; zero for none.
+    /// Limits the swap, beside the memory; zero for none.
     ///
-    /// v2 `memory.swap.max`; v1 `memory.memsw.limit_in_bytes`, which limits the sum, and so needs
+    /// v2 `memory.swap.max`; v1 `memory.memsw.limit_in_bytes`, which limits the sum and therefore needs
     /// [`memory_max`](Self::memory_max) too.
     pub fn memory_swap_max(mut self, size: ByteSize) -> Self {
         self.memory_swap_max = Some(size);
         self
     }
 
-    /// Whether the OOM killer takes the whole group, not only its largest process.
+    /// Makes the OOM killer kill the whole leaf instead of the largest process.
     ///
-    /// v2 `memory.oom.group`; v1 cannot, there `false` is all one can ask for.
+    /// v2 `memory.oom.group`; v1 accepts `false` only.
     pub fn oom_group(mut self, whole: bool) -> Self {
         self.oom_group = Some(whole);
         self
     }
 
-    /// The most CPU time per time: 0.25 is a quarter of one CPU, 2.0 is all of two.
+    /// Limits the CPU time, in CPUs: 0.25 is a quarter of one CPU, 2.0 is two CPUs. At least 0.01.
     ///
-    /// v2 `cpu.max`; v1 `cpu.cfs_quota_us`; both over a period of 100 ms. At least 0.01.
+    /// v2 `cpu.max`; v1 `cpu.cfs_quota_us`; both over a period of 100 ms.
     pub fn cpus(mut self, cpus: f64) -> Self {
         self.cpus = Some(cpus);
         self
     }
 
-    /// The share of contended CPU time, against its siblings' shares: 1 to 10000, 100 is normal.
+    /// Sets the share of contended CPU time, relative to siblings: 1 to 10000, 100 is the default.
     ///
     /// v2 `cpu.weight`; v1 `cpu.shares` of the same proportion (100 is 1024).
     pub fn cpu_weight(mut self, weight: u32) -> Self {
@@ -109,41 +123,40 @@ impl Limits {
         self
     }
 
-    /// The CPUs it may run on (`cpuset.cpus`).
+    /// Sets the CPUs that may be used (`cpuset.cpus`).
     pub fn cpuset_cpus(mut self, cpus: CpuSet) -> Self {
         self.cpuset_cpus = Some(cpus);
         self
     }
 
-    /// The memory nodes it may allocate from (`cpuset.mems`).
+    /// Sets the memory nodes that may be used (`cpuset.mems`).
     pub fn cpuset_mems(mut self, nodes: CpuSet) -> Self {
         self.cpuset_mems = Some(nodes);
         self
     }
 
-    /// Memory from one NUMA node, and its CPUs: `cpuset.mems`, and `cpuset.cpus` unless
-    /// [`cpuset_cpus`](Self::cpuset_cpus) says which.
+    /// Binds to one NUMA node: `cpuset.mems`, and `cpuset.cpus` without [`cpuset_cpus`](Self::cpuset_cpus).
     pub fn numa_node(mut self, node: u32) -> Self {
         self.numa_node = Some(node);
         self
     }
 
-    /// The most tasks, threads counted (`pids.max`).
+    /// Limits the number of tasks, which are processes and threads (`pids.max`).
     pub fn pids_max(mut self, tasks: u64) -> Self {
         self.pids_max = Some(tasks);
         self
     }
 
-    /// Bandwidth and operations of one block device; once per device.
+    /// Limits bandwidth and operations of one block device; once per device, for at most 256 devices.
     ///
-    /// v2 `io.max`, which also holds for buffered writes where the filesystem does writeback per group (ext4, xfs, btrfs);
-    /// v1 `blkio.throttle.*`, which holds for reads and direct writes only.
+    /// v2 `io.max`, which also limits buffered writes if the filesystem does writeback per group (ext4, xfs, btrfs);
+    /// v1 `blkio.throttle.*`, which limits reads and direct writes only.
     pub fn io(mut self, limit: IoLimit) -> Self {
         self.io.push(limit);
         self
     }
 
-    /// The most bytes in huge pages of `page` bytes; once per page size.
+    /// Limits the bytes in huge pages of `page` bytes; once per page size.
     ///
     /// v2 `hugetlb.<size>.max`; v1 `hugetlb.<size>.limit_in_bytes`.
     pub fn hugetlb(mut self, page: ByteSize, max: ByteSize) -> Self {
@@ -151,19 +164,19 @@ impl Limits {
         self
     }
 
-    /// Whether nothing is limited.
+    /// Returns whether nothing is limited.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The NUMA node asked for.
+    /// Returns the NUMA node.
     #[must_use]
     pub fn numa(&self) -> Option<u32> {
         self.numa_node
     }
 
-    /// Checks all values, as far as they can be wrong on every host.
+    /// Checks the values for errors on every host.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput), naming the limit.
@@ -186,6 +199,12 @@ impl Limits {
         }
         self.check_cpuset()?;
         self.check_hugetlb()?;
+        if self.io.len() > DEVICES_MAX {
+            return Err(Error::invalid(
+                Limit::Io,
+                format!("names more than {DEVICES_MAX} devices"),
+            ));
+        }
         for (index, limit) in self.io.iter().enumerate() {
             limit.check()?;
             if self.io.iter().skip(index + 1).any(|other| other.device() == limit.device()) {
@@ -201,7 +220,7 @@ impl Limits {
     fn check_memory(&self) -> Result<()> {
         let sizes = [(Limit::MemoryMax, self.memory_max), (Limit::MemoryHigh, self.memory_high)];
         match sizes.into_iter().find(|(_, size)| *size == Some(ByteSize::default())) {
-            Some((limit, _)) => Err(Error::invalid(limit, "of 0 bytes lets nothing run")),
+            Some((limit, _)) => Err(Error::invalid(limit, "of 0 bytes stops every process")),
             None => Ok(()),
         }
     }
@@ -223,9 +242,13 @@ impl Limits {
     }
 
     fn check_hugetlb(&self) -> Result<()> {
+        if self.hugetlb.len() > PAGE_SIZES_MAX {
+            let reason = format!("names more than {PAGE_SIZES_MAX} page sizes");
+            return Err(Error::invalid(Limit::Hugetlb, reason));
+        }
         for (index, (page, _)) in self.hugetlb.iter().enumerate() {
             if !page.as_bytes().is_power_of_two() || *page < ByteSize::kib(4) {
-                return Err(Error::invalid(Limit::Hugetlb, format!("{page} is no size of a page")));
+                return Err(Error::invalid(Limit::Hugetlb, format!("{page} is no page size")));
             }
             if self.hugetlb.iter().skip(index + 1).any(|(other, _)| other == page) {
                 return Err(Error::invalid(

@@ -39,3 +39,11 @@ pub(crate) fn serialize<S: serde::Serializer>(path: &Path, to: S) -> Result<S::O
 pub(crate) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
     <PathText as serde::Deserialize>::deserialize(from).map(PathBuf::from)
 }
+
+/// For `#[serde(serialize_with = "…")]` on a list of paths.
+pub(crate) fn serialize_all<S: serde::Serializer>(
+    paths: &[PathBuf],
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    to.collect_seq(paths.iter().cloned().map(PathText::from))
+}

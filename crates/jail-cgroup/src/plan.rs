@@ -1,24 +1,32 @@
-//! What making a leaf will do, before it is done: [`LeafPlan`].
+//! A leaf to be created: [`LeafPlan`].
+
+mod group_path;
+mod pick;
+mod setting;
+mod v1;
+mod v2;
 
 use std::path::PathBuf;
 
-use crate::discover::unusable;
-use crate::group_path::GroupPath;
-use crate::leaf_id::{LeafId, Place};
-use crate::owner::Owner;
-use crate::{ByteSize, Controller, CpuSet, Error, ErrorKind, Host, Limit, Limits, Result, Version};
-use crate::{v1, v2};
+pub(crate) use group_path::GroupPath;
+pub use setting::Setting;
+use setting::Write;
 
-/// What every v1 leaf has where the host has it, limits or not: a way to stop it, and accounts.
+use crate::leaf::{HierarchyPath, Owner};
+use crate::{
+    CgroupVersion, Controller, CpuSet, Error, ErrorKind, Host, LeafId, Limit, Limits, Result,
+};
+
+/// Controllers of every v1 leaf, if the host has them: freezing and accounting.
 const V1_ALWAYS: [Controller; 4] =
     [Controller::Freezer, Controller::Pids, Controller::Memory, Controller::Cpuacct];
-/// What every v2 leaf accounts for where its parents let it.
+/// Controllers of every v2 leaf, if the parents can enable them: accounting.
 const V2_ALWAYS: [Controller; 2] = [Controller::Memory, Controller::Pids];
 
-/// A leaf to be made: where, with which limits, written in which order. Changes nothing by itself.
+/// Plan of a leaf: its directories, and the values to write, in order. A plan changes nothing by itself.
 ///
 /// ```
-/// use jail_cgroup::{ByteSize, Host, HostTexts, LeafPlan, Limits, Version};
+/// use jail_cgroup::{ByteSize, Host, HostTexts, LeafPlan, Limits, CgroupVersion};
 ///
 /// let host = Host::from_texts(&HostTexts {
 ///     mountinfo: b"30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate",
@@ -26,7 +34,7 @@ const V2_ALWAYS: [Controller; 2] = [Controller::Memory, Controller::Pids];
 ///     ..HostTexts::default()
 /// });
 /// let limits = Limits::new().memory_max(ByteSize::mib(512)).cpus(0.5);
-/// let plan = LeafPlan::new(&host, Version::V2, "machines.slice", "web-1", &limits)?;
+/// let plan = LeafPlan::new(&host, CgroupVersion::V2, "machines.slice", "web-1", &limits)?;
 /// let writes: Vec<_> = plan.writes().iter().map(|write| write.to_string()).collect();
 /// assert_eq!(
 ///     writes,
@@ -42,81 +50,46 @@ const V2_ALWAYS: [Controller; 2] = [Controller::Memory, Controller::Pids];
 pub struct LeafPlan {
     id: LeafId,
     writes: Vec<Setting>,
-    /// File and value of each setting a launcher is told.
-    told: Vec<(String, String)>,
-}
-
-/// One value to be written to one file of a leaf.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[non_exhaustive]
-pub struct Setting {
-    /// The limit it is for.
-    pub limit: Limit,
-    /// The controller whose file it is.
-    pub controller: Controller,
-    /// The file's name, such as `memory.max`.
-    pub file: String,
-    /// What is written to it.
-    pub value: String,
-    /// Where the file will be.
-    #[cfg_attr(feature = "serde", serde(with = "crate::path_text"))]
-    pub path: PathBuf,
-}
-
-/// `<path> = <value>`
-impl std::fmt::Display for Setting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} = {}", self.path.display(), self.value)
-    }
-}
-
-/// A [`Setting`] that has no place yet.
-#[derive(Debug, Clone)]
-pub(crate) struct Write {
-    pub(crate) limit: Limit,
-    pub(crate) controller: Controller,
-    pub(crate) file: String,
-    pub(crate) value: String,
+    /// File and value of each setting for a launcher.
+    settings: Vec<(String, String)>,
 }
 
 impl LeafPlan {
     /// Plans the leaf `<parent>/<leaf>` with `limits` in `host`'s hierarchy, or hierarchies, of `version`.
     ///
-    /// `parent` is relative to the mount; its groups are made where they are missing. Pure: all that is known of the host
-    /// is in [`Host`], which reads this machine's memory nodes when a limit first names one.
+    /// `parent` is relative to the mount; missing groups of it are made. Reads nothing but the [`Host`], which reads this
+    /// machine's memory nodes when a limit first names a node.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a limit or a name that is wrong anywhere;
-    /// [`Unsupported`](ErrorKind::Unsupported), naming the limit, for one that this version or this host cannot do.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a limit or a name that is invalid on every host;
+    /// [`Unsupported`](ErrorKind::Unsupported), with the limit, if the version or the host lacks it.
     pub fn new(
         host: &Host,
-        version: Version,
+        version: CgroupVersion,
         parent: &str,
         leaf: &str,
         limits: &Limits,
     ) -> Result<Self> {
         let path = GroupPath::new(parent)?.join(leaf)?;
         let writes = checked_writes(host, version, limits)?;
-        let mut told = Vec::new();
-        let places = match version {
-            Version::V1 => v1_places(host, &path, &writes, &mut told),
-            Version::V2 => {
-                let place = v2_place(host, path, &writes, &mut told)?;
-                vec![place]
+        let mut settings = Vec::new();
+        let paths = match version {
+            CgroupVersion::V1 => v1_paths(host, &path, &writes, &mut settings),
+            CgroupVersion::V2 => {
+                vec![v2_path(host, path, &writes, &mut settings)?]
             }
         };
         let setting = |write: Write| {
-            let place = places.iter().find(|place| place.has(write.controller))?;
+            let place = paths.iter().find(|place| place.has(write.controller))?;
             let path = place.dir().join(&write.file);
             let Write { limit, controller, file, value } = write;
             Some(Setting { limit, controller, file, value, path })
         };
         let writes = writes.into_iter().filter_map(setting).collect();
-        Ok(Self { id: LeafId { version, places, owner: None }, writes, told })
+        Ok(Self { id: LeafId { version, paths, owner: None }, writes, settings })
     }
 
-    /// Marks the leaf as `mark`'s: 1 to 512 bytes that no other user of the hierarchy has, such as the directory of a jail.
+    /// Sets the owner's mark: 1 to 512 bytes that no other user of the hierarchy has, such as a directory's path.
     ///
     /// [`create`](Self::create) writes the mark to each of the leaf's directories (`trusted.jail-cgroup.leaf`, setxattr(2))
     /// and refuses a leaf that carries another one. [`LeafId::open`] checks it. Without a mark, any caller that knows the
@@ -132,63 +105,63 @@ impl LeafPlan {
         Ok(self)
     }
 
-    /// Returns the mark of the leaf's owner, if it has one.
+    /// Returns the mark of the leaf's owner, if there is one.
     #[must_use]
     pub fn owner(&self) -> Option<&str> {
         self.id.owner()
     }
 
-    /// Which version of control groups the leaf is of.
+    /// Returns the version of control groups.
     #[must_use]
-    pub fn version(&self) -> Version {
+    pub fn version(&self) -> CgroupVersion {
         self.id.version
     }
 
-    /// What is needed to find the leaf again.
+    /// Returns the id that finds the leaf again.
     #[must_use]
     pub fn id(&self) -> LeafId {
         self.id.clone()
     }
 
-    /// The leaf's directories: one in v2, one per hierarchy in v1.
+    /// Returns the leaf's directories: one in v2, one per hierarchy in v1.
     pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
         self.id.paths()
     }
 
-    /// What [`create`](Self::create) writes, in order.
+    /// Returns the values that [`create`](Self::create) writes, in order.
     #[must_use]
     pub fn writes(&self) -> &[Setting] {
         &self.writes
     }
 
-    /// What a launcher that joins control groups by `file=value` settings is to be told, such as the official jailer by
-    /// `--cgroup`: it then joins the leaf, and sets nothing but what [`create`](Self::create) has set.
+    /// Returns the settings for a launcher that joins control groups by `file=value`, such as the official jailer by
+    /// `--cgroup`. The launcher then joins the leaf, and sets only values that [`create`](Self::create) has set.
     ///
-    /// v1: at least one setting per hierarchy, a neutral one where nothing is limited. Where no file can carry one
-    /// (`cpuacct` mounted alone, `blkio`), the hierarchy is left to [`Leaf::adopt_rest`](crate::Leaf::adopt_rest).
+    /// v1: at least one setting per hierarchy, a neutral value without a limit. Hierarchies without a suitable file (`blkio`,
+    /// and `cpuacct` if it is mounted alone) are left to [`Leaf::adopt_rest`](crate::Leaf::adopt_rest).
     ///
-    /// v2: a value with a `=` in it (`io.max`) is left out; the list is empty where v2 has no controller at all.
+    /// v2: values with a `=` (`io.max`) are left out; the list is empty if v2 has no controller at all.
     #[must_use]
     pub fn settings(&self) -> Vec<(String, String)> {
-        self.told.clone()
+        self.settings.clone()
     }
 }
 
-/// Whether a leaf with `limits` can be had of `version`.
-pub(crate) fn check(host: &Host, version: Version, limits: &Limits) -> Result<()> {
+/// Checks whether `version` can do `limits`.
+pub(crate) fn check(host: &Host, version: CgroupVersion, limits: &Limits) -> Result<()> {
     checked_writes(host, version, limits).map(drop)
 }
 
-fn checked_writes(host: &Host, version: Version, limits: &Limits) -> Result<Vec<Write>> {
+fn checked_writes(host: &Host, version: CgroupVersion, limits: &Limits) -> Result<Vec<Write>> {
     limits.check()?;
     check_hierarchy(host, version)?;
-    let placed = on_node(host, limits)?;
+    let placed = resolve_numa_node(host, limits)?;
     let mut writes = match version {
-        Version::V1 => v1::writes(&placed)?,
-        Version::V2 => v2::writes(&placed),
+        CgroupVersion::V1 => v1::writes(&placed)?,
+        CgroupVersion::V2 => v2::writes(&placed),
     };
     if limits.numa_node.is_some() {
-        // By the name it was asked for.
+        // Errors name the limit that was set.
         for write in &mut writes {
             match write.limit {
                 Limit::CpusetMems => write.limit = Limit::NumaNode,
@@ -198,38 +171,40 @@ fn checked_writes(host: &Host, version: Version, limits: &Limits) -> Result<Vec<
         }
     }
     match writes.iter().find_map(|write| {
-        unusable(host, version, write.controller).map(|error| error.limit_is(write.limit))
+        unusable(host, version, write.controller).map(|error| error.of_limit(write.limit))
     }) {
         Some(error) => Err(error),
         None => Ok(writes),
     }
 }
 
-fn check_hierarchy(host: &Host, version: Version) -> Result<()> {
-    // Of any controller: these two are usable wherever the version is.
+fn check_hierarchy(host: &Host, version: CgroupVersion) -> Result<()> {
+    // A writable mount makes one of these usable.
     let usable = match version {
-        Version::V1 => V1_ALWAYS.iter().any(|controller| host.usable(version, *controller).is_ok()),
-        Version::V2 => host.usable(version, Controller::Freezer).is_ok(),
+        CgroupVersion::V1 => {
+            V1_ALWAYS.iter().any(|controller| host.usable(version, *controller).is_ok())
+        }
+        CgroupVersion::V2 => host.usable(version, Controller::Freezer).is_ok(),
     };
     if usable {
         return Ok(());
     }
     Err(Error::new(ErrorKind::Unsupported, format!("use control groups {version}"))
         .because(format!("no {version} hierarchy is mounted that can be written to"))
-        .hinted("mount one read-write"))
+        .hinted("Mount one read-write."))
 }
 
-/// The NUMA node as the cpuset it stands for.
-fn on_node(host: &Host, limits: &Limits) -> Result<Limits> {
+/// Replaces the NUMA node by its cpuset.
+fn resolve_numa_node(host: &Host, limits: &Limits) -> Result<Limits> {
     let mut limits = limits.clone();
     if let Some(node) = limits.numa_node {
-        let cpus = host.node_cpus(node).map_err(|error| error.limit_is(Limit::NumaNode))?;
+        let cpus = host.node_cpus(node).map_err(|error| error.of_limit(Limit::NumaNode))?;
         if limits.cpuset_cpus.is_none() {
             if cpus.is_empty() {
                 return Err(Error::new(ErrorKind::Unsupported, "use the NUMA node")
-                    .limit_is(Limit::NumaNode)
+                    .of_limit(Limit::NumaNode)
                     .because(format!("{node} has no CPUs"))
-                    .hinted("say which CPUs with cpuset_cpus"));
+                    .hinted("Choose CPUs with cpuset_cpus."));
             }
             limits.cpuset_cpus = Some(cpus.clone());
         }
@@ -238,72 +213,73 @@ fn on_node(host: &Host, limits: &Limits) -> Result<Limits> {
     Ok(limits)
 }
 
-fn v1_places(
+fn v1_paths(
     host: &Host,
     path: &GroupPath,
     writes: &[Write],
-    told: &mut Vec<(String, String)>,
-) -> Vec<Place> {
-    let mut places: Vec<Place> = Vec::new();
+    settings: &mut Vec<(String, String)>,
+) -> Vec<HierarchyPath> {
+    let mut paths: Vec<HierarchyPath> = Vec::new();
     let wanted = writes.iter().map(|write| write.controller).chain(V1_ALWAYS);
     for controller in wanted {
-        if host.usable(Version::V1, controller).is_err()
-            || places.iter().any(|place| place.has(controller))
+        if host.usable(CgroupVersion::V1, controller).is_err()
+            || paths.iter().any(|place| place.has(controller))
         {
             continue;
         }
         let Some(mount) = host.v1_mount(controller) else { continue };
-        let mut place = Place::new(mount, mount.controllers(), path);
-        let before = told.len();
-        told.extend(
+        let mut place = HierarchyPath::new(mount, mount.controllers(), path);
+        let before = settings.len();
+        settings.extend(
             writes
                 .iter()
-                .filter(|write| place.has(write.controller) && v1::can_be_told(write, writes))
+                .filter(|write| place.has(write.controller) && v1::can_be_setting(write, writes))
                 .map(|write| (write.file.clone(), write.value.clone())),
         );
-        if told.len() == before {
+        if settings.len() == before {
             let neutral = mount.controllers().iter().find_map(|other| v1::neutral(*other));
-            told.extend(neutral.map(|(file, value)| (file.to_owned(), value.to_owned())));
+            settings.extend(neutral.map(|(file, value)| (file.to_owned(), value.to_owned())));
         }
-        place.told = told.len() > before;
-        places.push(place);
+        place.joined_by_settings = settings.len() > before;
+        paths.push(place);
     }
-    places
+    paths
 }
 
-fn v2_place(
+fn v2_path(
     host: &Host,
     path: GroupPath,
     writes: &[Write],
-    told: &mut Vec<(String, String)>,
-) -> Result<Place> {
+    settings: &mut Vec<(String, String)>,
+) -> Result<HierarchyPath> {
     let mount = host.v2_mount().ok_or_else(|| {
-        Error::new(ErrorKind::Unsupported, "use control groups v2").because("it is not mounted")
+        Error::new(ErrorKind::Unsupported, "use control groups v2")
+            .because("no v2 hierarchy is mounted")
     })?;
     let mut controllers: Vec<_> = writes.iter().map(|write| write.controller).collect();
     controllers.extend(V2_ALWAYS.into_iter().filter(|controller| host.has_in_v2(*controller)));
     controllers.sort_unstable();
     controllers.dedup();
-    told.extend(
+    settings.extend(
         writes
             .iter()
             .filter(|write| !write.value.contains('='))
             .map(|write| (write.file.clone(), write.value.clone())),
     );
-    if told.is_empty() {
+    if settings.is_empty() {
         let neutral = [(Controller::Pids, "pids.max"), (Controller::Memory, "memory.max")];
         let neutral = neutral.into_iter().find(|(controller, _)| controllers.contains(controller));
-        told.extend(neutral.map(|(_, file)| (file.to_owned(), "max".to_owned())));
+        settings.extend(neutral.map(|(_, file)| (file.to_owned(), "max".to_owned())));
     }
-    Ok(Place::new(mount, &controllers, &path))
+    Ok(HierarchyPath::new(mount, &controllers, &path))
 }
 
-/// The kernel's name for pages of that size (`hugetlb_cgroup.c`).
-pub(crate) fn page_name(page: ByteSize) -> String {
-    let bytes = page.as_bytes();
-    match () {
-        () if bytes >= 1 << 30 => format!("{}GB", bytes >> 30),
-        () if bytes >= 1 << 20 => format!("{}MB", bytes >> 20),
-        () => format!("{}KB", bytes >> 10),
-    }
+/// Returns the error for a controller that cannot be used.
+fn unusable(host: &Host, version: CgroupVersion, controller: Controller) -> Option<Error> {
+    let why = host.usable(version, controller).err()?;
+    let name = controller.name(version);
+    Some(
+        Error::new(ErrorKind::Unsupported, format!("use control groups {version}"))
+            .because(format!("needs the controller {name} of {version}: {why}")),
+    )
 }

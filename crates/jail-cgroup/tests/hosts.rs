@@ -6,8 +6,8 @@ use std::path::Path;
 
 use jail_cgroup::Controller::{Cpu, Cpuacct, Cpuset, Freezer, Hugetlb, Io, Memory, Pids};
 use jail_cgroup::{
-    ByteSize, Controller, ErrorKind, Host, HostLayout, HostTexts, Limit, Limits, Mount, Version,
-    WhyNot,
+    ByteSize, CgroupVersion, Controller, ErrorKind, Host, HostLayout, HostTexts, Limit, Limits,
+    Mount, WhyNot,
 };
 use proptest::prelude::*;
 
@@ -23,7 +23,7 @@ macro_rules! host {
 }
 
 /// Which controllers are usable, of those that limits need.
-fn usable(host: &Host, version: Version) -> Vec<Controller> {
+fn usable(host: &Host, version: CgroupVersion) -> Vec<Controller> {
     [Cpu, Cpuacct, Cpuset, Memory, Pids, Io, Hugetlb, Freezer]
         .into_iter()
         .filter(|controller| host.usable(version, *controller).is_ok())
@@ -44,14 +44,14 @@ fn debian_12_is_v2() {
     assert_eq!(host.layout(), HostLayout::V2);
     assert_eq!(v2_point(&host), Path::new("/sys/fs/cgroup"));
     assert_eq!(
-        usable(&host, Version::V2),
+        usable(&host, CgroupVersion::V2),
         [Cpu, Cpuacct, Cpuset, Memory, Pids, Io, Hugetlb, Freezer]
     );
-    assert_eq!(usable(&host, Version::V1), []);
-    assert_eq!(host.usable(Version::V1, Memory), Err(WhyNot::BoundToV2));
-    assert_eq!(host.usable(Version::V1, Freezer), Err(WhyNot::NotMounted));
-    assert_eq!(host.usable(Version::V2, Controller::NetCls), Err(WhyNot::NotOffered));
-    assert_eq!(host.pick(Version::V1, &Limits::new()).unwrap(), Version::V2);
+    assert_eq!(usable(&host, CgroupVersion::V1), []);
+    assert_eq!(host.usable(CgroupVersion::V1, Memory), Err(WhyNot::BoundToV2));
+    assert_eq!(host.usable(CgroupVersion::V1, Freezer), Err(WhyNot::NotMounted));
+    assert_eq!(host.usable(CgroupVersion::V2, Controller::NetCls), Err(WhyNot::NotOffered));
+    assert_eq!(host.pick(CgroupVersion::V1, &Limits::new()).unwrap(), CgroupVersion::V2);
 }
 
 #[test]
@@ -62,17 +62,17 @@ fn ubuntu_20_04_is_hybrid_with_all_on_v1() {
     let together = Path::new("/sys/fs/cgroup/cpu,cpuacct");
     assert_eq!((v1_point(&host, Cpu), v1_point(&host, Cpuacct)), (together, together));
     assert_eq!(v1_point(&host, Io), Path::new("/sys/fs/cgroup/blkio"));
-    assert_eq!(usable(&host, Version::V2), [Cpuacct, Freezer]);
-    assert_eq!(host.usable(Version::V2, Memory), Err(WhyNot::BoundToV1));
-    assert_eq!(usable(&host, Version::V1).len(), 8);
+    assert_eq!(usable(&host, CgroupVersion::V2), [Cpuacct, Freezer]);
+    assert_eq!(host.usable(CgroupVersion::V2, Memory), Err(WhyNot::BoundToV1));
+    assert_eq!(usable(&host, CgroupVersion::V1).len(), 8);
 
     // Nothing to limit: v2 does. Something: only v1 can.
-    assert_eq!(host.pick(Version::V2, &Limits::new()).unwrap(), Version::V2);
+    assert_eq!(host.pick(CgroupVersion::V2, &Limits::new()).unwrap(), CgroupVersion::V2);
     let limits = Limits::new().memory_max(ByteSize::mib(64)).numa_node(1);
-    assert_eq!(host.pick(Version::V2, &limits).unwrap(), Version::V1);
+    assert_eq!(host.pick(CgroupVersion::V2, &limits).unwrap(), CgroupVersion::V1);
 
     // What v1 lacks cannot be had at all, and each version says why.
-    let error = host.pick(Version::V2, &limits.memory_high(ByteSize::mib(32))).unwrap_err();
+    let error = host.pick(CgroupVersion::V2, &limits.memory_high(ByteSize::mib(32))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     let text = error.to_string();
     assert!(
@@ -87,9 +87,9 @@ fn centos_7_is_v1() {
     let host = host!("centos-7");
     assert_eq!(host.layout(), HostLayout::V1);
     assert!(host.v2_mount().is_none());
-    assert_eq!(usable(&host, Version::V1).len(), 8);
-    assert_eq!(host.usable(Version::V2, Pids), Err(WhyNot::NotMounted));
-    assert_eq!(host.pick(Version::V2, &Limits::new()).unwrap(), Version::V1);
+    assert_eq!(usable(&host, CgroupVersion::V1).len(), 8);
+    assert_eq!(host.usable(CgroupVersion::V2, Pids), Err(WhyNot::NotMounted));
+    assert_eq!(host.pick(CgroupVersion::V2, &Limits::new()).unwrap(), CgroupVersion::V1);
 }
 
 #[test]
@@ -97,30 +97,33 @@ fn a_bare_hybrid_has_a_hierarchy_each() {
     let host = host!("bare-hybrid");
     assert_eq!(host.layout(), HostLayout::Hybrid);
     assert_eq!(v1_point(&host, Cpuacct), Path::new("/sys/fs/cgroup/cpuacct"));
-    assert_eq!(host.usable(Version::V1, Hugetlb), Err(WhyNot::NotMounted));
-    assert_eq!(host.usable(Version::V2, Hugetlb), Err(WhyNot::NotOffered));
+    assert_eq!(host.usable(CgroupVersion::V1, Hugetlb), Err(WhyNot::NotMounted));
+    assert_eq!(host.usable(CgroupVersion::V2, Hugetlb), Err(WhyNot::NotOffered));
 }
 
 #[test]
 fn a_docker_container_may_look_and_not_touch() {
     let host = host!("docker-v2", controllers: "cpuset cpu io memory pids", nested: true);
     assert_eq!(host.layout(), HostLayout::V2);
-    assert_eq!(host.usable(Version::V2, Memory), Err(WhyNot::ReadOnly));
-    let error = host.pick(Version::V2, &Limits::new()).unwrap_err();
+    assert_eq!(host.usable(CgroupVersion::V2, Memory), Err(WhyNot::ReadOnly));
+    let error = host.pick(CgroupVersion::V2, &Limits::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 
     let host = host!("docker-v1");
     assert_eq!(host.layout(), HostLayout::V1);
-    assert_eq!(host.usable(Version::V1, Memory), Err(WhyNot::ReadOnly));
+    assert_eq!(host.usable(CgroupVersion::V1, Memory), Err(WhyNot::ReadOnly));
     assert_eq!(host.v1_mount(Memory).unwrap().root(), Path::new("/docker/9c8e1f"));
 }
 
 #[test]
 fn a_privileged_container_works_below_its_own_group() {
     let host = host!("privileged-v1");
-    assert_eq!(usable(&host, Version::V1), [Memory, Pids, Freezer]);
-    assert_eq!(host.pick(Version::V1, &Limits::new().pids_max(1)).unwrap(), Version::V1);
-    let error = host.pick(Version::V1, &Limits::new().cpus(1.0)).unwrap_err();
+    assert_eq!(usable(&host, CgroupVersion::V1), [Memory, Pids, Freezer]);
+    assert_eq!(
+        host.pick(CgroupVersion::V1, &Limits::new().pids_max(1)).unwrap(),
+        CgroupVersion::V1
+    );
+    let error = host.pick(CgroupVersion::V1, &Limits::new().cpus(1.0)).unwrap_err();
     assert!(error.to_string().contains("cpus needs the controller cpu of v1"), "{error}");
 }
 
@@ -131,10 +134,10 @@ fn a_nested_systemd_has_what_was_delegated_to_it() {
         controllers: "cpu memory pids", subtree_control: "memory pids", nested: true, occupied: true);
     assert_eq!(v2_point(&host), Path::new("/sys/fs/cgroup"));
     assert_eq!(host.mounts().len(), 2);
-    assert_eq!(host.usable(Version::V2, Memory), Ok(()));
-    assert_eq!(host.usable(Version::V2, Cpu), Err(WhyNot::InternalProcesses));
-    assert_eq!(host.usable(Version::V2, Io), Err(WhyNot::NotDelegated));
-    let error = host.pick(Version::V2, &Limits::new().cpus(0.5)).unwrap_err();
+    assert_eq!(host.usable(CgroupVersion::V2, Memory), Ok(()));
+    assert_eq!(host.usable(CgroupVersion::V2, Cpu), Err(WhyNot::InternalProcesses));
+    assert_eq!(host.usable(CgroupVersion::V2, Io), Err(WhyNot::NotDelegated));
+    let error = host.pick(CgroupVersion::V2, &Limits::new().cpus(0.5)).unwrap_err();
     assert!(error.to_string().contains("cpus needs the controller cpu of v2"), "{error}");
 }
 
@@ -169,7 +172,7 @@ fn escapes_are_undone_and_the_widest_writable_mount_is_taken() {
 fn no_hierarchy_is_a_host_too() {
     let host = Host::from_texts(&HostTexts::default());
     assert_eq!(host.layout(), HostLayout::Absent);
-    let error = host.pick(Version::V2, &Limits::new()).unwrap_err();
+    let error = host.pick(CgroupVersion::V2, &Limits::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("no v2 hierarchy"), "{error}");
     assert!(error.to_string().contains("no v1 hierarchy"), "{error}");
@@ -179,20 +182,20 @@ fn no_hierarchy_is_a_host_too() {
 fn a_node_that_is_not_there_is_named_with_those_that_are() {
     let host = host!("ubuntu-20.04");
     assert_eq!(host.node_cpus(1).unwrap().to_string(), "2-3");
-    let error = host.pick(Version::V1, &Limits::new().numa_node(7)).unwrap_err();
+    let error = host.pick(CgroupVersion::V1, &Limits::new().numa_node(7)).unwrap_err();
     assert!(error.to_string().contains("numa_node the host's nodes are 0-1"), "{error}");
 }
 
 #[test]
 fn wrong_limits_are_wrong_on_any_host() {
     let host = host!("debian-12", controllers: "memory");
-    let error = host.pick(Version::V2, &Limits::new().pids_max(0)).unwrap_err();
+    let error = host.pick(CgroupVersion::V2, &Limits::new().pids_max(0)).unwrap_err();
     assert_eq!((error.kind(), error.limit()), (ErrorKind::InvalidInput, Some(Limit::PidsMax)));
 }
 
 /// Whatever was read, a leaf stays below a mount that the text named.
 fn check_plans(host: &Host) {
-    for version in [Version::V1, Version::V2] {
+    for version in [CgroupVersion::V1, CgroupVersion::V2] {
         let limits = Limits::new();
         let Ok(plan) = jail_cgroup::LeafPlan::new(host, version, "a/b", "leaf", &limits) else {
             continue;

@@ -1,8 +1,8 @@
 //! Every limit as each version writes it, and as a launcher is told.
 
 use jail_cgroup::{
-    ByteSize, Controller, CpuSet, ErrorKind, Host, HostTexts, IoLimit, LeafPlan, Limit, Limits,
-    Version,
+    ByteSize, CgroupVersion, Controller, CpuSet, ErrorKind, Host, HostTexts, IoLimit, LeafPlan,
+    Limit, Limits,
 };
 
 fn host(mountinfo: &str, controllers: &str) -> Host {
@@ -28,12 +28,12 @@ fn v1_of(hierarchies: &[&str]) -> Host {
     host(&hierarchies.iter().map(line).collect::<String>(), "")
 }
 
-fn plan(host: &Host, version: Version, limits: &Limits) -> LeafPlan {
+fn plan(host: &Host, version: CgroupVersion, limits: &Limits) -> LeafPlan {
     LeafPlan::new(host, version, "p", "l", limits).expect("these limits can be planned")
 }
 
 /// `file = value` of each write, below the leaf.
-fn writes(host: &Host, version: Version, limits: &Limits) -> Vec<String> {
+fn writes(host: &Host, version: CgroupVersion, limits: &Limits) -> Vec<String> {
     let plan = plan(host, version, limits);
     for write in plan.writes() {
         let dir = write.path.parent().expect("a file is in a directory");
@@ -42,7 +42,7 @@ fn writes(host: &Host, version: Version, limits: &Limits) -> Vec<String> {
     plan.writes().iter().map(|write| format!("{} = {}", write.file, write.value)).collect()
 }
 
-fn settings(host: &Host, version: Version, limits: &Limits) -> Vec<String> {
+fn settings(host: &Host, version: CgroupVersion, limits: &Limits) -> Vec<String> {
     let settings = plan(host, version, limits).settings();
     settings.into_iter().map(|(file, value)| format!("{file}={value}")).collect()
 }
@@ -108,12 +108,12 @@ fn every_limit_on_both_versions() {
         ),
     ];
     for (limits, on_v2, on_v1) in cases {
-        assert_eq!(writes(&v2(), Version::V2, limits), *on_v2, "{limits:?}");
-        assert_eq!(writes(&v1(), Version::V1, limits), *on_v1, "{limits:?}");
+        assert_eq!(writes(&v2(), CgroupVersion::V2, limits), *on_v2, "{limits:?}");
+        assert_eq!(writes(&v1(), CgroupVersion::V1, limits), *on_v1, "{limits:?}");
     }
     let high = Limits::new().memory_high(mib(1)).oom_group(true);
     assert_eq!(
-        writes(&v2(), Version::V2, &high),
+        writes(&v2(), CgroupVersion::V2, &high),
         ["memory.high = 1048576", "memory.oom.group = 1"]
     );
 }
@@ -126,7 +126,7 @@ fn what_v1_lacks_is_named() {
         (Limits::new().oom_group(true), Limit::OomGroup),
         (Limits::new().memory_swap_max(mib), Limit::MemorySwapMax),
     ] {
-        let error = LeafPlan::new(&v1(), Version::V1, "p", "l", &limits).unwrap_err();
+        let error = LeafPlan::new(&v1(), CgroupVersion::V1, "p", "l", &limits).unwrap_err();
         assert_eq!((error.kind(), error.limit()), (ErrorKind::Unsupported, Some(limit)));
         assert!(error.to_string().contains("v1"), "{error}");
     }
@@ -159,7 +159,7 @@ fn what_is_wrong_anywhere_is_named() {
         (Limits::new().hugetlb(ByteSize::bytes(0), mib), Limit::Hugetlb),
         (Limits::new().hugetlb(mib, mib).hugetlb(mib, mib), Limit::Hugetlb),
     ] {
-        for (host, version) in [(v1(), Version::V1), (v2(), Version::V2)] {
+        for (host, version) in [(v1(), CgroupVersion::V1), (v2(), CgroupVersion::V2)] {
             let error = LeafPlan::new(&host, version, "p", "l", &limits).unwrap_err();
             assert_eq!((error.kind(), error.limit()), (ErrorKind::InvalidInput, Some(limit)));
             assert!(error.to_string().contains(limit.name()), "{error}");
@@ -170,17 +170,17 @@ fn what_is_wrong_anywhere_is_named() {
 #[test]
 fn a_node_without_cpus_needs_to_be_told_which() {
     let limits = Limits::new().numa_node(2);
-    let error = LeafPlan::new(&v2(), Version::V2, "p", "l", &limits).unwrap_err();
+    let error = LeafPlan::new(&v2(), CgroupVersion::V2, "p", "l", &limits).unwrap_err();
     assert_eq!((error.kind(), error.limit()), (ErrorKind::Unsupported, Some(Limit::NumaNode)));
     let limits = limits.cpuset_cpus(set("0"));
-    assert_eq!(writes(&v2(), Version::V2, &limits), ["cpuset.mems = 2", "cpuset.cpus = 0"]);
+    assert_eq!(writes(&v2(), CgroupVersion::V2, &limits), ["cpuset.mems = 2", "cpuset.cpus = 0"]);
 }
 
 #[test]
 fn a_controller_the_host_lacks_is_named_with_its_limit() {
     let host = host("1 1 0:1 / /cg rw - cgroup2 none rw", "memory");
     let limits = Limits::new().memory_max(ByteSize::mib(1)).pids_max(1);
-    let error = LeafPlan::new(&host, Version::V2, "p", "l", &limits).unwrap_err();
+    let error = LeafPlan::new(&host, CgroupVersion::V2, "p", "l", &limits).unwrap_err();
     assert_eq!((error.kind(), error.limit()), (ErrorKind::Unsupported, Some(Limit::PidsMax)));
     assert!(error.to_string().contains("pids_max needs the controller pids of v2"), "{error}");
 }
@@ -196,7 +196,8 @@ fn names_stay_below_the_mount() {
         ("p", "a/b"),
         ("p", ""),
     ] {
-        let error = LeafPlan::new(&v2(), Version::V2, parent, leaf, &Limits::new()).unwrap_err();
+        let error =
+            LeafPlan::new(&v2(), CgroupVersion::V2, parent, leaf, &Limits::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{parent} {leaf}");
     }
 }
@@ -206,7 +207,7 @@ fn names_stay_below_the_mount() {
 #[test]
 fn on_v1_a_launcher_is_told_one_thing_per_hierarchy_at_least() {
     assert_eq!(
-        settings(&v1(), Version::V1, &Limits::new()),
+        settings(&v1(), CgroupVersion::V1, &Limits::new()),
         ["freezer.state=THAWED", "pids.max=max", "memory.limit_in_bytes=-1"]
     );
     let all = Limits::new()
@@ -217,7 +218,7 @@ fn on_v1_a_launcher_is_told_one_thing_per_hierarchy_at_least() {
         .numa_node(0)
         .io(IoLimit::new(8, 0).read_iops(5));
     assert_eq!(
-        settings(&v1(), Version::V1, &all),
+        settings(&v1(), CgroupVersion::V1, &all),
         [
             "cpuset.mems=0",
             "cpuset.cpus=0-1",
@@ -230,11 +231,11 @@ fn on_v1_a_launcher_is_told_one_thing_per_hierarchy_at_least() {
     // Mounted together, one setting is enough for both.
     let together = v1_of(&["cpu,cpuacct", "freezer"]);
     assert_eq!(
-        settings(&together, Version::V1, &Limits::new()),
+        settings(&together, CgroupVersion::V1, &Limits::new()),
         ["freezer.state=THAWED", "cpu.shares=1024"]
     );
     assert_eq!(
-        settings(&together, Version::V1, &Limits::new().cpu_weight(50)),
+        settings(&together, CgroupVersion::V1, &Limits::new().cpu_weight(50)),
         ["cpu.shares=512", "freezer.state=THAWED"]
     );
 }
@@ -242,16 +243,16 @@ fn on_v1_a_launcher_is_told_one_thing_per_hierarchy_at_least() {
 #[test]
 fn on_v2_a_launcher_is_told_all_but_what_has_an_equals_sign() {
     let limits = Limits::new().pids_max(9).io(IoLimit::new(8, 0).read_iops(5));
-    assert_eq!(settings(&v2(), Version::V2, &limits), ["pids.max=9"]);
-    assert_eq!(settings(&v2(), Version::V2, &Limits::new()), ["pids.max=max"]);
+    assert_eq!(settings(&v2(), CgroupVersion::V2, &limits), ["pids.max=9"]);
+    assert_eq!(settings(&v2(), CgroupVersion::V2, &Limits::new()), ["pids.max=max"]);
     let bare = host("1 1 0:1 / /cg rw - cgroup2 none rw", "");
-    assert_eq!(settings(&bare, Version::V2, &Limits::new()), [""; 0]);
+    assert_eq!(settings(&bare, CgroupVersion::V2, &Limits::new()), [""; 0]);
 }
 
 #[test]
 fn a_v1_leaf_is_where_limits_and_accounts_are() {
     let paths = |limits| -> Vec<_> {
-        let plan = plan(&v1(), Version::V1, &limits);
+        let plan = plan(&v1(), CgroupVersion::V1, &limits);
         plan.paths().map(|path| path.display().to_string()).collect()
     };
     let always = ["/cg/freezer/p/l", "/cg/pids/p/l", "/cg/memory/p/l", "/cg/cpuacct/p/l"];
@@ -264,7 +265,7 @@ fn a_v1_leaf_is_where_limits_and_accounts_are() {
 #[test]
 fn a_limit_has_one_controller() {
     let limits = Limits::new().pids_max(1).cpus(1.0);
-    let controllers: Vec<_> = plan(&v2(), Version::V2, &limits)
+    let controllers: Vec<_> = plan(&v2(), CgroupVersion::V2, &limits)
         .writes()
         .iter()
         .map(|write| (write.limit, write.controller))
@@ -286,7 +287,7 @@ mod serialised {
             .hugetlb(ByteSize::mib(2), ByteSize::mib(4));
         let text = serde_json::to_string(&limits).unwrap();
         assert_eq!(serde_json::from_str::<Limits>(&text).unwrap(), limits);
-        for (host, version) in [(v1(), Version::V1), (v2(), Version::V2)] {
+        for (host, version) in [(v1(), CgroupVersion::V1), (v2(), CgroupVersion::V2)] {
             let plan = plan(&host, version, &limits);
             let text = serde_json::to_string(&plan).unwrap();
             assert_eq!(serde_json::from_str::<LeafPlan>(&text).unwrap(), plan);
@@ -297,7 +298,7 @@ mod serialised {
 
     #[test]
     fn the_owner_is_recorded() {
-        let unowned = plan(&v2(), Version::V2, &Limits::new());
+        let unowned = plan(&v2(), CgroupVersion::V2, &Limits::new());
         let owned = unowned.clone().owned_by("/srv/jail a").unwrap();
         let text = serde_json::to_string(&owned.id()).unwrap();
         let read: jail_cgroup::LeafId = serde_json::from_str(&text).unwrap();
@@ -309,7 +310,7 @@ mod serialised {
 
     #[test]
     fn a_record_cannot_lead_out_of_the_mount() {
-        let id = plan(&v2(), Version::V2, &Limits::new()).id();
+        let id = plan(&v2(), CgroupVersion::V2, &Limits::new()).id();
         let text = serde_json::to_string(&id).unwrap();
         let moved = text.replace("p/l", "../l");
         assert_ne!(moved, text);

@@ -256,7 +256,7 @@ impl Error {
             _ => ErrorKind::Cgroup,
         };
         let failure = Self::new(kind, operation);
-        match error.at().map(Path::to_owned) {
+        match error.path().map(Path::to_owned) {
             Some(path) => failure.path(path),
             None => failure,
         }
@@ -345,7 +345,7 @@ impl Error {
         if let Some(error) = source.downcast_ref::<jail_fs::Error>() {
             error.path() == path && error.operation() != self.0.operation
         } else if let Some(error) = source.downcast_ref::<jail_cgroup::Error>() {
-            error.at() == Some(path) && error.operation() != self.0.operation
+            error.path() == Some(path) && error.operation() != self.0.operation
         } else {
             let inner = source.downcast_ref::<Self>().map(|error| &error.0);
             inner.is_some_and(|inner| inner.path.as_deref() == Some(path))
@@ -369,7 +369,7 @@ impl Error {
                 let reason = [limit.as_deref(), error.reason()].into_iter().flatten();
                 let reason = reason.collect::<Vec<_>>().join(" ");
                 let reason = Some(reason.as_str()).filter(|reason| !reason.is_empty());
-                self.layer_of(error.operation(), error.at(), reason)
+                self.layer_of(error.operation(), error.path(), reason)
             } else {
                 escaped(error.to_string(), PART)
             });

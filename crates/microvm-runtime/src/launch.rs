@@ -92,7 +92,7 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
     let (begun, deadline) = (Instant::now(), Deadline::after(prepared.plan.spec.ready_within));
     let Prepared { plan, jail, record, leaf, .. } = prepared;
     let leaf = leaf.as_ref();
-    let birthplace = leaf.map(Leaf::birthplace).transpose().map_err(|error| {
+    let spawn_into = leaf.map(Leaf::spawn_into).transpose().map_err(|error| {
         Failure::cgroup("have the jailer born in the VM's control group", error)
     })?;
     refuse_frozen(leaf)?;
@@ -101,7 +101,7 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
         argv,
         pid_namespace: plan.spec.pid_namespace,
         daemonize: plan.spec.daemonize,
-        birthplace,
+        spawn_into,
         jail: jail.dir().dir(),
         console: &plan.spec.console,
     };
@@ -126,16 +126,15 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
 fn refuse_frozen(leaf: Option<&Leaf>) -> Result<()> {
     let operation = "start the jailer in the VM's control group";
     let Some(leaf) = leaf else { return Ok(()) };
-    if !leaf.is_frozen().map_err(|error| Failure::cgroup(operation, error))? {
-        return Ok(());
+    match leaf.frozen_by().map_err(|error| Failure::cgroup(operation, error))? {
+        None => Ok(()),
+        Some(frozen) => Err(Failure::new(ErrorKind::Cgroup, operation)
+            .path(frozen)
+            .because("the group is frozen")
+            .hinted(
+                "Thaw the group (`cgroup.freeze`, `freezer.state`), or choose another parent.",
+            )),
     }
-    let failure = Failure::new(ErrorKind::Cgroup, operation)
-        .because("the group, or a parent of it, is frozen")
-        .hinted("Thaw the parent (`cgroup.freeze`, `freezer.state`), or choose another one.");
-    Err(match leaf.paths().next() {
-        Some(path) => failure.path(path),
-        None => failure,
-    })
 }
 
 /// How long a VMM that is in no group any more may take to be gone.

@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use jail_cgroup::Version;
+use jail_cgroup::CgroupVersion;
 use microvm_runtime::{CopyOptions, JailSpec, Jailer, JailerConfig, Prepared};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
@@ -121,8 +121,8 @@ impl<'a> Bench<'a> {
             let parent = &self.bare.config().cgroup_parent;
             let settings = leaf.settings();
             let version = match leaf.version() {
-                Version::V1 => "1",
-                Version::V2 => "2",
+                CgroupVersion::V1 => "1",
+                CgroupVersion::V2 => "2",
             };
             // Without a setting it joins its parent, since 1.6.0 and on v2.
             let parent =

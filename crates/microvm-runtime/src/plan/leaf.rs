@@ -1,7 +1,7 @@
 //! Which control group a VM gets, on which version.
 
-use jail_cgroup::{Host, LeafPlan, Version};
-use jail_cmd::{CgroupVersion, JailId, ParentCgroup};
+use jail_cgroup::{CgroupVersion, Host, LeafPlan};
+use jail_cmd::{JailId, ParentCgroup};
 
 use crate::config::JailerConfig;
 use crate::error::Result;
@@ -16,8 +16,8 @@ pub(super) fn plan(
 ) -> Result<Option<LeafPlan>> {
     let parent = ParentCgroup::new(&config.cgroup_parent)?;
     let (preferred, other) = match config.cgroup_v2 {
-        true => (Version::V2, Version::V1),
-        false => (Version::V1, Version::V2),
+        true => (CgroupVersion::V2, CgroupVersion::V1),
+        false => (CgroupVersion::V1, CgroupVersion::V2),
     };
     let mut limits = spec.limits.clone();
     if let (Some(node), None) = (config.numa_node, limits.numa()) {
@@ -26,8 +26,8 @@ pub(super) fn plan(
     let host = Host::discover()?;
     let of = |version| LeafPlan::new(&host, version, parent.as_str(), jail_id.as_str(), &limits);
     Ok(match spec.cgroup_version {
-        Some(CgroupVersion::V1) => Some(of(Version::V1)?),
-        Some(CgroupVersion::V2) => Some(of(Version::V2)?),
+        Some(jail_cmd::CgroupVersion::V1) => Some(of(CgroupVersion::V1)?),
+        Some(jail_cmd::CgroupVersion::V2) => Some(of(CgroupVersion::V2)?),
         None if limits.is_empty() => of(preferred).or_else(|_| of(other)).ok(),
         None => Some(of(host.pick(preferred, &limits)?)?),
     })

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use jail_cgroup::Birthplace;
+use jail_cgroup::SpawnInto;
 use jail_fs::Dir;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -45,7 +45,7 @@ pub(crate) struct Spawn<'a> {
     pub(crate) pid_namespace: PidNamespace,
     pub(crate) daemonize: bool,
     /// The control group it is born in; without one it is where its launcher is.
-    pub(crate) birthplace: Option<Birthplace<'a>>,
+    pub(crate) spawn_into: Option<SpawnInto<'a>>,
     /// The jail's directory, which has the streams in it.
     pub(crate) jail: &'a Dir,
     pub(crate) console: &'a Console,
@@ -71,15 +71,15 @@ impl Spawn<'_> {
     pub(super) fn start(self, root: &Dir, deadline: Deadline) -> Result<Spawned> {
         let Opened { stdout, stderr, ours } = streams::open(self.jail, root, self.console)?;
         let (mut group, mut tasks, mut moves_memory) = (None, Vec::new(), false);
-        if let Some(place) = self.birthplace {
+        if let Some(into) = self.spawn_into {
             let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned();
-            group = place
+            group = into
                 .group
                 .map(own)
                 .transpose()
                 .map_err(|error| refused(self.jailer_bin, SpawnError::Call("dup", error)))?;
-            tasks = place.tasks;
-            moves_memory = place.moves_memory;
+            tasks = into.tasks;
+            moves_memory = into.moves_memory;
         }
         let new = NewProcess {
             argv: argv(self.jailer_bin, &self.argv)?,
@@ -256,7 +256,7 @@ mod tests {
             argv: arguments.iter().map(OsString::from).collect(),
             pid_namespace: namespace,
             daemonize: false,
-            birthplace: None,
+            spawn_into: None,
             jail: &jail,
             console: &Console::default(),
         };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rustix::io::Errno;
+use crate::sys::Errno;
 
 use crate::dir::Dir;
 use crate::{Error, ErrorKind, Result};
@@ -10,16 +10,18 @@ use crate::{Error, ErrorKind, Result};
 /// Extended attribute of a leaf's directory: claims the leaf for one creator, and holds the owner's mark. Empty for a leaf
 /// without an owner.
 const CLAIM: &str = "trusted.jail-cgroup.leaf";
+/// Extended attribute of a parent that this crate made: the parent goes with its last leaf. Other parents stay.
+const MADE: &str = "trusted.jail-cgroup";
 /// Longest mark, in bytes.
 const MARK_MAX: usize = 512;
 
-/// A mark of at least one byte and at most [`MARK_MAX`].
+/// Mark of 1 to [`MARK_MAX`] bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "String", into = "String"))]
 pub(crate) struct Owner(String);
 
-/// The claim on a directory.
+/// Claim on a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Claim {
     /// No creator has claimed the directory: its creation was cut short, or another program made it.
@@ -36,9 +38,9 @@ impl Owner {
             Err(Error::new(ErrorKind::InvalidInput, "accept the owner's mark").because(reason))
         };
         match mark.len() {
-            0 => refused("it is empty".to_owned()),
+            0 => refused("the mark is empty".to_owned()),
             1..=MARK_MAX => Ok(Self(mark.to_owned())),
-            length => refused(format!("it is {length} bytes long, of at most {MARK_MAX}")),
+            length => refused(format!("the mark has {length} bytes, of at most {MARK_MAX}")),
         }
     }
 
@@ -81,7 +83,7 @@ impl Claim {
     pub(crate) fn read(dir: &Dir) -> Result<Self> {
         let mark = match dir.attribute(CLAIM, MARK_MAX) {
             Ok(mark) => mark,
-            // No claim can be made here, so none was.
+            // A filesystem without attributes has no claims.
             Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => None,
             Err(error) => return Err(error),
         };
@@ -92,32 +94,34 @@ impl Claim {
         })
     }
 
-    /// Claims the directory of a new leaf, for `owner` if there is one (fsetxattr(2), one call). Fails with `EEXIST` if the
-    /// directory is claimed already.
+    /// Claims the directory of a new leaf, for `owner` if there is one, by one call of fsetxattr(2). Fails with `EEXIST` if
+    /// the directory is claimed already.
     pub(crate) fn make(dir: &Dir, owner: Option<&Owner>) -> Result<()> {
         let mark = owner.map(Owner::as_str).unwrap_or_default();
-        match (dir.mark(CLAIM, mark.as_bytes()), owner) {
-            // Without an owner nothing is lost but the claim.
+        match (dir.set_attribute(CLAIM, mark.as_bytes()), owner) {
+            // Without an owner, the claim may be missing.
             (Err(error), None) if error.errno() != Some(Errno::EXIST) => Ok(()),
             (Err(error), Some(_)) if error.errno() == Some(Errno::PERM) => {
-                Err(error.hinted("run with CAP_SYS_ADMIN, or make the leaf without an owner"))
+                Err(error.hinted("Run with CAP_SYS_ADMIN, or make the leaf without an owner."))
             }
             (done, _) => done,
         }
     }
 
-    /// Whether this is the claim of `owner`.
+    /// Returns whether `owner` made the claim.
     pub(crate) fn is_of(&self, owner: &Owner) -> bool {
         matches!(self, Self::Owned(mark) if mark == owner.as_str().as_bytes())
     }
 }
 
-/// The error for a directory that is not `owner`'s.
-pub(crate) fn foreign(operation: &'static str, dir: &Dir, owner: &Owner, claim: &Claim) -> Error {
-    Error::new(ErrorKind::Foreign, operation)
-        .path(dir.path())
-        .because(format!("it has {claim}, not the owner {owner}"))
-        .hinted("Choose another name or parent for one of the two leaves.")
+/// Marks a parent as made by this crate.
+pub(crate) fn mark_parent(dir: &Dir) -> Result<()> {
+    dir.set_attribute(MADE, b"1")
+}
+
+/// Returns whether this crate made the parent. A mark that cannot be read counts as none.
+pub(crate) fn is_marked_parent(dir: &Dir) -> bool {
+    dir.attribute(MADE, 8).is_ok_and(|mark| mark.is_some())
 }
 
 #[cfg(test)]

@@ -5,7 +5,12 @@ use std::str::FromStr;
 
 use crate::{Error, ErrorKind, Result};
 
-/// A set of CPUs or of memory nodes, in the kernel's list format (cpuset(7)): `0-3,8`.
+/// Longest text that is read as a list, in bytes: no list of the kernel's is longer than a page.
+const TEXT_MAX: usize = 64 << 10;
+/// Most bytes of a refused text that an error repeats.
+const SHOWN_MAX: usize = 100;
+
+/// Set of CPUs or of memory nodes, in the kernel's list format (cpuset(7)): `0-3,8`.
 ///
 /// ```
 /// # use jail_cgroup::CpuSet;
@@ -18,24 +23,24 @@ use crate::{Error, ErrorKind, Result};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "String", into = "String"))]
 pub struct CpuSet {
-    /// First and last of each range: ascending, apart by at least one.
+    /// First and last id of each range: ascending, with a gap between two ranges.
     ranges: Vec<(u32, u32)>,
 }
 
 impl CpuSet {
-    /// Whether nothing is in it.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
-    /// Whether `id` is in it.
+    /// Returns whether `id` is in the set.
     #[must_use]
     pub fn contains(&self, id: u32) -> bool {
         self.ranges.iter().any(|&(first, last)| (first..=last).contains(&id))
     }
 
-    /// Whether all of it is in `other`.
+    /// Returns whether `other` contains the whole set.
     #[must_use]
     pub fn is_subset(&self, other: &Self) -> bool {
         self.ranges.iter().all(|&(first, last)| {
@@ -43,7 +48,7 @@ impl CpuSet {
         })
     }
 
-    /// How many are in it.
+    /// Returns the number of ids.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.ranges.iter().map(|&(first, last)| u64::from(last - first) + 1).sum()
@@ -68,7 +73,7 @@ impl FromIterator<u32> for CpuSet {
     }
 }
 
-/// Reads the kernel's list format; the empty text is the empty set.
+/// Parses the kernel's list format. The empty text is the empty set; more than 64 KiB are refused.
 impl FromStr for CpuSet {
     type Err = Error;
 
@@ -85,11 +90,16 @@ impl FromStr for CpuSet {
         if text.is_empty() {
             return Ok(Self::default());
         }
-        let ranges = text.split(',').map(range).collect::<Option<Vec<_>>>().ok_or_else(|| {
-            Error::new(ErrorKind::InvalidInput, format!("read the list {text:?}"))
-                .hinted("give ids and ranges, such as 0-3,8")
-        })?;
-        Ok(Self::from_ranges(ranges))
+        let whole = Some(text).filter(|text| text.len() <= TEXT_MAX);
+        match whole.and_then(|text| text.split(',').map(range).collect()) {
+            Some(ranges) => Ok(Self::from_ranges(ranges)),
+            None => {
+                let shown: String = text.chars().take(SHOWN_MAX).collect();
+                Err(Error::new(ErrorKind::InvalidInput, format!("read the list {shown:?}"))
+                    .because("the list is malformed, or longer than 64 KiB")
+                    .hinted("Give ids and ranges, such as 0-3,8."))
+            }
+        }
     }
 }
 
@@ -129,6 +139,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn long_lists_are_refused() {
+        let list = "1,".repeat(TEXT_MAX / 2) + "1";
+        let error = list.parse::<CpuSet>().unwrap_err();
+        assert!(error.to_string().len() < 300, "{}", error.to_string().len());
+    }
+
+    #[test]
     fn lists_are_the_kernels() {
         let cases =
             [("", ""), ("0\n", "0"), ("0-3", "0-3"), ("3,2,1", "1-3"), ("0-1,1-4,8", "0-4,8")];
@@ -143,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_range_costs_nothing() {
+    fn the_largest_range_is_cheap() {
         let all: CpuSet = "0-4294967295".parse().unwrap();
         assert_eq!(all.len(), 1 << 32);
         assert!(all.contains(u32::MAX));
@@ -153,7 +170,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_set_is_a_set(ids in proptest::collection::btree_set(0_u32..200, 0..40)) {
+        fn sets_round_trip(ids in proptest::collection::btree_set(0_u32..200, 0..40)) {
             let set = CpuSet::from_iter(ids.iter().copied());
             prop_assert_eq!(&set.to_string().parse::<CpuSet>().unwrap(), &set);
             let held: BTreeSet<u32> = (0..200).filter(|id| set.contains(*id)).collect();

@@ -1,4 +1,4 @@
-//! Where a group lies below its mount.
+//! Paths of groups below a mount.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use crate::path_text::PathText;
 use crate::{Error, ErrorKind, Result};
 
-/// The longest name of a directory, in bytes.
+/// Longest name of a directory, in bytes.
 const NAME_MAX: usize = 255;
-/// The longest path this crate makes, in bytes: room is left for a mount point and a file within `PATH_MAX`.
+/// Longest path of a group, in bytes. Leaves room in `PATH_MAX` for a mount point and a file.
 const PATH_MAX: usize = 2048;
 
 /// Path of a group below a mount: names joined by `/`, each of plain bytes, none of them empty, `.` or `..`.
@@ -28,10 +28,13 @@ impl GroupPath {
             let shown = String::from_utf8_lossy(shown);
             Error::new(ErrorKind::InvalidInput, format!("accept the control group {shown:?}"))
                 .because(reason)
-                .hinted("give a relative path of plain names, such as machines/web-1")
+                .hinted("Give a relative path of plain names, such as machines/web-1.")
         };
         if path.len() > PATH_MAX {
-            return Err(refused(format!("it is {} bytes long, of at most {PATH_MAX}", path.len())));
+            return Err(refused(format!(
+                "the path has {} bytes, of at most {PATH_MAX}",
+                path.len()
+            )));
         }
         for name in path.as_bytes().split(|byte| *byte == b'/') {
             check_name(name).map_err(|reason| refused(reason.to_owned()))?;
@@ -39,13 +42,13 @@ impl GroupPath {
         Ok(Self(path.into()))
     }
 
-    /// The group `leaf` below this one; `leaf` is a single name.
+    /// Returns the group `leaf` below this one; `leaf` is a single name.
     pub(crate) fn join(&self, leaf: impl AsRef<OsStr>) -> Result<Self> {
         let leaf = leaf.as_ref();
         if leaf.as_bytes().contains(&b'/') {
             return Err(Error::new(ErrorKind::InvalidInput, "accept the leaf's name")
                 .because("a leaf is a single name, without a slash")
-                .hinted("put what comes before it into the parent"));
+                .hinted("Put the names before the last slash into the parent."));
         }
         Self::new(self.0.join(leaf))
     }
@@ -113,7 +116,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is accepted stays below the mount it is joined to.
+        /// An accepted path stays below the mount.
         #[test]
         fn never_outside_the_mount(path in ".*|[./a\\n]{0,12}", leaf in ".*|[./a]{0,4}") {
             if let Ok(path) = GroupPath::new(&path).and_then(|parent| parent.join(&leaf)) {

@@ -1,8 +1,8 @@
-//! What a group may do with one block device.
+//! Limits of one block device.
 
 use crate::{ByteSize, Error, Limit, Result};
 
-/// Bandwidth and operations of one block device, both ways. What is not set is not limited.
+/// Limits of one block device: bytes and operations per second. A rate that is not set is not limited.
 ///
 /// ```
 /// # use jail_cgroup::{ByteSize, IoLimit, Limits};
@@ -23,30 +23,30 @@ pub struct IoLimit {
 }
 
 impl IoLimit {
-    /// For the device of these numbers, a whole disk: the kernel refuses partitions.
+    /// Names the device by its numbers: a whole disk, since the kernel refuses partitions.
     pub fn new(major: u32, minor: u32) -> Self {
         Self { major, minor, read_bps: None, write_bps: None, read_iops: None, write_iops: None }
     }
 
-    /// The most bytes read per second.
+    /// Limits the bytes read per second.
     pub fn read_bps(mut self, bytes: ByteSize) -> Self {
         self.read_bps = Some(bytes);
         self
     }
 
-    /// The most bytes written per second.
+    /// Limits the bytes written per second.
     pub fn write_bps(mut self, bytes: ByteSize) -> Self {
         self.write_bps = Some(bytes);
         self
     }
 
-    /// The most reads per second.
+    /// Limits the reads per second.
     pub fn read_iops(mut self, operations: u64) -> Self {
         self.read_iops = Some(operations);
         self
     }
 
-    /// The most writes per second.
+    /// Limits the writes per second.
     pub fn write_iops(mut self, operations: u64) -> Self {
         self.write_iops = Some(operations);
         self
@@ -56,12 +56,12 @@ impl IoLimit {
         (self.major, self.minor)
     }
 
-    /// The device as the kernel writes it.
+    /// Returns the device as the kernel writes it, `8:0`.
     pub(crate) fn name(&self) -> String {
         format!("{}:{}", self.major, self.minor)
     }
 
-    /// The limits that are set: v2's key, v1's file, the value.
+    /// Returns the limits that are set: the key of v2, the file of v1, the value.
     pub(crate) fn values(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         [
             ("rbps", "blkio.throttle.read_bps_device", self.read_bps.map(ByteSize::as_bytes)),
@@ -77,15 +77,15 @@ impl IoLimit {
         let wrong = |reason| Err(Error::invalid(Limit::Io, format!("of {} {reason}", self.name())));
         let mut values = self.values().peekable();
         if values.peek().is_none() {
-            return wrong("limits nothing");
+            return wrong("has no rate");
         }
         if values.any(|(_, _, value)| value == 0) {
-            return wrong("has a rate of 0, which lets nothing through");
+            return wrong("has a rate of 0, which stops all of them");
         }
-        // The kernel keeps operations in 32 bits, and v1 cuts off what is more.
+        // The kernel stores operations in 32 bits; v1 drops higher bits silently.
         let most = self.read_iops.max(self.write_iops);
         if most.is_some_and(|operations| u32::try_from(operations).is_err()) {
-            return wrong("has more operations per second than the kernel counts");
+            return wrong("has more operations per second than the kernel can count (4294967295)");
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
-//! Limits as the files of a v2 group (Documentation/admin-guide/cgroup-v2.rst).
+//! Limits as files of v2 groups (Documentation/admin-guide/cgroup-v2.rst).
 
 use crate::limits::{PERIOD_US, quota_us};
-use crate::plan::Write;
+use crate::plan::setting::{Write, page_name};
 use crate::{ByteSize, Controller, Limit, Limits};
 
-/// What v2 writes for `limits`, in order. It has all of them.
+/// Returns the values that v2 writes for `limits`, in order. v2 has all limits.
 pub(crate) fn writes(limits: &Limits) -> Vec<Write> {
     let mut writes = Vec::new();
     let mut add = |limit, controller, file: &str, value: Option<String>| {
@@ -45,7 +45,7 @@ pub(crate) fn writes(limits: &Limits) -> Vec<Write> {
         add(Limit::Io, Controller::Io, "io.max", Some(line));
     }
     for (page, max) in &limits.hugetlb {
-        let file = format!("hugetlb.{}.max", super::plan::page_name(*page));
+        let file = format!("hugetlb.{}.max", page_name(*page));
         add(Limit::Hugetlb, Controller::Hugetlb, &file, Some(bytes(*max)));
     }
     writes

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A number of bytes, so that a unit is never guessed.
+/// Number of bytes.
 ///
 /// ```
 /// # use jail_cgroup::ByteSize;
@@ -16,38 +16,38 @@ use std::fmt;
 pub struct ByteSize(u64);
 
 impl ByteSize {
-    /// `n` bytes.
+    /// Returns `n` bytes.
     #[must_use]
     pub const fn bytes(n: u64) -> Self {
         Self(n)
     }
 
-    /// `n` times 1024 bytes; the largest size there is where that is more.
+    /// Returns `n` times 1024 bytes, at most `u64::MAX` bytes.
     #[must_use]
     pub const fn kib(n: u64) -> Self {
         Self(n.saturating_mul(1 << 10))
     }
 
-    /// `n` times 1024² bytes; the largest size there is where that is more.
+    /// Returns `n` times 1024² bytes, at most `u64::MAX` bytes.
     #[must_use]
     pub const fn mib(n: u64) -> Self {
         Self(n.saturating_mul(1 << 20))
     }
 
-    /// `n` times 1024³ bytes; the largest size there is where that is more.
+    /// Returns `n` times 1024³ bytes, at most `u64::MAX` bytes.
     #[must_use]
     pub const fn gib(n: u64) -> Self {
         Self(n.saturating_mul(1 << 30))
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     #[must_use]
     pub const fn as_bytes(self) -> u64 {
         self.0
     }
 }
 
-/// Exact, in the largest binary unit that divides it.
+/// The exact size, in the largest binary unit that divides the number.
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = |shift: u32| self.0 != 0 && self.0.trailing_zeros() >= shift;

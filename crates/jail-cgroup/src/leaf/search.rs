@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use crate::dir::Dir;
-use crate::group_path::GroupPath;
-use crate::leaf::{self, Group, Leaf};
-use crate::leaf_id::{LeafId, Place};
-use crate::mount::Mount;
-use crate::owner::{Claim, Owner};
-use crate::{Controller, Error, ErrorKind, Host, Result, Version};
+use crate::host::Mount;
+use crate::leaf::owner::{Claim, Owner};
+use crate::leaf::{Group, HierarchyPath, Leaf, LeafId};
+use crate::plan::GroupPath;
+use crate::{CgroupVersion, Controller, Error, ErrorKind, Host, Result};
 
 /// Most groups visited in one hierarchy.
 const GROUPS_MAX: usize = 1 << 18;
@@ -55,13 +54,13 @@ impl Host {
         Ok(found)
     }
 
-    /// The mounts that show each part of each hierarchy at least once.
+    /// Returns the mounts that together show each part of each hierarchy.
     fn widest_mounts(&self) -> Vec<&Mount> {
         let mut mounts: Vec<_> = self.mounts().iter().collect();
         mounts.sort_by_key(|mount| (mount.root().components().count(), mount.is_read_only()));
         let mut widest: Vec<&Mount> = Vec::new();
         for mount in mounts {
-            if !widest.iter().any(|other| other.shows_all_of(mount)) {
+            if !widest.iter().any(|other| shows_all_of(other, mount)) {
                 widest.push(mount);
             }
         }
@@ -71,20 +70,20 @@ impl Host {
 
 impl OwnedLeaves {
     /// Adds a directory: to the v1 leaf at the same place in other hierarchies, or as a leaf of its own.
-    fn add(&mut self, version: Version, group: Group, owner: &Owner) {
+    fn add(&mut self, version: CgroupVersion, group: Group, owner: &Owner) {
         let same = |leaf: &&mut Leaf| {
-            version == Version::V1
+            version == CgroupVersion::V1
                 && leaf.id.version == version
-                && leaf.id.places.iter().all(|place| place.full_path() == group.place.full_path())
+                && leaf.id.paths.iter().all(|path| path.full_path() == group.path.full_path())
         };
         match self.leaves.iter_mut().find(same) {
             Some(leaf) => {
-                leaf.id.places.push(group.place.clone());
+                leaf.id.paths.push(group.path.clone());
                 leaf.groups.push(group);
             }
             None => {
-                let places = vec![group.place.clone()];
-                let id = LeafId { version, places, owner: Some(owner.clone()) };
+                let paths = vec![group.path.clone()];
+                let id = LeafId { version, paths, owner: Some(owner.clone()) };
                 self.leaves.push(Leaf { id, groups: vec![group], writes: Vec::new() });
             }
         }
@@ -106,27 +105,34 @@ fn search(
     while let Some(path) = pending.pop_front() {
         let dir = match top.open(&path) {
             Ok(dir) => dir,
-            Err(error) if leaf::is_gone(&error) => continue,
+            Err(error) if error.is_gone() => continue,
             Err(error) => {
                 unsearched.push(error);
                 continue;
             }
         };
         if path.file_name().is_some_and(|last| last == name) && is_owned(&dir, owner, unsearched) {
-            let place = Place::new(mount, &controllers, &GroupPath::new(&path)?);
-            groups.push(Group { place, mount: top.clone(), path, dir });
+            let hierarchy_path = HierarchyPath::new(mount, &controllers, &GroupPath::new(&path)?);
+            let full_path = mount.root().join(&path);
+            groups.push(Group {
+                path: hierarchy_path,
+                mount: top.clone(),
+                below: path,
+                full_path,
+                dir,
+            });
             continue;
         }
         match dir.subdirs() {
             Ok(names) => pending.extend(names.into_iter().map(|name| path.join(name))),
-            Err(error) if leaf::is_gone(&error) => {}
+            Err(error) if error.is_gone() => {}
             Err(error) => unsearched.push(error),
         }
         seen += 1;
         if seen + pending.len() > GROUPS_MAX {
             return Err(Error::new(ErrorKind::Unexpected, "search the hierarchy")
-                .path(mount.point())
-                .because(format!("it has more than {GROUPS_MAX} groups")));
+                .at(mount.point())
+                .because(format!("the hierarchy has more than {GROUPS_MAX} groups")));
         }
     }
     Ok(())
@@ -135,7 +141,7 @@ fn search(
 fn is_owned(dir: &Dir, owner: &Owner, unsearched: &mut Vec<Error>) -> bool {
     match Claim::read(dir) {
         Ok(claim) => claim.is_of(owner),
-        Err(error) if leaf::is_gone(&error) => false,
+        Err(error) if error.is_gone() => false,
         Err(error) => {
             unsearched.push(error);
             false
@@ -143,18 +149,16 @@ fn is_owned(dir: &Dir, owner: &Owner, unsearched: &mut Vec<Error>) -> bool {
     }
 }
 
-impl Mount {
-    /// Whether every group that `other` shows can be reached through this mount.
-    fn shows_all_of(&self, other: &Self) -> bool {
-        let is_plain = |path: &Path| !path.components().any(|part| part.as_os_str() == "..");
-        self.is_of(other.version(), other.controllers())
-            && is_plain(self.root())
-            && is_plain(other.root())
-            && other.root().starts_with(self.root())
-    }
+/// Returns whether every group that `other` shows can be reached through `mount`.
+fn shows_all_of(mount: &Mount, other: &Mount) -> bool {
+    let is_plain = |path: &Path| !path.components().any(|part| part.as_os_str() == "..");
+    mount.is_of(other.version(), other.controllers())
+        && is_plain(mount.root())
+        && is_plain(other.root())
+        && other.root().starts_with(mount.root())
 }
 
-/// On fake trees; each has its twin on a real hierarchy in `tests/cgroup`.
+/// Tests on fake trees; each names a twin on a real hierarchy in `tests/cgroup`.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,16 +168,16 @@ mod tests {
     /// Twin: `owner::leaves_are_found_by_owner`.
     #[test]
     fn leaves_are_found_by_owner() {
-        let memory = Fake::new(Version::V1, "memory", &[]);
-        let freezer = Fake::new(Version::V1, "freezer", &["freezer.state THAWED"]);
-        let unified = Fake::new(Version::V2, "", &[]);
+        let memory = Fake::new(CgroupVersion::V1, "memory", &[]);
+        let freezer = Fake::new(CgroupVersion::V1, "freezer", &["freezer.state THAWED"]);
+        let unified = Fake::new(CgroupVersion::V2, "", &[]);
         let host = host(&[&memory, &freezer, &unified]);
         let leaf = |version, parent: &str, owner: &str| {
             let plan = LeafPlan::new(&host, version, parent, "vm", &Limits::new()).unwrap();
             plan.owned_by(owner).unwrap().create().unwrap()
         };
-        let made = [leaf(Version::V1, "a/b", "one"), leaf(Version::V2, "c", "one")];
-        let _other = leaf(Version::V1, "d", "two");
+        let made = [leaf(CgroupVersion::V1, "a/b", "one"), leaf(CgroupVersion::V2, "c", "one")];
+        let _other = leaf(CgroupVersion::V1, "d", "two");
         let found = host.leaves_owned_by("one", "vm").unwrap();
         assert!(found.unsearched.is_empty(), "{found:?}");
         let paths = |leaf: &Leaf| {
@@ -192,7 +196,7 @@ mod tests {
             leaf.remove().unwrap();
         }
         // A hierarchy that is broken does not hide the others.
-        let _again = leaf(Version::V2, "c", "one");
+        let _again = leaf(CgroupVersion::V2, "c", "one");
         memory.write(".fake", "");
         let found = host.leaves_owned_by("one", "vm").unwrap();
         assert_eq!((found.leaves.len(), found.unsearched.len()), (1, 1));

@@ -1,10 +1,10 @@
-//! Limits as the files of v1 groups (Documentation/admin-guide/cgroup-v1).
+//! Limits as files of v1 groups (Documentation/admin-guide/cgroup-v1).
 
 use crate::limits::{PERIOD_US, quota_us};
-use crate::plan::{Write, page_name};
+use crate::plan::setting::{Write, page_name};
 use crate::{ByteSize, Controller, Error, ErrorKind, Limit, Limits, Result};
 
-/// What v1 writes for `limits`, in order, or the limit that it does not have.
+/// Returns the values that v1 writes for `limits`, in order, or an error for a limit that v1 lacks.
 pub(crate) fn writes(limits: &Limits) -> Result<Vec<Write>> {
     let mut writes = Vec::new();
     let mut add = |limit, controller, file: &str, value: Option<String>| {
@@ -62,15 +62,15 @@ pub(crate) fn writes(limits: &Limits) -> Result<Vec<Write>> {
 }
 
 fn missing(limit: Limit, reason: &'static str) -> Error {
-    Error::new(ErrorKind::Unsupported, "use control groups v1").limit_is(limit).because(reason)
+    Error::new(ErrorKind::Unsupported, "use control groups v1").of_limit(limit).because(reason)
 }
 
-/// Whether a launcher that is told `file=value` ends up with this value.
+/// Returns whether a launcher's setting `file=value` ends up with this value.
 ///
 /// The official jailer first fills the file with the parent's first line, and only then writes the value. That fails for
 /// a file that is empty in every parent (`blkio.throttle.*`); for `memory.limit_in_bytes` under a lower
 /// `memory.memsw.limit_in_bytes`; and for a period under which the quota is more than the parent's.
-pub(crate) fn can_be_told(write: &Write, all: &[Write]) -> bool {
+pub(crate) fn can_be_setting(write: &Write, all: &[Write]) -> bool {
     match write.file.as_str() {
         "cpu.cfs_period_us" => false,
         "memory.limit_in_bytes" => !all.iter().any(|other| other.limit == Limit::MemorySwapMax),
@@ -78,8 +78,8 @@ pub(crate) fn can_be_told(write: &Write, all: &[Write]) -> bool {
     }
 }
 
-/// A setting that makes a launcher join the hierarchy of `controller` and changes nothing there; none where no file
-/// takes its parent's value (`cpuacct.usage`, `blkio.throttle.*`).
+/// Returns a setting with which a launcher joins the hierarchy of `controller` and changes nothing; `None` if no file
+/// accepts the parent's value (`cpuacct.usage`, `blkio.throttle.*`).
 pub(crate) fn neutral(controller: Controller) -> Option<(&'static str, &'static str)> {
     match controller {
         Controller::Freezer => Some(("freezer.state", "THAWED")),

@@ -1,8 +1,8 @@
-//! The limits by name.
+//! The names of the limits.
 
 use std::fmt;
 
-/// One limit of [`Limits`](crate::Limits), by the name of its method.
+/// Name of a limit: a method of [`Limits`](crate::Limits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -35,7 +35,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// The name of its method, such as `memory_max`.
+    /// Returns the name of the method, such as `memory_max`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
