@@ -14,7 +14,10 @@ const HANG: Duration = Duration::from_secs(60);
 #[ignore = "needs root: cargo xtask test-root"]
 fn threads_share_one_exit() {
     let mut host = Host::new("waiters");
-    let vm = host.jailer().launch(&host.idle("vm")).unwrap();
+    // No sum of durations panics, and for ever is for ever.
+    let spec = host.idle("vm").ready_within(Duration::MAX);
+    let vm = host.jailer().launch(&spec).unwrap();
+    vm.api_within(Duration::MAX).unwrap().timeout(Duration::MAX).instance_info().unwrap();
     let all_wait = Barrier::new(3);
     let exits = std::thread::scope(|scope| {
         let waiters = [Duration::MAX, HANG].map(|timeout| {

@@ -168,35 +168,37 @@ impl ErrorKind {
                 "a jail id is 1 to 64 ASCII letters, digits and hyphens, a letter or digit first"
             }
             Self::Uid | Self::Gid => {
-                "it is a number from 1 to 4294967294; `root()` says 0 out loud"
+                "a uid or gid is a number from 1 to 4294967294; `root()` asks for 0"
             }
             Self::HostPath | Self::JailPath => {
-                "it is absolute, UTF-8, without `..` and control characters, at most 4095 bytes, each \
+                "a path is absolute, UTF-8, without `..` and control characters, at most 4095 bytes, each \
                  name at most 255"
             }
             Self::ExecName => {
-                "it is one UTF-8 name of at most 251 bytes without control characters, no dot \
+                "an exec file has one UTF-8 name of at most 251 bytes without control characters, no dot \
                  first, and none of those that mean something in a jail"
             }
             Self::ArtifactName => {
-                "it is one UTF-8 name of at most 255 bytes without control characters, and none \
+                "an artifact has one UTF-8 name of at most 255 bytes without control characters, and none \
                  of those that mean something in a jail"
             }
-            Self::CgroupSetting => "it is `<controller>.<file>=<value>`, such as `pids.max=64`",
-            Self::CgroupVersion => "it is 1 or 2",
+            Self::CgroupSetting => {
+                "a setting is `<controller>.<file>=<value>`, such as `pids.max=64`"
+            }
+            Self::CgroupVersion => "the version is 1 or 2",
             Self::ParentCgroup => {
-                "it is relative, such as `microvm.slice`, without empty names, `.`, `..` and a \
+                "a parent group is relative, such as `microvm.slice`, without empty names, `.`, `..` and a \
                  hyphen first"
             }
             Self::ResourceLimit => {
-                "it is `fsize=<bytes>` from 10 on, or `no-file=<count>` from 4 on"
+                "a limit is `fsize=<bytes>` from 10 on, or `no-file=<count>` from 4 on"
             }
-            Self::LogLevel => "it is Off, Trace, Debug, Info, Warning or Error",
+            Self::LogLevel => "a level is Off, Trace, Debug, Info, Warning or Error",
             Self::LogModule => {
-                "it is a module path, such as `vmm::devices`, without control characters and a \
+                "a module is a path, such as `vmm::devices`, without control characters and a \
                  hyphen first"
             }
-            Self::Size => "it is a number of bytes from 0 to 18446744073709551615",
+            Self::Size => "a size is a number of bytes from 0 to 18446744073709551615",
             Self::Version => "`jailer --version` prints `Jailer v<major>.<minor>.<patch>`",
             Self::UnsupportedByRelease => "install a release that has it, or leave it out",
             Self::Combination => "leave one out, or add the other",

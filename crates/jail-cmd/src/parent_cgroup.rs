@@ -30,7 +30,7 @@ fn check_parent(parent: String) -> Result<String, Error> {
     } else if parent.starts_with('-') {
         "it begins with a hyphen".into()
     } else if let Some(fault) = parent.split('/').find_map(name::fault) {
-        format!("in one of its names, {fault}")
+        format!("a name in it is refused: {fault}")
     } else {
         return Ok(parent);
     };

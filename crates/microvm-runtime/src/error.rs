@@ -243,7 +243,14 @@ impl Error {
             Fs::Unsupported => ErrorKind::Unsupported,
             _ => ErrorKind::Filesystem,
         };
-        Self::new(kind, operation).path(error.path()).source_of(error)
+        let left = error.left_behind().iter().map(|left| {
+            let told = [left.reason().map(str::to_owned), left.source().map(ToString::to_string)];
+            let told = told.into_iter().flatten().collect::<Vec<_>>().join(": ");
+            Self::new(ErrorKind::Filesystem, left.operation()).path(left.path()).because(told)
+        });
+        let left = left.collect::<Vec<_>>();
+        let failure = Self::new(kind, operation).path(error.path()).source_of(error);
+        left.into_iter().fold(failure, |failure, left| failure.and_cleanup::<()>(Err(left)))
     }
 
     /// A failure of `operation` whose cause is jail-cgroup's.

@@ -101,7 +101,16 @@ fn on_path(operation: &str, name: &Path) -> Result<PathBuf> {
 
 fn hold(operation: &str, path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Failure::new(ErrorKind::NotFound, operation).path(path).source_of(errno))
+        .map_err(|errno| Failure::new(kind(errno), operation).path(path).source_of(errno))
+}
+
+/// The kind of a path that cannot be opened.
+fn kind(errno: Errno) -> ErrorKind {
+    match errno {
+        Errno::NOENT | Errno::NOTDIR => ErrorKind::NotFound,
+        Errno::ACCESS | Errno::PERM => ErrorKind::Privilege,
+        _ => ErrorKind::Filesystem,
+    }
 }
 
 /// A path of a network namespace that the jailer can open: a file of nsfs, such as `/run/netns/<name>`, or a process's
@@ -118,7 +127,7 @@ pub(crate) fn network_namespace(path: &Path) -> Result<(HostPath, bool)> {
     }
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(
         |error| {
-            Failure::new(ErrorKind::NotFound, operation)
+            Failure::new(kind(error), operation)
                 .path(path)
                 .source_of(error)
                 .hinted("Make it first with `ip netns add`, or leave `netns` out of the spec.")
@@ -172,7 +181,8 @@ fn canonical(operation: &str, path: &Path) -> Result<HostPath> {
         reason = "the jailer canonicalises the name too; ours must agree"
     )]
     let canonical = std::fs::canonicalize(path).map_err(|error| {
-        Failure::new(ErrorKind::NotFound, operation).path(path).source_of(error)
+        let kind = Errno::from_io_error(&error).map_or(ErrorKind::Filesystem, kind);
+        Failure::new(kind, operation).path(path).source_of(error)
     })?;
     HostPath::try_from(canonical).map_err(|error| {
         Failure::new(ErrorKind::InvalidInput, operation).path(path).source_of(error)

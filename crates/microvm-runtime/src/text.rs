@@ -30,6 +30,7 @@ fn cut(bytes: &[u8], max: usize, also: impl Fn(char) -> bool) -> String {
             piece.clear();
             match c {
                 '\\' | '"' if also(c) => piece.extend(['\\', c]),
+                '\0' => piece.push_str("\\0"),
                 '\n' => piece.push_str("\\n"),
                 '\r' => piece.push_str("\\r"),
                 '\t' => piece.push_str("\\t"),

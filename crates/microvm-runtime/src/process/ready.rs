@@ -150,8 +150,8 @@ impl Launch<'_> {
     }
 
     /// When the API must have answered one question: it is asked again until the launch's own deadline.
-    fn answer_by(&self) -> Instant {
-        Instant::now() + self.deadline.left().map_or(ANSWER, |left| left.min(ANSWER))
+    fn answer_by(&self) -> Deadline {
+        self.deadline.min(Deadline::after(ANSWER))
     }
 
     /// How long until the next look where there is no event: short beside what the launch has taken so far.
