@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::{env, fs};
 
 use anyhow::{Context as _, bail, ensure};
@@ -11,41 +11,48 @@ use anyhow::{Context as _, bail, ensure};
 /// in `MICROVM_TEST_STAND_INS`: `<target_dir>/stand-ins` with `jailer`, `firecracker`, `stub`, `hostile`,
 /// `guest.elf`, `guest-idle.elf`, `guest-deaf.elf`.
 ///
-/// The programs are static, for they are run in empty jails. Cargo does the rest: nothing is rebuilt needlessly.
+/// The programs run in empty jails: they are static, as everything here is (`.cargo/config.toml`). The features are those
+/// of the whole workspace, so that nothing is compiled for them alone.
 ///
 /// # Errors
 /// When cargo or rustc fails; their own words were printed.
 pub fn stand_ins(target_dir: &Path) -> anyhow::Result<PathBuf> {
     let dir = target_dir.join("stand-ins");
     fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
-    let build = target_dir.join("stand-ins-build");
-    let triple = host_triple()?;
     let mut cargo = Command::new(tool("CARGO", "cargo"));
     cargo
         .args([
             "build",
-            "--quiet",
-            "--package",
-            "stand-in-jailer",
-            "--package",
-            "stand-in-vmm",
-            "--package",
-            "stand-in-hostile",
-            "--target",
-            &triple,
+            "--workspace",
+            "--all-features",
+            "--message-format=json-render-diagnostics",
         ])
+        .args(NAMES.iter().flat_map(|name| ["--bin", name]))
         .arg("--target-dir")
-        .arg(&build)
-        .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .arg(target_dir)
+        .stderr(Stdio::inherit())
         .current_dir(workspace());
-    run(cargo)?;
-    let built = build.join(&triple).join("debug");
-    for name in ["jailer", "firecracker", "stub", "hostile"] {
-        install(&built.join(name), &dir.join(name))?;
+    let output = cargo.output().with_context(|| format!("start {cargo:?}"))?;
+    if !output.status.success() {
+        bail!("{cargo:?}: {}", output.status);
+    }
+    let built: Vec<PathBuf> =
+        String::from_utf8_lossy(&output.stdout).lines().filter_map(executable).collect();
+    for name in NAMES {
+        let program = built.iter().find(|path| path.ends_with(name));
+        install(program.with_context(|| format!("cargo built no {name}"))?, &dir.join(name))?;
     }
     guests(&dir)?;
     Ok(dir)
+}
+
+/// The stand-ins.
+const NAMES: [&str; 4] = ["jailer", "firecracker", "stub", "hostile"];
+
+/// The program that one of cargo's messages names.
+fn executable(message: &str) -> Option<PathBuf> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    Some(PathBuf::from(message.get("executable")?.as_str()?))
 }
 
 /// Builds the three freestanding kernels of `tests/guest` into `dir`, each by one call of rustc.
@@ -94,10 +101,12 @@ pub fn guests(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Puts a copy in place by rename.
+/// Puts a copy without symbols in place: jails are small, and each takes a copy.
 fn install(from: &Path, to: &Path) -> anyhow::Result<()> {
     let aside = to.with_extension(format!("new-{}", std::process::id()));
-    fs::copy(from, &aside).with_context(|| format!("copy {}", from.display()))?;
+    let mut strip = Command::new("strip");
+    strip.arg("-o").arg(&aside).arg(from);
+    run(strip)?;
     place(&aside, to)
 }
 
@@ -109,16 +118,6 @@ fn place(new: &Path, to: &Path) -> anyhow::Result<()> {
         fs::rename(new, to)
     };
     placed.with_context(|| format!("put {} in place", to.display()))
-}
-
-fn host_triple() -> anyhow::Result<String> {
-    let output =
-        Command::new(tool("RUSTC", "rustc")).arg("-vV").output().context("ask rustc its host")?;
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .map(str::to_owned)
-        .context("rustc -vV names no host")
 }
 
 fn run(mut command: Command) -> anyhow::Result<()> {

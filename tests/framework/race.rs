@@ -21,7 +21,7 @@ pub fn long() -> bool {
     std::env::var_os("MICROVM_TEST_LONG").is_some_and(|value| value == "1")
 }
 
-/// Plays `verb` for 20 000 rounds, in the long run for as many as make 1 000 000 of a race that is run `times` times,
+/// Plays `verb` for 4 000 rounds, in the long run for as many as make 1 000 000 of a race that is run `times` times,
 /// then `twin` until it has lost, while `attackers` run; prints how the rounds ended.
 ///
 /// # Panics
@@ -33,7 +33,7 @@ pub fn race<A>(
     mut verb: impl FnMut() -> Round,
     mut twin: impl FnMut() -> Round,
 ) {
-    let rounds = if long() { 1_000_000_u32.div_ceil(times) } else { 20_000 };
+    let rounds = if long() { 1_000_000_u32.div_ceil(times) } else { 4_000 };
     let mut strong = BTreeMap::new();
     for _ in 0..rounds {
         *strong.entry(verb()).or_insert(0_u32) += 1;

@@ -23,13 +23,8 @@ pub(crate) struct TestBinary {
     pub(crate) dir: PathBuf,
 }
 
-/// Builds the selected packages' tests with `cargo test --no-run` and these further arguments; `env` is set for cargo.
-pub(crate) fn build(
-    selection: &Selection,
-    arguments: &[&str],
-    env: &[(&str, &str)],
-    progress: &mut Progress,
-) -> Result<Vec<TestBinary>> {
+/// Builds the selected packages' tests with `cargo test --no-run`.
+pub(crate) fn build(selection: &Selection, progress: &mut Progress) -> Result<Vec<TestBinary>> {
     let mut cargo = Command::new(cargo());
     cargo.current_dir(paths::workspace()).args([
         "test",
@@ -44,7 +39,6 @@ pub(crate) fn build(
     for package in &selection.packages {
         cargo.args(["--package", package]);
     }
-    cargo.args(arguments).envs(env.iter().copied());
 
     let mut binaries = Vec::new();
     let built = command::run(cargo, &paths::log("build tests")?, progress, |line| {

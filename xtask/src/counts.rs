@@ -71,6 +71,18 @@ impl Summary {
         self.counts.failed == 0 && self.problems.is_empty() && self.counts != Counts::default()
     }
 
+    /// `ok`, or another word for the tables.
+    pub(crate) fn verdict(&self) -> &'static str {
+        let Counts { passed, failed, skipped } = self.counts;
+        match () {
+            () if failed == 0 && passed == 0 && skipped > 0 && self.problems.is_empty() => {
+                "skipped"
+            }
+            () if self.good() => "ok",
+            () => "FAILED",
+        }
+    }
+
     /// Takes tests that libtest saw pass out of the passed ones, when they reported themselves skipped.
     pub(crate) fn skip(&mut self, lines: impl IntoIterator<Item = String>) {
         let lines: BTreeSet<_> = lines.into_iter().filter(|line| !line.trim().is_empty()).collect();

@@ -14,11 +14,14 @@ pub(crate) fn workspace() -> PathBuf {
     package.parent().map_or(package.clone(), Path::to_owned)
 }
 
-/// Cargo's target directory: this program lies in `<target>/debug/`.
+/// Cargo's target directory: this program lies below it, and cargo marks it as a cache.
 pub(crate) fn target() -> Result<PathBuf> {
-    let program = std::env::current_exe().context("find the target directory")?;
-    let target = program.parent().and_then(Path::parent).context("find the target directory")?;
-    Ok(target.to_owned())
+    let program = std::env::current_exe()?;
+    let mut marked = program.ancestors().skip_while(|dir| !dir.join("CACHEDIR.TAG").is_file());
+    let dir = marked.next().context("find the target directory")?;
+    // So is the directory of a named target within.
+    let within = marked.next().filter(|dir| dir.join("CACHEDIR.TAG").is_file());
+    Ok(within.unwrap_or(dir).to_owned())
 }
 
 /// The directory of this run, which no other run on the same target directory has at the same time: its logs, and the

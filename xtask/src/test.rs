@@ -1,61 +1,80 @@
-//! `cargo xtask test`: everything there is to check, a step at a time.
+//! `cargo xtask test`: everything there is to check, a step at a time; the machines run beside the other steps.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use crate::counts::{Counts, Line, Selection, Summary};
 use crate::progress::{Progress, seconds};
 use crate::table::Table;
-use crate::vm::{self, Layout, Run};
+use crate::test_root::Built;
+use crate::vm::{self, Layout};
 use crate::{binaries, command, paths, setup, test_root};
 
 /// Runs all steps, prints the table and the closing line; whether all is well.
 pub(crate) fn run(selection: &Selection) -> Result<bool> {
     setup::ensure(setup::LINK)?;
+    setup::ensure(setup::ROOT_TESTS)?;
     let begun = Instant::now();
+    let mut steps = Vec::new();
+    let [format, others @ ..] = CHECKS;
+    steps.push(check(format)?);
+    // Everything that follows runs from this one build.
+    let building = Instant::now();
+    let built = match Built::new(selection) {
+        Ok(built) => Some(built),
+        Err(error) => {
+            steps.push(("build".to_owned(), failed(&error), building.elapsed()));
+            None
+        }
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let machines = built.as_ref().map(|built| {
+            steps.push(("build".to_owned(), Summary::check(true), building.elapsed()));
+            scope.spawn(move || vm::run(&vm::kinds(&Layout::ALL, selection.long), selection, built))
+        });
+        for step in others {
+            steps.push(check(step)?);
+        }
+        if let Some(built) = &built {
+            steps.push(unprivileged(selection)?);
+            let begun = Instant::now();
+            let summary = test_root::run(selection, built).unwrap_or_else(|error| failed(&error));
+            steps.push(("root tests".to_owned(), summary, begun.elapsed()));
+        }
+        let runs = machines.map(|machines| {
+            machines.join().unwrap_or_else(|_| Err(anyhow!("the machines' thread panicked")))
+        });
+        match runs {
+            Some(Ok(runs)) => {
+                steps.extend(runs.into_iter().map(|run| (run.name, run.summary, run.time)));
+            }
+            Some(Err(error)) => steps.push(("machines".to_owned(), failed(&error), Duration::ZERO)),
+            None => {}
+        }
+        Ok(())
+    })?;
+
     let mut table = Table::new(["step", "result", "passed", "failed", "skipped", "time"]);
     let mut all = Summary::default();
-    let mut add = |name: &str, summary: Summary, time: Duration| {
+    for (name, summary, time) in steps {
         let Counts { passed, failed, skipped } = summary.counts;
-        let result = if summary.good() { "ok" } else { "FAILED" };
-        let numbers = [passed, failed, skipped].map(|number| number.to_string());
-        let [passed, failed, skipped] = numbers;
-        table.row([name.to_owned(), result.to_owned(), passed, failed, skipped, seconds(time)]);
+        let [passed, failed, skipped] = [passed, failed, skipped].map(|number| number.to_string());
+        table.row([name, summary.verdict().to_owned(), passed, failed, skipped, seconds(time)]);
         all += summary;
-    };
-
-    for step in CHECKS {
-        let name = step.name;
-        let (summary, time) = check(step)?;
-        add(name, summary, time);
     }
-    let (summary, time) = unprivileged(selection)?;
-    add("tests", summary, time);
-    let (summary, time) = timed(|| test_root::run(selection));
-    add("root tests", summary, time);
-    let begun_machines = Instant::now();
-    match vm::run(&Layout::ALL, selection) {
-        Ok(runs) => {
-            let running: Duration = runs.iter().map(|run| run.time).sum();
-            // Fetching, building and the trial, on the clock of none of them.
-            add("make machines", Summary::check(true), begun_machines.elapsed() - running);
-            for Run { layout, summary, time } in runs {
-                add(&format!("machine {layout}"), summary, time);
-            }
-        }
-        Err(error) => add("make machines", failed(&error), begun_machines.elapsed()),
-    }
-
     print!("\n{table}");
-    println!("\nin {}", seconds(begun.elapsed()));
+    println!("\nin {}; the machines run beside the steps before them", seconds(begun.elapsed()));
     for remark in all.remarks() {
         println!("{remark}");
     }
     println!("{}", all.counts);
     Ok(all.good())
 }
+
+/// A step's name, what it came to, and how long it took.
+type Step = (String, Summary, Duration);
 
 /// A step that is one check.
 struct Check {
@@ -100,7 +119,7 @@ const CHECKS: [Check; 4] = [
     },
 ];
 
-fn check(Check { name, cargo: arguments, rustdocflags }: Check) -> Result<(Summary, Duration)> {
+fn check(Check { name, cargo: arguments, rustdocflags }: Check) -> Result<Step> {
     let mut progress = Progress::begin(name);
     let mut command = cargo(arguments);
     command.envs(rustdocflags.map(|flags| ("RUSTDOCFLAGS", flags)));
@@ -111,11 +130,11 @@ fn check(Check { name, cargo: arguments, rustdocflags }: Check) -> Result<(Summa
         eprintln!("{}", finished.output);
     }
     let time = progress.end(if passed { "ok" } else { "FAILED" });
-    Ok((Summary::check(passed), time))
+    Ok((name.to_owned(), Summary::check(passed), time))
 }
 
 /// Unit, doc and property tests, and whatever else needs no root. The root tests are ignored here, and run after.
-fn unprivileged(selection: &Selection) -> Result<(Summary, Duration)> {
+fn unprivileged(selection: &Selection) -> Result<Step> {
     let mut progress = Progress::begin("tests");
     let skips = tempfile::NamedTempFile::new()?;
     let mut test = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]);
@@ -153,14 +172,7 @@ fn unprivileged(selection: &Selection) -> Result<(Summary, Duration)> {
         eprintln!("{}", finished.output);
     }
     let time = progress.end(if summary.good() { "ok" } else { "FAILED" });
-    Ok((summary, time))
-}
-
-/// What a step came to: one that could not even be tried has failed, and the others go on.
-fn timed(step: impl FnOnce() -> Result<Summary>) -> (Summary, Duration) {
-    let begun = Instant::now();
-    let summary = step().unwrap_or_else(|error| failed(&error));
-    (summary, begun.elapsed())
+    Ok(("tests".to_owned(), summary, time))
 }
 
 fn failed(error: &anyhow::Error) -> Summary {

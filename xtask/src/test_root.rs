@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::binaries::{self, TestBinary};
 use crate::counts::{Line, Selection, Summary};
 use crate::host;
-use crate::progress::Progress;
+use crate::progress::{Progress, seconds};
 use crate::root::{self, Answer, Job};
 use crate::vm::{self, Layout};
 use crate::{command, paths, setup};
@@ -23,16 +23,38 @@ pub(crate) struct Plan {
     logs: PathBuf,
 }
 
+/// What tests run from: the test binaries, and the stand-ins they start.
+#[derive(Debug)]
+pub(crate) struct Built {
+    pub(crate) binaries: Vec<TestBinary>,
+    pub(crate) stand_ins: PathBuf,
+}
+
+impl Built {
+    /// Builds both, for the selected packages.
+    pub(crate) fn new(selection: &Selection) -> Result<Self> {
+        let mut progress = Progress::begin("build tests");
+        let binaries = binaries::build(selection, &mut progress)?;
+        let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
+        progress.end("ok");
+        Ok(Self { binaries, stand_ins })
+    }
+}
+
 /// `cargo xtask test-root`: runs it, prints what came of it; whether all is well.
 pub(crate) fn command(selection: &Selection, layouts: Option<&[Layout]>) -> Result<bool> {
-    let summary = match layouts {
+    setup::ensure(setup::LINK)?;
+    let built = Built::new(selection)?;
+    let mut summary = Summary::default();
+    match layouts {
         Some(layouts) => {
-            let mut all = Summary::default();
-            vm::run(layouts, selection)?.into_iter().for_each(|run| all += run.summary);
-            all
+            for run in vm::run(&vm::kinds(layouts, selection.long), selection, &built)? {
+                println!("{:<28} {:<8} {}", run.name, run.summary.verdict(), seconds(run.time));
+                summary += run.summary;
+            }
         }
-        None => run(selection)?,
-    };
+        None => summary = run(selection, &built)?,
+    }
     for remark in summary.remarks() {
         println!("{remark}");
     }
@@ -40,21 +62,15 @@ pub(crate) fn command(selection: &Selection, layouts: Option<&[Layout]>) -> Resu
     Ok(summary.good())
 }
 
-/// Builds the selected root tests as whoever we are, and runs them as root on this host.
-pub(crate) fn run(selection: &Selection) -> Result<Summary> {
+/// Runs the root tests among these as root on this host.
+pub(crate) fn run(selection: &Selection, built: &Built) -> Result<Summary> {
     setup::ensure(setup::ROOT_TESTS)?;
-    let mut progress = Progress::begin("build tests");
-    let binaries = binaries::build(selection, &[], &[], &mut progress)?;
-    progress.end("ok");
-    let progress = Progress::begin("build stand-ins");
-    let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
-    progress.end("ok");
     let logs = paths::log("root tests")?;
-    let mut env = root::environment(&stand_ins);
+    let mut env = root::environment(&built.stand_ins);
     if selection.long {
         env.insert("MICROVM_TEST_LONG".to_owned(), "1".into());
     }
-    let plan = Plan { selection: selection.clone(), binaries, logs };
+    let plan = Plan { selection: selection.clone(), binaries: built.binaries.clone(), logs };
     let Answer::Tested(mut summary) = root::ask(&Job::Test(plan), env)? else {
         bail!("the root part answered something else");
     };

@@ -362,7 +362,9 @@ fn optimised() -> Result<PathBuf> {
         .status()
         .context("build the optimised bench")?;
     ensure!(built.success(), "the optimised bench does not build: {built}");
-    Ok(target.join("release/xtask"))
+    let debug = std::env::current_exe()?;
+    let dir = debug.parent().and_then(std::path::Path::parent).context("find the build")?;
+    Ok(dir.join("release/xtask"))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ report() { echo "##$*" | tee /dev/ttyS1; }
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb
 . /tests/environment
 ip link set lo up
-modprobe -a $MODULES || report "fault: one of $MODULES does not load"
+for module in $MODULES; do insmod /modules/$module.ko || report "fault: $module does not load"; done
 mount -t ext4 /dev/vda /var/tmp && chmod 1777 /var/tmp || report "fault: /var/tmp is no disk"
 
 # cgroup <directory> <controllers>

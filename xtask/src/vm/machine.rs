@@ -11,15 +11,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
 
-use super::Layout;
-use super::debian::Debian;
-use crate::progress::Progress;
+use super::debian::{Debian, KernelFiles};
+use super::payload::Payload;
+use super::{Layout, Shared, initramfs};
 
-/// The disk with the guest's `/var/tmp`, sparse, ext4.
-const DISK: u64 = 8 << 30;
-
-/// A second disk, for whoever wants to write to a bare one.
-const SCRATCH: u64 = 256 << 20;
+/// The guest's `/var/tmp`, sparse, ext4; and a second disk, for whoever wants to write to a bare one.
+const DISKS: [(&str, u64); 2] = [("disk.img", 8 << 30), ("scratch.img", 256 << 20)];
 
 /// How the guest's processor is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,15 +27,16 @@ pub(super) enum Accelerator {
     Tcg,
 }
 
-/// All that machines of this run have in common.
+/// A machine before it boots: its name, its kernel and what it is to run.
 #[derive(Debug)]
 pub(super) struct Machine<'a> {
-    sh: &'a Shell,
-    debian: &'a Debian,
-    /// Holds the initramfs, and a directory for each layout.
-    vm: PathBuf,
-    initramfs: PathBuf,
+    pub(super) sh: &'a Shell,
+    pub(super) debian: &'a Debian,
+    pub(super) kernel: &'a KernelFiles,
+    pub(super) layout: Layout,
     pub(super) accelerator: Accelerator,
+    /// Where its initramfs, disks and logs are kept.
+    pub(super) place: PathBuf,
 }
 
 /// How long a machine is waited for.
@@ -90,44 +88,44 @@ impl fmt::Display for End {
     }
 }
 
-impl<'a> Machine<'a> {
-    pub(super) fn new(sh: &'a Shell, debian: &'a Debian, vm: &Path) -> Result<Self> {
-        let initramfs = vm.join("initramfs.cpio");
-        Ok(Self { sh, debian, vm: vm.to_owned(), initramfs, accelerator: Accelerator::Tcg })
-    }
-
-    /// Where the archive belongs that the next machine boots.
-    pub(super) fn initramfs(&self) -> &Path {
-        &self.initramfs
-    }
-
-    /// Boots one and stays until it ends. `on_line` gets each line the guest reports.
+impl Machine<'_> {
+    /// Boots it with this payload and stays until it ends. `on_line` gets each line the guest reports.
     pub(super) fn run(
         &self,
-        layout: Layout,
+        payload: &Payload,
         patience: Patience,
-        progress: &mut Progress,
+        progress: &Shared,
         on_line: impl FnMut(&str) -> Option<String>,
     ) -> Result<Run> {
-        let place = self.vm.join(layout.to_string());
-        fs::create_dir_all(&place)?;
-        self.disks(&place)?;
-        let console = place.join("console.log");
-        let report = place.join("report.log");
-        let emulator = place.join("qemu.log");
+        fs::create_dir_all(&self.place)?;
+        self.disks()?;
+        initramfs::write(
+            self.sh,
+            self.debian,
+            self.kernel,
+            payload,
+            &self.place.join("initramfs.cpio"),
+        )?;
+        let [console, report, emulator] =
+            ["console.log", "report.log", "qemu.log"].map(|name| self.place.join(name));
         for log in [&console, &report] {
             File::create(log).with_context(|| format!("make {}", log.display()))?;
         }
-        let mut qemu = self.qemu(layout)?;
-        qemu.current_dir(&place).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut qemu = self.qemu()?;
+        qemu.current_dir(&self.place).stdin(Stdio::null()).stdout(Stdio::null());
         qemu.stderr(File::create(&emulator)?);
         let end = watch(qemu, &report, &console, patience, progress, on_line)?;
         let tail = format!("{}{}", tail(&console, 40)?, tail(&emulator, 10)?);
+        // Gigabytes, if a test filled them.
+        for disk in DISKS {
+            fs::remove_file(self.place.join(disk.0))?;
+        }
         Ok(Run { end, console, tail })
     }
 
-    /// The command line. File names in options are relative to the layout's directory: QEMU would split them at commas.
-    fn qemu(&self, layout: Layout) -> Result<Command> {
+    /// The command line. File names in options are relative to the machine's directory: QEMU would split them at commas.
+    fn qemu(&self) -> Result<Command> {
+        let layout = self.layout;
         // Nobody keeps a machine whose launcher is gone. prctl(2), PR_SET_PDEATHSIG
         let mut qemu = Command::new("setpriv");
         qemu.args(["--pdeathsig", "KILL", "--"]).arg(self.debian.program("qemu-system-x86_64")?);
@@ -167,20 +165,20 @@ impl<'a> Machine<'a> {
             layout.kernel_argument(),
             &format!("layout={layout}"),
         ];
-        qemu.arg("-kernel").arg(self.debian.kernel()?).arg("-initrd").arg(&self.initramfs);
+        qemu.arg("-kernel").arg(&self.kernel.image).args(["-initrd", "initramfs.cpio"]);
         qemu.arg("-append").arg(arguments.join(" "));
         Ok(qemu)
     }
 
     /// Fresh disks, made here, where it is quicker.
-    fn disks(&self, place: &Path) -> Result<()> {
-        for (name, size) in [("disk.img", DISK), ("scratch.img", SCRATCH)] {
-            let path = place.join(name);
+    fn disks(&self) -> Result<()> {
+        for (name, size) in DISKS {
+            let path = self.place.join(name);
             File::create(&path)
                 .and_then(|disk| disk.set_len(size))
                 .with_context(|| format!("make {}", path.display()))?;
         }
-        let (mkfs, disk) = (self.debian.program("mkfs.ext4")?, place.join("disk.img"));
+        let (mkfs, disk) = (self.debian.program("mkfs.ext4")?, self.place.join("disk.img"));
         let libraries: OsString = self.debian.library_path()?;
         cmd!(self.sh, "{mkfs} -q -F {disk}").env("LD_LIBRARY_PATH", libraries).quiet().run()?;
         Ok(())
@@ -193,7 +191,7 @@ fn watch(
     report: &Path,
     console: &Path,
     patience: Patience,
-    progress: &mut Progress,
+    progress: &Shared,
     mut on_line: impl FnMut(&str) -> Option<String>,
 ) -> Result<End> {
     let mut report = Lines { file: File::open(report)?, rest: Vec::new() };
@@ -213,7 +211,7 @@ fn watch(
         }
         for line in lines {
             if let Some(detail) = on_line(line.trim_end()) {
-                progress.detail(detail);
+                progress.detail(&detail);
             }
         }
         if let Some(status) = exited {
@@ -275,7 +273,10 @@ fn tail(log: &Path, count: usize) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+    use crate::progress::Progress;
 
     const LONG: Duration = Duration::from_secs(3600);
     const SHORT: Duration = Duration::from_millis(300);
@@ -290,8 +291,8 @@ mod tests {
         let mut sh = Command::new("sh");
         sh.arg("-c").arg(script).current_dir(dir.path());
         let mut lines = Vec::new();
-        let mut progress = Progress::begin("test");
-        let end = watch(sh, &report, &console, patience, &mut progress, |line| {
+        let progress = Shared(Mutex::new(Progress::begin("test")));
+        let end = watch(sh, &report, &console, patience, &progress, |line| {
             lines.push(line.to_owned());
             None
         });

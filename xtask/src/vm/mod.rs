@@ -1,32 +1,33 @@
-//! The root tests in throw-away machines, one for each cgroup layout, without root on this host.
+//! The root tests in throw-away machines, for each cgroup layout and kernel, without root on this host.
 //!
-//! [`debian`] fetches a kernel, QEMU and busybox; [`payload`] builds the tests static; [`initramfs`] packs them, with
-//! [`cpio`] and [`modules`]; [`machine`] boots that and watches; [`report`] judges what the guest said of itself, and
-//! [`trial`] sees to it first that a machine can also fail. What happens inside is `init.sh`.
+//! [`debian`] fetches kernels, QEMU and busybox; [`payload`] takes the tests, which are static; [`initramfs`] packs them;
+//! [`machine`] boots that and watches; [`report`] judges what the guest reported, and [`trial`] checks first that a machine
+//! can also fail. What happens inside is `init.sh`.
 
-mod cpio;
 mod debian;
 mod initramfs;
 mod machine;
-mod modules;
 mod payload;
 mod report;
 mod trial;
 
 use std::fmt;
-use std::fs::{self, File};
-use std::time::Duration;
+use std::fs;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail, ensure};
 use xshell::Shell;
 
 use self::debian::Debian;
-use self::machine::{Machine, Patience};
+pub(crate) use self::debian::Kernel;
+use self::machine::{Accelerator, Machine, Patience};
 use self::payload::Payload;
 use self::report::{Report, Verdict};
-use crate::counts::{Selection, Summary};
+use crate::counts::{Counts, Selection, Summary};
 use crate::paths;
 use crate::progress::Progress;
+use crate::test_root::Built;
 
 /// How the machine's controllers are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,52 +70,143 @@ impl fmt::Display for Layout {
     }
 }
 
+/// A machine: which layout and which kernel.
+pub(crate) type Kind = (Layout, Kernel);
+
+/// The machines of `cargo xtask test`: each layout and each kernel once; in the long form all there are.
+pub(crate) fn kinds(layouts: &[Layout], long: bool) -> Vec<Kind> {
+    let all = layouts.iter().flat_map(|layout| Kernel::ALL.map(|kernel| (*layout, kernel)));
+    all.filter(|(layout, kernel)| {
+        long || matches!(
+            (layout, kernel),
+            (Layout::V1, Kernel::Oldest)
+                | (Layout::V2, Kernel::Stable)
+                | (Layout::Hybrid, Kernel::Newest)
+        )
+    })
+    .collect()
+}
+
 /// What came of one machine, and how long it ran.
 #[derive(Debug)]
 pub(crate) struct Run {
-    pub(crate) layout: Layout,
+    pub(crate) name: String,
     pub(crate) summary: Summary,
     pub(crate) time: Duration,
 }
 
-/// Boots a machine of each layout and runs the selected root tests in it.
-pub(crate) fn run(layouts: &[Layout], selection: &Selection) -> Result<Vec<Run>> {
-    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-        bail!(
-            "throw-away machines need x86-64 Linux: their kernel and the tests in them are the host's kind"
-        );
-    }
+/// Boots a machine of each kind, side by side, and runs the selected root tests in it. A machine that cannot be made here
+/// is skipped, by its name.
+pub(crate) fn run(kinds: &[Kind], selection: &Selection, built: &Built) -> Result<Vec<Run>> {
     let sh = Shell::new()?;
-    let vm = paths::target()?.join("vm");
+    let (vm, place) = (paths::target()?.join("vm"), paths::run()?.join("machines"));
     fs::create_dir_all(&vm)?;
-    // One at a time: runs side by side would share the machines' disks and logs, and measure each other.
-    let lock = File::create(vm.join("lock"))?;
-    lock.lock().with_context(|| format!("lock {}", vm.display()))?;
+    fs::create_dir_all(&place)?;
+    let progress = Shared(Mutex::new(Progress::begin("machines")));
+    let payload = Payload::new(selection, built, &place)?;
 
-    let debian = Debian::at(&sh, &vm)?;
-    let payload = Payload::build(selection, &vm)?;
-    let mut machine = Machine::new(&sh, &debian, &vm)?;
-    trial::run(&sh, &debian, &mut machine)?;
-
-    initramfs::write(&sh, &debian, &payload, machine.initramfs())?;
-    let mut runs = Vec::new();
-    for layout in layouts {
-        let mut progress = Progress::begin(format!("machine {layout}"));
-        let mut report = Report::new(*layout, &payload);
-        let run = machine
-            .run(*layout, Patience::new(selection.long), &mut progress, |line| report.line(line))?;
-        let Verdict { mut summary, failures } = report.close(&run);
-        progress.clear();
-        for failure in &failures {
-            eprintln!("{failure}");
-        }
+    let begun = Instant::now();
+    let supported = cfg!(all(target_arch = "x86_64", target_os = "linux"));
+    let made = || {
+        ensure!(
+            supported,
+            "they need x86-64 Linux: their kernels and the tests in them are the host's kind"
+        );
+        let debian = Debian::at(&sh, &vm)?;
+        let kernel = debian.kernel(&sh, Kernel::Stable)?;
+        Ok((debian, kernel))
+    };
+    let skipped = |name: &str, error: &anyhow::Error| {
+        let mut summary =
+            Summary { counts: Counts { skipped: 1, ..Counts::default() }, ..Summary::default() };
+        summary.skips.insert(format!("{name}: {}", format!("{error:#}").replace('\n', " ")));
         if selection.require {
             summary.require();
         }
-        let time = progress.end(if summary.good() { "ok" } else { "FAILED" });
-        runs.push(Run { layout: *layout, summary, time });
+        Run { name: name.to_owned(), summary, time: begun.elapsed() }
+    };
+    let name = |(layout, kernel): &Kind| format!("machine {layout} {kernel}");
+    let (debian, kernel) = match made() {
+        Ok(made) => made,
+        Err(error) => return Ok(kinds.iter().map(|kind| skipped(&name(kind), &error)).collect()),
+    };
+    let place = |(layout, kernel): &Kind| place.join(format!("{layout}-{kernel}"));
+    // The trial decides how the others run.
+    let first = (Layout::V2, Kernel::Stable);
+    let accelerator = Accelerator::Tcg;
+    let (sh, debian) = (&sh, &debian);
+    let mut first =
+        Machine { sh, debian, kernel: &kernel, layout: first.0, accelerator, place: place(&first) };
+    let accelerator = trial::run(&mut first, &vm, &progress)?;
+    // Three at a time, which is a GiB each.
+    let queue = Mutex::new(kinds.iter());
+    let runs = Mutex::new(Vec::new());
+    let work = || {
+        // A shell belongs to a thread.
+        let sh = &Shell::new()?;
+        loop {
+            let Some(kind) = lock(&queue).next() else { return Ok(()) };
+            let name = name(kind);
+            let run = match debian.kernel(sh, kind.1) {
+                Err(error) => skipped(&name, &error),
+                Ok(kernel) => {
+                    let layout = kind.0;
+                    let place = place(kind);
+                    let machine =
+                        Machine { sh, debian, kernel: &kernel, layout, accelerator, place };
+                    one(&name, &machine, &payload, selection, &progress)?
+                }
+            };
+            lock(&runs).push(run);
+        }
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let threads = [(); 3].map(|()| scope.spawn(work));
+        threads.into_iter().try_for_each(|thread| {
+            thread.join().unwrap_or_else(|_| bail!("a machine's thread panicked"))
+        })
+    })?;
+    Ok(runs.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn one(
+    name: &str,
+    machine: &Machine<'_>,
+    payload: &Payload,
+    selection: &Selection,
+    progress: &Shared,
+) -> Result<Run> {
+    let begun = Instant::now();
+    let mut report = Report::new(name, payload);
+    let run =
+        machine.run(payload, Patience::new(selection.long), progress, |line| report.line(line))?;
+    let Verdict { mut summary, failures } = report.close(&run);
+    for failure in &failures {
+        eprintln!("{failure}");
     }
-    Ok(runs)
+    if selection.require {
+        summary.require();
+    }
+    summary.using.insert(format!("{name}: Linux {}", machine.kernel.release));
+    Ok(Run { name: name.to_owned(), summary, time: begun.elapsed() })
+}
+
+/// One progress line that several machines show their state on.
+#[derive(Debug)]
+struct Shared(Mutex<Progress>);
+
+impl Shared {
+    fn detail(&self, detail: &str) {
+        lock(&self.0).detail(detail);
+    }
+
+    fn tick(&self) {
+        lock(&self.0).tick();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -126,5 +218,14 @@ mod tests {
         assert_eq!(Layout::parse("all").expect("known"), Layout::ALL);
         assert_eq!(Layout::parse("v2").expect("known"), [Layout::V2]);
         assert!(Layout::parse("v3").is_err());
+    }
+
+    #[test]
+    fn each_layout_and_kernel_once() {
+        let short = kinds(&Layout::ALL, false);
+        for (at, kernel) in Kernel::ALL.into_iter().enumerate() {
+            assert_eq!(short.get(at), Some(&(Layout::ALL[at], kernel)).filter(|_| at < 3));
+        }
+        assert_eq!(kinds(&Layout::ALL, true).len(), 9);
     }
 }

@@ -1,25 +1,22 @@
-//! What a machine is to run: static test binaries, the stand-ins they start, what they are told.
+//! What a machine is to run: the host's own test binaries, which are static, and the stand-ins they start.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::binaries;
 use crate::counts::Selection;
-use crate::progress::Progress;
-use crate::{binaries, paths};
+use crate::test_root::Built;
 
-/// Where cargo puts what is linked for the machine; also keeps build scripts from being linked so.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// Packages whose root tests stay on the host, unless they are asked for: the files' tests know no control groups and
+/// race for minutes where the processor is emulated; a launcher that fails and dies at each call takes as long.
+const ON_THE_HOST: [&str; 3] = ["xtask", "fs-tests", "faults-tests"];
 
-/// How the machine's programs are built: they bring their libraries along, and little else. Emulated, they take their
-/// time: a first level of optimisation is repaid at once.
-const BUILD: [(&str, &str); 4] = [
-    ("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static"),
-    ("CARGO_PROFILE_DEV_DEBUG", "0"),
-    ("CARGO_PROFILE_DEV_STRIP", "debuginfo"),
-    ("CARGO_PROFILE_DEV_OPT_LEVEL", "1"),
-];
+/// Tests that stay on the host for the same reason.
+const LONG: [&str; 3] = ["fleet::", "races::", "an_end_at_any_moment_is_noticed"];
 
 /// The programs of one machine and what they are given.
 #[derive(Debug, Default)]
@@ -49,52 +46,54 @@ pub(super) enum Program {
 }
 
 impl Payload {
-    /// Builds the selected tests under `vm`; those binaries are taken that have root tests.
-    pub(super) fn build(selection: &Selection, vm: &Path) -> Result<Self> {
-        let mut progress = Progress::begin("build static");
-        let build = vm.join("build");
-        let directory = build.display().to_string();
-        let mut arguments = vec!["--tests", "--target", TARGET, "--target-dir", &directory];
+    /// Takes those of the binaries that have root tests, without their debug information.
+    pub(super) fn new(selection: &Selection, built: &Built, dir: &Path) -> Result<Self> {
         let mut filters = selection.filters.clone();
-        if selection.packages.is_empty() {
-            // The files' tests know no control groups, and race for minutes where the processor is emulated; there a
-            // launcher would fail and die for as long, and so would a fleet, the launcher's own races, and a hundred
-            // launches for a moment that one may hit.
-            for package in ["xtask", "fs-tests", "faults-tests"] {
-                arguments.extend(["--exclude", package]);
-            }
-            for long in ["fleet::", "races::", "an_end_at_any_moment_is_noticed"] {
-                filters.extend(["--skip", long].map(str::to_owned));
-            }
+        let all = selection.packages.is_empty();
+        if all {
+            filters.extend(LONG.iter().flat_map(|long| ["--skip".to_owned(), (*long).to_owned()]));
         }
-        let built = binaries::build(selection, &arguments, &BUILD, &mut progress)?;
+        let stripped = dir.join("programs");
+        fs::create_dir_all(&stripped)?;
         let mut tests: Vec<Tests> = Vec::new();
-        for binary in built {
-            let count = binaries::ignored_tests(&binary, &filters)?.len();
+        for binary in &built.binaries {
+            if all && ON_THE_HOST.contains(&binary.package.as_str()) {
+                continue;
+            }
+            let count = binaries::ignored_tests(binary, &filters)?.len();
+            if count == 0 {
+                continue;
+            }
             let name = format!("{}.{}", binary.package, binary.target);
             ensure!(
                 tests.iter().all(|other| other.name != name),
                 "two test binaries are called {name}"
             );
-            if count > 0 {
-                tests.push(Tests {
-                    name,
-                    program: Program::Binary(binary.path),
-                    count: count.try_into()?,
-                });
-            }
+            let program = stripped.join(&name);
+            let strip = Command::new("strip").arg("-o").arg(&program).arg(&binary.path).output();
+            let strip = strip.context("start strip")?;
+            ensure!(strip.status.success(), "strip: {}", String::from_utf8_lossy(&strip.stderr));
+            ensure!(
+                is_static(&fs::read(&program)?),
+                "{name} is not static; unset RUSTFLAGS, which override .cargo/config.toml"
+            );
+            tests.push(Tests { name, program: Program::Binary(program), count: count.try_into()? });
         }
         if tests.is_empty() {
             bail!("no root test is selected: a machine would have nothing to run");
         }
-        progress.end("ok");
         Ok(Self {
             tests,
-            stand_ins: Some(testkit::build::stand_ins(&paths::target()?)?),
+            stand_ins: Some(built.stand_ins.clone()),
             arguments: filters,
             environment: environment(selection),
         })
     }
+}
+
+/// Whether the program asks for no dynamic loader.
+fn is_static(program: &[u8]) -> bool {
+    !program.get(..4096).unwrap_or(program).windows(6).any(|bytes| bytes == b"/lib64")
 }
 
 /// What of our environment the tests go by; paths mean nothing over there.

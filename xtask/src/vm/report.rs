@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::Layout;
 use super::machine::{End, Run};
 use super::payload::Payload;
 use crate::counts::{Counts, Line, Summary};
@@ -10,7 +9,7 @@ use crate::counts::{Counts, Line, Summary};
 /// The guest's lines, as they come: its own begin with [`MARK`], between them is what the tests print.
 #[derive(Debug)]
 pub(super) struct Report {
-    layout: Layout,
+    machine: String,
     /// How many tests each binary must run; what is left at the end never ran.
     expected: BTreeMap<String, u64>,
     running: Option<Binary>,
@@ -41,10 +40,16 @@ struct Binary {
 const MARK: &str = "##";
 
 impl Report {
-    pub(super) fn new(layout: Layout, payload: &Payload) -> Self {
+    pub(super) fn new(machine: &str, payload: &Payload) -> Self {
         let expected =
             payload.tests.iter().map(|tests| (tests.name.clone(), tests.count)).collect();
-        Self { layout, expected, running: None, done: false, verdict: Verdict::default() }
+        Self {
+            machine: machine.to_owned(),
+            expected,
+            running: None,
+            done: false,
+            verdict: Verdict::default(),
+        }
     }
 
     /// Takes a line; says what is being done, when that is new.
@@ -83,7 +88,7 @@ impl Report {
             }
             Line::Result { passed, failed } => running.counted = Some((passed, failed)),
             Line::Using(using) => {
-                self.verdict.summary.using.insert(format!("{}: {using}", self.layout));
+                self.verdict.summary.using.insert(format!("{}: {using}", self.machine));
             }
             Line::Ignored(..) => {}
         }
@@ -112,7 +117,7 @@ impl Report {
         self.verdict.summary.counts += Counts { passed, failed: failed + missing, skipped: 0 };
         self.verdict.summary.skip(skips);
         if failed + missing > 0 {
-            self.verdict.failures.push(format!("{}: {name}\n{}", self.layout, failures(&output)));
+            self.verdict.failures.push(format!("{}: {name}\n{}", self.machine, failures(&output)));
         }
     }
 
@@ -127,21 +132,21 @@ impl Report {
             ));
             self.verdict
                 .failures
-                .push(format!("{}: the end of {console}\n{}", self.layout, run.tail));
+                .push(format!("{}: the end of {console}\n{}", self.machine, run.tail));
         }
         for (name, count) in std::mem::take(&mut self.expected) {
             self.problem(&format!("{name}: its {count} tests did not run to the end"));
             self.verdict.summary.counts.failed += count;
         }
         let skips = std::mem::take(&mut self.verdict.summary.skips);
-        let layout = self.layout;
+        let machine = &self.machine;
         self.verdict.summary.skips =
-            skips.into_iter().map(|skip| format!("{layout}: {skip}")).collect();
+            skips.into_iter().map(|skip| format!("{machine}: {skip}")).collect();
         self.verdict
     }
 
     fn problem(&mut self, what: &str) {
-        self.verdict.summary.problems.push(format!("{}: {what}", self.layout));
+        self.verdict.summary.problems.push(format!("{}: {what}", self.machine));
     }
 }
 
@@ -166,7 +171,7 @@ mod tests {
 
     fn judge(lines: &[&str], end: End) -> Summary {
         let tests = vec![Tests { name: "a".to_owned(), program: Program::Script(""), count: 2 }];
-        let mut report = Report::new(Layout::V2, &Payload { tests, ..Payload::default() });
+        let mut report = Report::new("v2", &Payload { tests, ..Payload::default() });
         for line in lines {
             report.line(line);
         }

@@ -1,20 +1,17 @@
-//! Before a machine is believed, it has to fail: a boot whose tests go wrong in every way there is, down to a panic of
-//! its kernel. The same boot shows which accelerator works.
+//! Before use, the test checks that each failure of a machine is detected: one boot, whose tests go wrong in every way,
+//! down to a panic of its kernel. The same boot shows which accelerator works.
 
 use std::fs::{self, OpenOptions};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use xshell::Shell;
 
-use super::Layout;
-use super::debian::Debian;
-use super::initramfs;
+use super::Shared;
 use super::machine::{Accelerator, Machine, Patience};
 use super::payload::{Payload, Program, Tests};
 use super::report::{Report, Verdict};
 use crate::counts::Counts;
-use crate::progress::Progress;
 
 /// Name, script, how many tests it claims to have, and what must be said of it. They run in this order.
 const TRIALS: [(&str, &str, u64, &str); 6] = [
@@ -52,50 +49,48 @@ const COUNTS: Counts = Counts { passed: 3, failed: 4, skipped: 0 };
 /// The kernel's last words.
 const PANIC: &str = "Kernel panic - not syncing";
 
-/// Tries the machine with KVM where there is one, else with QEMU's own emulation, and leaves it with what works.
-pub(super) fn run(sh: &Shell, debian: &Debian, machine: &mut Machine<'_>) -> Result<()> {
-    let payload = Payload {
-        tests: TRIALS
-            .into_iter()
-            .map(|(name, script, count, _)| Tests {
-                name: name.to_owned(),
-                program: Program::Script(script),
-                count,
-            })
-            .collect(),
-        ..Payload::default()
-    };
-    initramfs::write(sh, debian, &payload, machine.initramfs())?;
-
+/// Tries a machine with KVM where there is one, else with QEMU's own emulation; returns what works.
+pub(super) fn run(machine: &mut Machine<'_>, vm: &Path, progress: &Shared) -> Result<Accelerator> {
     // What a kernel does under KVM on this host is learned once; a nested one may hang in its first instruction.
-    let learned = machine.initramfs().with_file_name("accelerator");
+    let learned = vm.join("accelerator");
     let known = fs::read_to_string(&learned).ok();
     let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
     if kvm && known.as_deref() != Some("tcg") {
         machine.accelerator = Accelerator::Kvm;
-        let patience = Duration::from_secs(10);
-        match attempt(machine, &payload, Patience { silent: patience, all: patience }) {
-            Ok(()) => return Ok(fs::write(&learned, "kvm")?),
-            Err(why) => {
-                let why = why.to_string();
-                let why = why.lines().next().unwrap_or_default();
-                eprintln!("vm: KVM is there and boots no stock kernel, so QEMU emulates: {why}");
+        // Generous: the host may be busy. A kernel that KVM cannot run says nothing in its first ten seconds.
+        let patience = Patience { silent: Duration::from_secs(20), all: Duration::from_secs(60) };
+        match attempt(machine, patience, progress) {
+            Ok(()) => {
+                fs::write(&learned, "kvm")?;
+                return Ok(Accelerator::Kvm);
+            }
+            Err(error) => {
+                let first = error.to_string();
+                let first = first.lines().next().unwrap_or_default();
+                eprintln!(
+                    "machines: /dev/kvm is there but boots no stock kernel, so QEMU emulates: {first}"
+                );
             }
         }
     }
     machine.accelerator = Accelerator::Tcg;
-    attempt(machine, &payload, Patience::new(false))
-        .context("make a machine that can be believed")?;
+    attempt(machine, Patience::new(false), progress)
+        .context("check that each failure of a machine is detected")?;
     if kvm {
         fs::write(&learned, "tcg")?;
     }
-    Ok(())
+    Ok(Accelerator::Tcg)
 }
 
-fn attempt(machine: &Machine<'_>, payload: &Payload, patience: Patience) -> Result<()> {
-    let mut progress = Progress::begin("machine trial");
-    let mut report = Report::new(Layout::V2, payload);
-    let run = machine.run(Layout::V2, patience, &mut progress, |line| report.line(line))?;
+fn attempt(machine: &Machine<'_>, patience: Patience, progress: &Shared) -> Result<()> {
+    let tests = TRIALS.map(|(name, script, count, _)| Tests {
+        name: name.to_owned(),
+        program: Program::Script(script),
+        count,
+    });
+    let payload = Payload { tests: tests.into(), ..Payload::default() };
+    let mut report = Report::new("trial", &payload);
+    let run = machine.run(&payload, patience, progress, |line| report.line(line))?;
     let Verdict { summary, .. } = report.close(&run);
     let said = summary.problems.join("\n");
     let judged = || {
@@ -109,11 +104,5 @@ fn attempt(machine: &Machine<'_>, payload: &Payload, patience: Patience) -> Resu
         ensure!(!said.contains("fault"), "the guest is not as it should be");
         Ok(())
     };
-    let judged = judged().with_context(|| format!("{}\n{said}\n{}", run.end, run.tail));
-    progress.end(match (&judged, machine.accelerator) {
-        (Ok(()), _) => "ok",
-        (Err(_), Accelerator::Kvm) => "no KVM",
-        (Err(_), Accelerator::Tcg) => "FAILED",
-    });
-    judged
+    judged().with_context(|| format!("{}\n{said}\n{}", run.end, run.tail))
 }
