@@ -7,10 +7,12 @@ mod counts;
 mod demo;
 mod faults;
 mod host;
+mod mutants;
 mod paths;
 mod progress;
 mod root;
 mod setup;
+mod soak;
 mod table;
 mod test;
 mod test_root;
@@ -30,10 +32,11 @@ cargo xtask <command>
   test [--long] [--require]     format, lints, docs, unit, doc, property and root tests, here and in throw-away machines
   test-root [options] [filter…] the root tests alone, each binary in a private mount namespace (root, or sudo)
       -p, --package <name>      only this package's (repeatable)
-      --vm <v1|v2|hybrid|all>   in a throw-away machine with this cgroup layout instead (needs no root)
+      --vm <v1|v2|hybrid|all>   in throw-away machines with this cgroup layout instead, each with one of Debian's kernels,
+                                with --long each with all of them (needs no root)
       --long                    the long form: more rounds, more cases
       --require                 what this machine cannot do is an error, not a skip
-  bench <launch|fs> [options]   ours beside others, in alternating rounds (root)
+  bench <launch|fs|fleet> [options]   ours beside others, in alternating rounds (root)
       --rounds <n>              as many rounds
       --json                    print JSON instead of a table
       --check                   fail where a bound is exceeded
@@ -43,6 +46,8 @@ cargo xtask <command>
       --by-jailer               where the jailer makes the pid namespace
       --official                with the official jailer and Firecracker instead of the stand-ins
       --json                    print JSON instead of a table
+  soak [--short]                10 000 launches, then 1 000 VMs at once whose launcher is killed (root)
+  mutants [--sample <n>] [filter…]   break each rule that tests/mutants lists, and see its test fail (root for some)
   setup                         install what all of this needs (Debian packages), or name what is missing
 ";
 
@@ -87,6 +92,20 @@ fn dispatch(mut args: lexopt::Parser) -> Result<bool> {
         // Neither is in the help: how `faults` calls this program.
         faults::INSIDE => faults::inside(&mut args),
         faults::LAUNCHER => faults::launcher(args),
+        "soak" => soak(args),
+        // Not in the help: the launcher that `soak` kills.
+        SOAK_LAUNCHER => soak::serve_if_launcher().map(|()| false),
+        "mutants" => {
+            let (mut sample, mut filters) = (None, Vec::new());
+            while let Some(arg) = args.next()? {
+                match arg {
+                    Long("sample") => sample = Some(args.value()?.parse()?),
+                    Value(filter) => filters.push(filter.string()?),
+                    other => return Err(other.unexpected().into()),
+                }
+            }
+            mutants::run(sample, &filters)
+        }
         "setup" => {
             no_more(args)?;
             setup::all()?;
@@ -104,6 +123,29 @@ fn dispatch(mut args: lexopt::Parser) -> Result<bool> {
         }
         other => bail!("no command `{other}`\n\n{HELP}"),
     }
+}
+
+const SOAK_LAUNCHER: &str = "__soak-launcher";
+
+fn soak(mut args: lexopt::Parser) -> Result<bool> {
+    let mut size = soak::Size::LONG;
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("short") => size = soak::Size::SHORT,
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if !root::is_root() || std::env::var_os(testkit::STAND_INS_ENV).is_none() {
+        let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
+        return root::again(&std::env::current_exe()?, root::environment(&stand_ins));
+    }
+    let table = soak::run(size, || {
+        let mut launcher = std::process::Command::new("/proc/self/exe");
+        launcher.arg(SOAK_LAUNCHER);
+        launcher
+    })?;
+    print!("{table}");
+    Ok(true)
 }
 
 /// The options of `test` and `test-root`.

@@ -80,8 +80,8 @@ pub(crate) fn kinds(layouts: &[Layout], long: bool) -> Vec<Kind> {
         long || matches!(
             (layout, kernel),
             (Layout::V1, Kernel::Oldest)
-                | (Layout::V2, Kernel::Stable)
-                | (Layout::Hybrid, Kernel::Newest)
+                | (Layout::V2, Kernel::Newest)
+                | (Layout::Hybrid, Kernel::Stable)
         )
     })
     .collect()

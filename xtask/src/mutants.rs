@@ -1,0 +1,200 @@
+//! `cargo xtask mutants`: each line of `tests/mutants/*.txt` breaks one rule of the library, and the test named there has
+//! to fail.
+//!
+//! A line is `path | exact old text | new text | package | test`; a test with `root:` before its name needs root. Comments
+//! begin with `#`. The work is done on a copy of the workspace in the target directory.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use xshell::{Shell, cmd};
+
+use crate::progress::{Progress, seconds};
+use crate::table::Table;
+use crate::{binaries, command, paths, root};
+
+/// One mutation, and the test that has to notice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mutant {
+    path: String,
+    old: String,
+    new: String,
+    package: String,
+    test: String,
+    root: bool,
+}
+
+impl Mutant {
+    fn parse(line: &str) -> Result<Self> {
+        let fields: Vec<&str> = line.split(" | ").map(str::trim).collect();
+        let [path, old, new, package, test] = fields[..] else {
+            anyhow::bail!("a mutant is `path | old | new | package | test`, not `{line}`");
+        };
+        let (root, test) = match test.strip_prefix("root:") {
+            Some(test) => (true, test.trim()),
+            None => (false, test),
+        };
+        ensure!(old != new && !test.is_empty(), "`{line}` changes nothing or names no test");
+        let [path, old, new, package, test] = [path, old, new, package, test].map(str::to_owned);
+        Ok(Self { path, old, new, package, test, root })
+    }
+
+    /// The file's text with the mutation.
+    fn apply(&self, text: &str) -> Result<String> {
+        let found = text.matches(&self.old).count();
+        ensure!(found == 1, "{} has `{}` {found} times, not once", self.path, self.old);
+        Ok(text.replacen(&self.old, &self.new, 1))
+    }
+}
+
+/// How a mutant ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Caught,
+    Missed,
+    /// It does not compile, or the test is not there: the line is wrong.
+    Broken,
+}
+
+/// Reads every line there is, plays `sample` of them at random or all, and prints a table; whether all were caught.
+pub(crate) fn run(sample: Option<usize>, filters: &[String]) -> Result<bool> {
+    let mut mutants = Vec::new();
+    let dir = paths::workspace().join("tests/mutants");
+    for entry in fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))? {
+        let path = entry?.path();
+        let text = fs::read_to_string(&path)?;
+        for (at, line) in text.lines().enumerate() {
+            if !line.trim().is_empty() && !line.starts_with('#') {
+                let at = || format!("{}:{}", path.display(), at + 1);
+                let mutant = Mutant::parse(line).with_context(at)?;
+                // Checked for all, also those that are not played.
+                let source =
+                    fs::read_to_string(paths::workspace().join(&mutant.path)).with_context(at)?;
+                mutant.apply(&source).with_context(at)?;
+                mutants.push(mutant);
+            }
+        }
+    }
+    mutants.retain(|mutant| {
+        filters.is_empty()
+            || filters.iter().any(|filter| format!("{mutant:?}").contains(filter.as_str()))
+    });
+    if let Some(count) = sample {
+        mutants
+            .sort_by_cached_key(|mutant| std::hash::BuildHasher::hash_one(&*RANDOM, &mutant.old));
+        mutants.truncate(count);
+    }
+    let copy = paths::target()?.join("mutants");
+    copy_sources(&copy)?;
+    let mut table = Table::new(["mutant", "test", "result", "time"]);
+    let mut all_caught = true;
+    let mut progress = Progress::begin("mutants");
+    let count = mutants.len();
+    for (n, mutant) in mutants.into_iter().enumerate() {
+        progress.detail(format!("{}/{count} {}: {}", n + 1, mutant.path, mutant.old));
+        let (outcome, time) = play(&mutant, &copy, &mut progress)?;
+        all_caught &= outcome == Outcome::Caught;
+        table.row([
+            format!("{}: {} -> {}", mutant.path, mutant.old, mutant.new),
+            mutant.test,
+            format!("{outcome:?}"),
+            seconds(time),
+        ]);
+    }
+    progress.end(if all_caught { "ok" } else { "FAILED" });
+    print!("{table}");
+    Ok(all_caught)
+}
+
+static RANDOM: std::sync::LazyLock<std::hash::RandomState> =
+    std::sync::LazyLock::new(Default::default);
+
+/// Copies the files of the checkout, committed or not; times are kept, so that only what is broken is built again.
+fn copy_sources(copy: &Path) -> Result<()> {
+    fs::create_dir_all(copy)?;
+    for entry in fs::read_dir(copy)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true if path.ends_with("target") => {}
+            true => fs::remove_dir_all(path)?,
+            false => fs::remove_file(path)?,
+        }
+    }
+    let sh = Shell::new()?;
+    sh.change_dir(paths::workspace());
+    let files = cmd!(sh, "git ls-files -z --cached --others --exclude-standard").quiet().read()?;
+    // A file that is deleted and not yet committed is listed too.
+    let there = files.split_terminator('\0').filter(|file| sh.path_exists(file));
+    Ok(cmd!(sh, "cp --preserve=timestamps --parents --target-directory {copy} {there...}")
+        .quiet()
+        .run()?)
+}
+
+/// Breaks the copy, runs the test on it, and mends it.
+fn play(mutant: &Mutant, copy: &Path, progress: &mut Progress) -> Result<(Outcome, Duration)> {
+    let begun = Instant::now();
+    let path = copy.join(&mutant.path);
+    let text = fs::read_to_string(&path)?;
+    fs::write(&path, mutant.apply(&text)?)?;
+    let outcome = test(mutant, copy, progress);
+    fs::write(&path, &text)?;
+    Ok((outcome?, begun.elapsed()))
+}
+
+fn test(mutant: &Mutant, copy: &Path, progress: &mut Progress) -> Result<Outcome> {
+    let Mutant { package, test, .. } = mutant;
+    let cargo = |run: &[&str]| {
+        let mut cargo = Command::new(binaries::cargo());
+        cargo
+            .current_dir(copy)
+            .args(["test", "--quiet", "--all-features", "--package", package])
+            .args(run);
+        cargo.env("CARGO_TARGET_DIR", copy.join("target"));
+        cargo
+    };
+    let log = paths::log("mutants")?;
+    if !command::run(cargo(&["--no-run"]), &log, progress, |_| None)?.status.success() {
+        return Ok(Outcome::Broken);
+    }
+    let mut run = cargo(&["--", test]);
+    if mutant.root {
+        ensure!(root::is_root(), "{test} needs root");
+        let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
+        run = cargo(&["--", "--ignored", test]);
+        run.envs(root::environment(&stand_ins));
+    }
+    let finished = command::run(run, &log, progress, |_| None)?;
+    let ran = finished
+        .output
+        .lines()
+        .any(|line| line.starts_with("running ") && !line.starts_with("running 0 "));
+    Ok(match (ran, finished.status.success()) {
+        (false, _) => Outcome::Broken,
+        (true, false) => Outcome::Caught,
+        (true, true) => Outcome::Missed,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_mutant() {
+        let mutant = Mutant::parse("a/b.rs | x < 1 | x > 1 | jail-fs | root: row_04").unwrap();
+        assert_eq!((mutant.test.as_str(), mutant.root), ("row_04", true));
+        assert_eq!(mutant.apply("if x < 1 {}").unwrap(), "if x > 1 {}");
+        assert!(Mutant::parse("a/b.rs | x < 1 | x < 1 | jail-fs | row").is_err());
+        assert!(Mutant::parse("a/b.rs | x < 1").is_err());
+    }
+
+    #[test]
+    fn old_text_stands_once() {
+        let mutant = Mutant::parse("a | x | y | p | t").unwrap();
+        assert!(mutant.apply("x x").is_err());
+        assert!(mutant.apply("z").is_err());
+    }
+}

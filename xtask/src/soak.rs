@@ -1,0 +1,362 @@
+//! `cargo xtask soak`: thousands of launches from one launcher, then a thousand VMs at once, whose launcher is killed.
+//!
+//! Three phases, each with what the launcher holds before and after: launch-and-remove cycles from four threads; a launcher
+//! with as many VMs as asked for, under a soft limit of descriptors; and, after `kill -9` of that launcher, another one that
+//! adopts all of them, starts their guests, reads their consoles and removes them.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use microvm_runtime::{ByteSize, JailSpec, Jailer, JailerConfig, Limits, User, Vm};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use testkit::{Binaries, GUEST_LINE, HostState, KillOnDrop, Scratch, unique};
+
+use crate::progress::{Progress, seconds};
+use crate::table::Table;
+
+/// Tells a process of this program that it is the launcher that will be killed, and all it needs to know.
+const LAUNCHER_ENV: &str = "MICROVM_SOAK_LAUNCHER";
+
+const THREADS: usize = 4;
+
+/// How much a launcher may hold more of after thousands of launches: an allocator keeps what it once had.
+const MEMORY: u64 = 8 << 10;
+
+/// How long anything here is waited for.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How much of it all.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) cycles: usize,
+    pub(crate) vms: usize,
+    /// The soft limit of descriptors.
+    pub(crate) files: u64,
+}
+
+impl Size {
+    pub(crate) const LONG: Self = Self { cycles: 10_000, vms: 1_000, files: 8_192 };
+    pub(crate) const SHORT: Self = Self { cycles: 40, vms: 12, files: 512 };
+}
+
+/// Where the launchers of one soak find each other's VMs.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ground {
+    jailer: PathBuf,
+    firecracker: PathBuf,
+    kernel: PathBuf,
+    base: PathBuf,
+    cgroup_parent: String,
+    vms: usize,
+    files: u64,
+}
+
+impl Ground {
+    fn jailer(&self) -> Jailer {
+        Jailer::new(JailerConfig {
+            jailer_bin: self.jailer.clone(),
+            chroot_base: self.base.clone(),
+            cgroup_parent: self.cgroup_parent.clone(),
+            ..JailerConfig::default()
+        })
+    }
+
+    fn spec(&self, vm_id: &str) -> JailSpec {
+        JailSpec::new(vm_id, &self.firecracker)
+            .kernel(&self.kernel)
+            .user(User::Leased { first: 310_000, last: 319_999 })
+            .limits(Limits::new().memory_max(ByteSize::mib(512)))
+            .ready_within(PATIENCE)
+    }
+
+    /// Has `count` numbers done by the threads, each by one of them.
+    fn each<T: Send>(
+        &self,
+        count: usize,
+        work: impl Fn(&Jailer, usize) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let jailer = self.jailer();
+        let next = AtomicUsize::new(0);
+        let one = || {
+            let mut done = Vec::new();
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= count {
+                    return Ok::<_, anyhow::Error>(done);
+                }
+                done.push(work(&jailer, n).with_context(|| format!("VM {n}"))?);
+            }
+        };
+        std::thread::scope(|scope| {
+            let threads = [(); THREADS].map(|()| scope.spawn(one));
+            let mut all = Vec::new();
+            for thread in threads {
+                all.extend(thread.join().map_err(|_| anyhow!("a thread panicked"))??);
+            }
+            Ok(all)
+        })
+    }
+}
+
+/// What this process and the host hold because of the VMs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Held {
+    descriptors: usize,
+    threads: usize,
+    memory_kib: u64,
+    groups: usize,
+    /// Files and directories below the base: jails, records, leases of uids.
+    files: usize,
+}
+
+impl Held {
+    fn now(ground: &Ground) -> Result<Self> {
+        let status = fs::read_to_string("/proc/self/status")?;
+        let rss =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
+        Ok(Self {
+            descriptors: fs::read_dir("/proc/self/fd")?.count(),
+            threads: fs::read_dir("/proc/self/task")?.count(),
+            memory_kib: rss.context("no VmRSS")?.parse()?,
+            groups: testkit::cgroups_named(&ground.cgroup_parent, "")
+                .iter()
+                .map(|top| below(top, true))
+                .sum(),
+            files: below(&ground.base, false),
+        })
+    }
+
+    /// What this process holds once threads that have nothing left to do have ended, if that comes to `before`.
+    fn settled(ground: &Ground, before: &Self) -> Result<Self> {
+        let begun = Instant::now();
+        loop {
+            let now = Self::now(ground)?;
+            if before.grown_to(&now).is_empty() || begun.elapsed() > Duration::from_secs(20) {
+                return Ok(now);
+            }
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn grown_to(&self, after: &Self) -> Vec<String> {
+        let pairs = [
+            ("descriptors", self.descriptors, after.descriptors),
+            ("threads", self.threads, after.threads),
+            ("control groups", self.groups, after.groups),
+            ("files", self.files, after.files),
+        ];
+        let grown = pairs.into_iter().filter(|(_, before, after)| after > before);
+        let mut grown: Vec<_> =
+            grown.map(|(what, before, after)| format!("{before} {what} became {after}")).collect();
+        if after.memory_kib > self.memory_kib + MEMORY {
+            grown.push(format!("{} KiB of memory became {}", self.memory_kib, after.memory_kib));
+        }
+        grown
+    }
+}
+
+/// How many entries there are below a directory, or how many directories alone: a control group is full of files.
+fn below(dir: &Path, directories_alone: bool) -> usize {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let counts = entries.map(|entry| match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        true => 1 + below(&entry.path(), directories_alone),
+        false => usize::from(!directories_alone),
+    });
+    counts.sum()
+}
+
+/// Runs all phases and returns their table. `launcher` starts this program again, to call [`serve_if_launcher`].
+pub(crate) fn run(size: Size, launcher: impl FnOnce() -> Command) -> Result<Table> {
+    let before = HostState::snapshot();
+    let scratch = Scratch::new("soak");
+    let binaries = Binaries::find();
+    let ground = Ground {
+        jailer: binaries.jailer().to_owned(),
+        firecracker: binaries.firecracker().to_owned(),
+        kernel: scratch.file("vmlinux", fs::read(binaries.guest())?),
+        base: scratch.dir("base"),
+        cgroup_parent: unique("soak"),
+        vms: size.vms,
+        files: size.files,
+    };
+    limit_descriptors(size.files)?;
+    let table = phases(size, &ground, launcher);
+    // Also after a failure: what its launcher left.
+    let jailer = ground.jailer();
+    for vm in jailer.list()? {
+        jailer.teardown_report(vm.vm_id.as_deref().unwrap_or(vm.jail_id.as_str()))?;
+    }
+    testkit::remove_cgroup(&ground.cgroup_parent);
+    drop(scratch);
+    let table = table?;
+    before.assert_unchanged();
+    Ok(table)
+}
+
+fn phases(size: Size, ground: &Ground, launcher: impl FnOnce() -> Command) -> Result<Table> {
+    let mut table = Table::new([
+        "phase",
+        "VMs",
+        "time",
+        "descriptors",
+        "threads",
+        "memory KiB",
+        "control groups",
+        "files",
+    ]);
+    let mut row = |phase: &str, count: usize, time: Duration, before: &Held, after: &Held| {
+        let pair = |before: usize, after: usize| format!("{before} -> {after}");
+        let (memory, then) = (before.memory_kib, after.memory_kib);
+        table.row([
+            phase.to_owned(),
+            count.to_string(),
+            seconds(time),
+            pair(before.descriptors, after.descriptors),
+            pair(before.threads, after.threads),
+            format!("{memory} -> {then}"),
+            pair(before.groups, after.groups),
+            pair(before.files, after.files),
+        ]);
+    };
+
+    let mut progress = Progress::begin("soak");
+    let cycle = |jailer: &Jailer, n: usize| {
+        let spec = ground.spec(&format!("cycle-{n}"));
+        drop(jailer.launch(&spec)?);
+        jailer.teardown(spec.vm_id())?;
+        Ok(())
+    };
+    progress.detail("launch and remove, to get warm");
+    ground.each(size.cycles.div_ceil(20).max(THREADS * 2), cycle)?;
+    let (begun, warm) = (Instant::now(), Held::now(ground)?);
+    progress.detail(format!("launch and remove {} VMs", size.cycles));
+    ground.each(size.cycles, cycle)?;
+    let took = begun.elapsed();
+    let after = Held::settled(ground, &warm)?;
+    row("launch and remove", size.cycles, took, &warm, &after);
+    let grown = warm.grown_to(&after);
+    ensure!(grown.is_empty(), "after {} launches {}", size.cycles, grown.join(", "));
+
+    progress.detail(format!("{} VMs at once", size.vms));
+    let mut command = launcher();
+    command
+        .env(LAUNCHER_ENV, serde_json::to_string(ground)?)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let begun = Instant::now();
+    let mut other = KillOnDrop::spawn(&mut command);
+    let lines = BufReader::new(other.stdout.take().context("the launcher has no stdout")?).lines();
+    let (first, last) = two_lines(lines).context("the launcher of many VMs")?;
+    row("launch, all at once", size.vms, begun.elapsed(), &first, &last);
+    // SIGKILL
+    drop(other);
+
+    progress.detail("adopt all");
+    let (begun, alone) = (Instant::now(), Held::now(ground)?);
+    let vms = ground.each(size.vms, |jailer, n| {
+        let vm = jailer.adopt(&many(n))?;
+        let api = vm.api()?;
+        api.request("PUT", "/boot-source", Some(&json!({ "kernel_image_path": "/vmlinux" })))?;
+        api.request("PUT", "/actions", Some(&json!({ "action_type": "InstanceStart" })))?;
+        Ok(vm)
+    })?;
+    row("adopt and start", size.vms, begun.elapsed(), &alone, &Held::now(ground)?);
+    let begun = Instant::now();
+    let holding = Held::now(ground)?;
+    for vm in &vms {
+        says_hello(vm).with_context(|| vm.vm_id().to_owned())?;
+    }
+    progress.detail("remove all");
+    for removed in ground.jailer().remove_all(vms) {
+        removed.exit.and(removed.removal).with_context(|| removed.vm_id)?;
+    }
+    let after = Held::settled(ground, &Held { files: warm.files, groups: warm.groups, ..alone })?;
+    row("read and remove", size.vms, begun.elapsed(), &holding, &after);
+    progress.end("ok");
+    ensure!(
+        after.descriptors <= alone.descriptors,
+        "{} descriptors became {}",
+        alone.descriptors,
+        after.descriptors
+    );
+    ensure!(
+        after.files <= warm.files && after.groups <= warm.groups,
+        "{after:?} is left, of {warm:?}"
+    );
+    ensure!(ground.jailer().list()?.is_empty(), "jails are left");
+    Ok(table)
+}
+
+fn says_hello(vm: &Vm) -> Result<()> {
+    let console = vm.console().context("an adopted VM has no console")?;
+    let line = console.wait_for_line(|line| line.contains(GUEST_LINE), PATIENCE);
+    ensure!(line.is_some(), "the guest printed {:?}; log: {}", console.text(), vm.log().text());
+    Ok(())
+}
+
+/// What the other launcher holds at first and with all its VMs; a test's harness prints lines too.
+fn two_lines(lines: impl Iterator<Item = std::io::Result<String>>) -> Result<(Held, Held)> {
+    let mut first = None;
+    for line in lines {
+        if let Ok(held) = serde_json::from_str::<Held>(&line?) {
+            match first {
+                None => first = Some(held),
+                Some(first) => return Ok((first, held)),
+            }
+        }
+    }
+    bail!("ended before all its VMs ran")
+}
+
+fn many(n: usize) -> String {
+    format!("many-{n}")
+}
+
+/// Does the other launcher's work if this process was started for that, and never returns then: it waits to be killed.
+pub(crate) fn serve_if_launcher() -> Result<()> {
+    let Ok(ground) = std::env::var(LAUNCHER_ENV) else { return Ok(()) };
+    let ground: Ground = serde_json::from_str(&ground)?;
+    limit_descriptors(ground.files)?;
+    println!("{}", serde_json::to_string(&Held::now(&ground)?)?);
+    let vms = ground.each(ground.vms, |jailer, n| Ok(jailer.launch(&ground.spec(&many(n)))?))?;
+    println!("{}", serde_json::to_string(&Held::now(&ground)?)?);
+    // Until the other end of stdin is gone, should nobody kill it.
+    std::io::stdin().lines().for_each(drop);
+    bail!("nobody killed the launcher of {} VMs", vms.len())
+}
+
+fn limit_descriptors(soft: u64) -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    ensure!(hard >= soft, "the hard limit of descriptors is {hard}, and {soft} are needed");
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root: cargo xtask test-root"]
+    fn a_short_soak_leaves_nothing() {
+        const TEST: &str = "soak::tests::a_short_soak_leaves_nothing";
+        // In a process of its own: its descriptors are counted.
+        match testkit::role().as_deref() {
+            None => {
+                let status = testkit::reenter(TEST, "soak").status().unwrap();
+                assert!(status.success(), "{status}");
+            }
+            Some("launcher") => serve_if_launcher().unwrap(),
+            Some(_) => {
+                print!("{}", run(Size::SHORT, || testkit::reenter(TEST, "launcher")).unwrap())
+            }
+        }
+    }
+}
