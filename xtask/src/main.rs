@@ -47,7 +47,7 @@ cargo xtask <command>
       --official                with the official jailer and Firecracker instead of the stand-ins
       --json                    print JSON instead of a table
   soak [--short]                10 000 launches, then 1 000 VMs at once whose launcher is killed (root)
-  mutants [--sample <n>] [filter…]   break each rule that tests/mutants lists, and see its test fail (root for some)
+  mutants [--sample <n>] [filter…]   break each rule that tests/mutants lists, and see its test fail (root)
   setup                         install what all of this needs (Debian packages), or name what is missing
 ";
 
@@ -104,7 +104,11 @@ fn dispatch(mut args: lexopt::Parser) -> Result<bool> {
                     other => return Err(other.unexpected().into()),
                 }
             }
-            mutants::run(sample, &filters)
+            // Most of the tests need root.
+            match rooted()? {
+                Some(done) => Ok(done),
+                None => mutants::run(sample, &filters),
+            }
         }
         "setup" => {
             no_more(args)?;
@@ -127,6 +131,15 @@ fn dispatch(mut args: lexopt::Parser) -> Result<bool> {
 
 const SOAK_LAUNCHER: &str = "__soak-launcher";
 
+/// Has this command done again as root with the stand-ins in its environment, unless that is how it runs already.
+fn rooted() -> Result<Option<bool>> {
+    if root::is_root() && std::env::var_os(testkit::STAND_INS_ENV).is_some() {
+        return Ok(None);
+    }
+    let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
+    root::again(&std::env::current_exe()?, root::environment(&stand_ins)).map(Some)
+}
+
 fn soak(mut args: lexopt::Parser) -> Result<bool> {
     let mut size = soak::Size::LONG;
     while let Some(arg) = args.next()? {
@@ -135,9 +148,8 @@ fn soak(mut args: lexopt::Parser) -> Result<bool> {
             other => return Err(other.unexpected().into()),
         }
     }
-    if !root::is_root() || std::env::var_os(testkit::STAND_INS_ENV).is_none() {
-        let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
-        return root::again(&std::env::current_exe()?, root::environment(&stand_ins));
+    if let Some(done) = rooted()? {
+        return Ok(done);
     }
     let table = soak::run(size, || {
         let mut launcher = std::process::Command::new("/proc/self/exe");

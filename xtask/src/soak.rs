@@ -191,7 +191,7 @@ pub(crate) fn run(size: Size, launcher: impl FnOnce() -> Command) -> Result<Tabl
     let table = phases(size, &ground, launcher);
     // Also after a failure: what its launcher left.
     let jailer = ground.jailer();
-    for vm in jailer.list()? {
+    for vm in jailer.list()?.jails {
         jailer.teardown_report(vm.vm_id.as_deref().unwrap_or(vm.jail_id.as_str()))?;
     }
     testkit::remove_cgroup(&ground.cgroup_parent);
@@ -291,7 +291,8 @@ fn phases(size: Size, ground: &Ground, launcher: impl FnOnce() -> Command) -> Re
         after.files <= warm.files && after.groups <= warm.groups,
         "{after:?} is left, of {warm:?}"
     );
-    ensure!(ground.jailer().list()?.is_empty(), "jails are left");
+    let list = ground.jailer().list()?;
+    ensure!(list.jails.is_empty() && list.problems.is_empty(), "{list:?} is left");
     Ok(table)
 }
 
