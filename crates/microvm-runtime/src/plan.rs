@@ -425,3 +425,63 @@ fn drive_configs(drives: &[Drive]) -> Result<Vec<DriveConfig>> {
         .map(|(index, drive)| drive.config(drive.is_root_device() || (roots == 0 && index == 0)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::tests::{assert_round_trip, unlike_default};
+
+    /// Each field away from what a plan for another launcher has.
+    fn plan() -> Plan {
+        let spec = unlike_default();
+        let config = JailerConfig::default();
+        let jail_id = JailId::for_vm("tenant/vm").unwrap();
+        let base = HostPath::new("/srv/jailer").unwrap();
+        let program = Program::find("shell", Path::new("sh")).unwrap();
+        // A host without control groups has none to plan.
+        let unlimited = JailSpec::new("tenant/vm", "/opt/firecracker");
+        let leaf = leaf::plan(&config, &unlimited, &jail_id).ok().flatten();
+        Plan {
+            jail_id: jail_id.clone(),
+            layout: Layout::new(base, ExecName::new("firecracker").unwrap(), jail_id),
+            jailer: Some(KnownJailer {
+                program: program.clone(),
+                release: JailerVersion::new(1, 17, 0),
+            }),
+            callers_jailer: Some(program),
+            exec_file: HostPath::new("/opt/firecracker").unwrap(),
+            netns: Some(HostPath::new("/proc/1/ns/net").unwrap()),
+            netns_is_link: true,
+            user: User::Fixed { uid: 1, gid: 2 },
+            artifacts: vec![PlannedArtifact {
+                name: ArtifactName::for_boot(in_jail::KERNEL).unwrap(),
+                source: "/k".into(),
+                kind: DriveKind::ReadOnly,
+            }],
+            files: vec![PlannedFile {
+                name: in_jail::VM_CONFIG.to_owned(),
+                content: "{}".to_owned(),
+                writable: true,
+            }],
+            leaf,
+            configured_uid: 123,
+            spec,
+        }
+    }
+
+    #[test]
+    fn a_plan_survives_its_text() {
+        assert_round_trip(&plan(), None);
+    }
+
+    #[test]
+    fn a_newer_release_is_noted() {
+        let mut plan = plan();
+        assert!(plan.to_string().contains("jailer 1.17.0 is newer than"), "{plan}");
+        assert_eq!(plan.warnings().len(), 1);
+        if let Some(jailer) = &mut plan.jailer {
+            jailer.release = JailerVersion::NEWEST;
+        }
+        assert!(plan.warnings().is_empty() && !plan.to_string().contains("newer"));
+    }
+}

@@ -263,4 +263,36 @@ mod tests {
         let error = Record::read(dir.dir(), dir.path()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Record);
     }
+
+    #[test]
+    fn a_record_survives_its_text() {
+        let tmp = tempfile::tempdir().unwrap();
+        let base = TrustedDir::create(&tmp.path().join("base")).unwrap();
+        let name = Name::try_from("vm").unwrap();
+        let tree = StagedTree::create(&base, &name).unwrap();
+        let source = tmp.path().join("source");
+        fs::write(&source, "x").unwrap();
+        let source = jail_fs::Artifact::open(&source).unwrap();
+        let (file, owner) = (Name::try_from("file").unwrap(), Owner::caller());
+        let receipt =
+            jail_fs::private(&source, tree.top(), &file, owner, &jail_fs::CopyOptions::default())
+                .unwrap();
+        let record = Record {
+            format: Record::FORMAT,
+            vm_id: "tenant/vm".to_owned(),
+            jail_id: JailId::for_vm("tenant/vm").unwrap(),
+            exec_name: ExecName::new("firecracker").unwrap(),
+            spec: crate::spec::tests::unlike_default(),
+            uid: 1,
+            gid: 2,
+            uid_leased: true,
+            root: tree.id(),
+            receipts: vec![receipt],
+            leaf: None,
+            born_in_leaf: true,
+            jailer: Some(tree.id()),
+            progress: Progress::Prepared,
+        };
+        crate::spec::tests::assert_round_trip(&record, None);
+    }
 }

@@ -209,3 +209,100 @@ impl JailSpec {
         &self.exec_file
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use jail_cgroup::{ByteSize, CpuSet};
+    use jail_cmd::LogLevel;
+    use serde::de::DeserializeOwned;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::boot::{NetworkInterface, RateLimiter, TokenBucket};
+
+    /// A spec with each field away from its default. It is written field by field, so that a new field has to be named here.
+    pub(crate) fn unlike_default() -> JailSpec {
+        let limiter = RateLimiter::new()
+            .bandwidth(TokenBucket::new(1, 2).one_time_burst(3))
+            .ops(TokenBucket::new(4, 5));
+        JailSpec {
+            vm_id: "tenant/vm".to_owned(),
+            exec_file: "/opt/firecracker".into(),
+            kernel: Some("/k".into()),
+            initrd: Some("/i".into()),
+            drives: vec![
+                Drive::persistent("data", "/d")
+                    .root_device()
+                    .rate_limiter(limiter.clone())
+                    .partuuid("0eaa91a0-01")
+                    .file_name("data.img"),
+            ],
+            limits: Limits::new()
+                .memory_max(ByteSize::mib(1))
+                .memory_high(ByteSize::mib(2))
+                .memory_swap_max(ByteSize::mib(3))
+                .oom_group(true)
+                .cpus(0.5)
+                .cpu_weight(7)
+                .cpuset_cpus("0-1".parse::<CpuSet>().unwrap())
+                .numa_node(0)
+                .pids_max(9)
+                .hugetlb(ByteSize::mib(2), ByteSize::mib(4)),
+            cgroup_version: Some(CgroupVersion::V1),
+            resource_limits: vec![ResourceLimit::FileSize(10), ResourceLimit::OpenFiles(11)],
+            netns: Some("/run/netns/x".into()),
+            user: User::Leased { first: 1, last: 2 },
+            boot: Some(
+                Boot::new()
+                    .vcpus(2)
+                    .memory_mib(3)
+                    .smt(true)
+                    .track_dirty_pages(true)
+                    .kernel_args("quiet")
+                    .network(NetworkInterface::new("eth0", "tap0").mac("06:00:00:00:00:01"))
+                    .vsock(7),
+            ),
+            api: false,
+            pid_namespace: PidNamespace::Host,
+            daemonize: true,
+            firecracker: FirecrackerOptions {
+                log_level: Some(LogLevel::Debug),
+                metrics: true,
+                boot_timer: true,
+                enable_pci: true,
+                http_api_max_payload_size: Some(1),
+                mmds_size_limit: Some(2),
+            },
+            console: Console::file("/var/log/vm"),
+            ready_within: Duration::new(3, 7),
+        }
+    }
+
+    /// Serialises a value and back, and sees that no field is the default's: one that is skipped comes back as that.
+    pub(crate) fn assert_round_trip<T>(value: &T, default: Option<&T>)
+    where
+        T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
+    {
+        let text = serde_json::to_string(value).unwrap();
+        assert_eq!(&serde_json::from_str::<T>(&text).unwrap(), value);
+        let fields = |value: &T| match serde_json::to_value(value).unwrap() {
+            Value::Object(fields) => fields,
+            other => panic!("{other} has no fields"),
+        };
+        let Some(default) = default.map(fields) else { return };
+        for (name, field) in fields(value) {
+            assert_ne!(default.get(&name), Some(&field), "{name} is the default");
+        }
+    }
+
+    #[test]
+    fn a_spec_survives_its_text() {
+        let spec = unlike_default();
+        assert_round_trip(&spec, Some(&JailSpec::new("vm", "/firecracker")));
+        assert_round_trip(&spec.firecracker, Some(&FirecrackerOptions::new()));
+        for console in [Console::tail(7), Console::file("/f"), Console::null()] {
+            let text = serde_json::to_string(&spec.clone().console(console.clone())).unwrap();
+            assert_eq!(serde_json::from_str::<JailSpec>(&text).unwrap().console, console);
+        }
+    }
+}
