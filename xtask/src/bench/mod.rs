@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: ours beside others, in alternating rounds of one run, so that a noisy machine is noisy to all.
 
+mod fleet;
 mod fs;
 mod launch;
 
@@ -338,16 +339,17 @@ pub(crate) fn command(args: &mut lexopt::Parser) -> Result<bool> {
             other => return Err(other.unexpected().into()),
         }
     }
-    let what = what.context("bench what? launch or fs")?;
+    let what = what.context("bench what? launch, fs or fleet")?;
     if cfg!(debug_assertions) {
         let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
         return root::again(&optimised()?, root::environment(&stand_ins));
     }
     let mut session = Session::new(&what, options);
     match what.as_str() {
+        "fleet" => fleet::run(&mut session)?,
         "fs" => fs::run(&mut session)?,
         "launch" => launch::run(&mut session)?,
-        other => bail!("no bench `{other}`: there are launch and fs"),
+        other => bail!("no bench `{other}`: there are launch, fs and fleet"),
     }
     session.finish()
 }
