@@ -55,25 +55,30 @@ enum Outcome {
     Broken,
 }
 
-/// Reads every line there is, plays `sample` of them at random or all, and prints a table; whether all were caught.
-pub(crate) fn run(sample: Option<usize>, filters: &[String]) -> Result<bool> {
+/// Reads every line there is; a line whose old text does not stand in its file exactly once is an error.
+fn all() -> Result<Vec<Mutant>> {
     let mut mutants = Vec::new();
     let dir = paths::workspace().join("tests/mutants");
     for entry in fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))? {
         let path = entry?.path();
-        let text = fs::read_to_string(&path)?;
-        for (at, line) in text.lines().enumerate() {
-            if !line.trim().is_empty() && !line.starts_with('#') {
-                let at = || format!("{}:{}", path.display(), at + 1);
-                let mutant = Mutant::parse(line).with_context(at)?;
-                // Checked for all, also those that are not played.
-                let source =
-                    fs::read_to_string(paths::workspace().join(&mutant.path)).with_context(at)?;
-                mutant.apply(&source).with_context(at)?;
-                mutants.push(mutant);
+        for (at, line) in fs::read_to_string(&path)?.lines().enumerate() {
+            if line.trim().is_empty() || line.starts_with('#') {
+                continue;
             }
+            let at = || format!("{}:{}", path.display(), at + 1);
+            let mutant = Mutant::parse(line).with_context(at)?;
+            let source =
+                fs::read_to_string(paths::workspace().join(&mutant.path)).with_context(at)?;
+            mutant.apply(&source).with_context(at)?;
+            mutants.push(mutant);
         }
     }
+    Ok(mutants)
+}
+
+/// Plays `sample` of the mutants at random, or all, and prints a table; whether all were caught.
+pub(crate) fn run(sample: Option<usize>, filters: &[String]) -> Result<bool> {
+    let mut mutants = all()?;
     mutants.retain(|mutant| {
         filters.is_empty()
             || filters.iter().any(|filter| format!("{mutant:?}").contains(filter.as_str()))
@@ -179,6 +184,11 @@ mod tests {
         assert_eq!(mutant.apply("O | A").unwrap(), "O | B");
         assert!(Mutant::parse("a/b.rs | x < 1 | x < 1 | jail-fs | row").is_err());
         assert!(Mutant::parse("a/b.rs | x < 1").is_err());
+    }
+
+    #[test]
+    fn each_line_applies() {
+        assert!(!all().unwrap().is_empty());
     }
 
     #[test]

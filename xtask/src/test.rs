@@ -43,6 +43,12 @@ pub(crate) fn run(selection: &Selection) -> Result<bool> {
             let summary = test_root::run(selection, built).unwrap_or_else(|error| failed(&error));
             steps.push(("root tests".to_owned(), summary, begun.elapsed()));
         }
+        for name in ["mutants", "soak"].into_iter().filter(|_| selection.long) {
+            // Each becomes root by itself.
+            let mut command = Command::new(std::env::current_exe()?);
+            command.arg(name);
+            steps.push(step(name, command)?);
+        }
         let runs = machines.map(|machines| {
             machines.join().unwrap_or_else(|_| Err(anyhow!("the machines' thread panicked")))
         });
@@ -120,9 +126,14 @@ const CHECKS: [Check; 4] = [
 ];
 
 fn check(Check { name, cargo: arguments, rustdocflags }: Check) -> Result<Step> {
-    let mut progress = Progress::begin(name);
     let mut command = cargo(arguments);
     command.envs(rustdocflags.map(|flags| ("RUSTDOCFLAGS", flags)));
+    step(name, command)
+}
+
+/// Runs a step that is one command.
+fn step(name: &str, command: Command) -> Result<Step> {
+    let mut progress = Progress::begin(name);
     let finished = command::run(command, &paths::log(name)?, &mut progress, building)?;
     let passed = finished.status.success();
     if !passed {
