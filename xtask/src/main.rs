@@ -46,7 +46,9 @@ cargo xtask <command>
       --by-jailer               where the jailer makes the pid namespace
       --official                with the official jailer and Firecracker instead of the stand-ins
       --json                    print JSON instead of a table
-  soak [--short]                10 000 launches, then 1 000 VMs at once whose launcher is killed (root)
+  soak [options]                10 000 launches, then 1 000 VMs at once whose launcher is killed (root)
+      --short                   40 and 12
+      --cycles <n>, --vms <n>   as many
   mutants [--sample <n>] [filter…]   break each rule that tests/mutants lists, and see its test fail (root)
   setup                         install what all of this needs (Debian packages), or name what is missing
 ";
@@ -145,6 +147,8 @@ fn soak(mut args: lexopt::Parser) -> Result<bool> {
     while let Some(arg) = args.next()? {
         match arg {
             Long("short") => size = soak::Size::SHORT,
+            Long("cycles") => size.cycles = args.value()?.parse()?,
+            Long("vms") => size.vms = args.value()?.parse()?,
             other => return Err(other.unexpected().into()),
         }
     }

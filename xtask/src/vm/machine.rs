@@ -49,11 +49,11 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// No bounds on speed, only on hanging: a run takes a minute or three, a long one hours.
+    /// No bounds on speed, only on hanging: a run takes minutes, on a busy host many, and a long one hours.
     pub(super) fn new(long: bool) -> Self {
         let minutes =
             |short: u64, longer: u64| Duration::from_secs(60 * if long { longer } else { short });
-        Self { silent: minutes(3, 120), all: minutes(20, 720) }
+        Self { silent: minutes(10, 120), all: minutes(60, 720) }
     }
 }
 
