@@ -141,7 +141,7 @@ fn their_failures_are_decoded_in_both_forms() {
             _ => false,
         };
         assert!(as_its_release, "{release}: {death:?}");
-        assert!(error.to_string().contains("leave /dev to the jailer"), "{error}");
+        assert!(error.to_string().contains("Leave /dev to the jailer"), "{error}");
         host.assert_clean();
     }
 }
