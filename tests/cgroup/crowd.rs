@@ -1,4 +1,4 @@
-//! Many at once, and the hierarchy is as it was.
+//! Many leaves at once leave the hierarchy unchanged.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::support::{Actor, FOREVER, Ground, play};
 const LEAVES: usize = 200;
 const THREADS: usize = 8;
 
-/// What a leaf could change, by directory: the groups of this test, what each passes on and what its cpuset is.
+/// Reads the files that a leaf could change, by directory: the groups of this test, what each passes on and what its cpuset is.
 fn hierarchy(ground: &Ground) -> BTreeMap<PathBuf, String> {
     let mut dirs = ground.dirs();
     let mut seen = BTreeMap::new();
@@ -26,7 +26,7 @@ fn hierarchy(ground: &Ground) -> BTreeMap<PathBuf, String> {
     seen
 }
 
-/// Which of the controllers that the leaves here have are passed on at the top. Tests beside this one have others.
+/// Reads the controllers of these leaves that are enabled at the top. Other tests enable others.
 fn passed_on(ground: &Ground) -> Vec<(PathBuf, String)> {
     let words = |top: &Path| fs::read_to_string(top.join("cgroup.subtree_control")).ok();
     let ours = |word: &&str| matches!(*word, "memory" | "pids");
@@ -42,9 +42,9 @@ fn passed_on(ground: &Ground) -> Vec<(PathBuf, String)> {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn two_hundred_leaves_from_eight_threads_twice_over() {
+fn crowds_leave_no_trace() {
     play();
-    const TEST: &str = "crowd::two_hundred_leaves_from_eight_threads_twice_over";
+    const TEST: &str = "crowd::crowds_leave_no_trace";
     let state = HostState::snapshot();
     for ground in Ground::each(TEST, &Limits::new()) {
         // Below an operator's parent, which has had a leaf: the first of a machine's life has controllers enabled all the

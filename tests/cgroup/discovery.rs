@@ -1,4 +1,4 @@
-//! Hierarchies are found where they are, and nothing else is taken for one.
+//! Discovery of hierarchies.
 
 use std::thread;
 
@@ -11,7 +11,7 @@ use crate::support::{Actor, FOREVER, Ground, play};
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn the_hosts_mounts_are_those_of_mountinfo() {
+fn mounts_match_mountinfo() {
     let host = Host::discover().unwrap();
     let count = |fstype: &str| {
         testkit::mounts::all().into_iter().filter(|mount| mount.fstype == fstype).count()
@@ -22,7 +22,7 @@ fn the_hosts_mounts_are_those_of_mountinfo() {
     assert_eq!(host.v2_mount().is_some(), count("cgroup2") > 0);
 }
 
-/// In a mount namespace of a thread's own, so that nobody else sees it.
+/// Runs `work` in a new mount namespace, on a new thread.
 fn aside(work: impl FnOnce() + Send + 'static) {
     let thread = thread::spawn(|| {
         unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).unwrap();
@@ -37,7 +37,7 @@ fn aside(work: impl FnOnce() + Send + 'static) {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_covered_mount_is_not_taken_for_one() {
+fn covered_mounts_do_not_count() {
     let scratch = Scratch::new("cover");
     let point = scratch.dir("v2");
     aside(move || {
@@ -64,7 +64,7 @@ fn a_covered_mount_is_not_taken_for_one() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_read_only_hierarchy_is_said_to_be_so() {
+fn read_only_mounts_are_reported() {
     let host = Host::discover().unwrap();
     let Some(point) = host.mounts().first().map(|mount| mount.point().to_owned()) else { panic!() };
     aside(move || {
@@ -79,9 +79,9 @@ fn a_read_only_hierarchy_is_said_to_be_so() {
 /// As in a container: the hierarchies' mounts lie outside of what the process calls the root.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_process_in_a_cgroup_namespace_manages_leaves() {
+fn cgroup_namespaces_manage_leaves() {
     play();
-    const TEST: &str = "discovery::a_process_in_a_cgroup_namespace_manages_leaves";
+    const TEST: &str = "discovery::cgroup_namespaces_manage_leaves";
     for ground in Ground::each(TEST, &Limits::new()) {
         let leaf = ground.leaf("outer", &Limits::new());
         let role = format!("namespaced {} {}", ground.parent, ground.version);
@@ -93,7 +93,7 @@ fn a_process_in_a_cgroup_namespace_manages_leaves() {
     }
 }
 
-/// What the process in the namespace does.
+/// Plays the process in the namespace.
 pub(crate) fn namespaced() {
     unshare(CloneFlags::CLONE_NEWCGROUP).unwrap();
     let ground = Ground::of_role();
@@ -106,7 +106,7 @@ pub(crate) fn namespaced() {
         .find(|mount| leaf.paths().any(|path| path.starts_with(mount.point())));
     println!("\nroot {}", mount.unwrap().root().display());
 
-    let test = "discovery::a_process_in_a_cgroup_namespace_manages_leaves";
+    let test = "discovery::cgroup_namespaces_manage_leaves";
     let mut idle = Actor::in_leaf(&leaf, test, "idle");
     assert!(leaf.contains(idle.pid()).unwrap());
     assert!(!leaf.contains(std::process::id()).unwrap());
@@ -154,5 +154,21 @@ fn mount_points_need_not_be_utf8() {
         let host = Host::discover().unwrap();
         assert!(host.mounts().iter().any(|mount| mount.point() == point));
         nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn refuses_a_mount_by_its_id() {
+    let scratch = Scratch::new("id");
+    let point = scratch.dir("v2");
+    aside(move || {
+        mount(Some("none"), &point, Some("cgroup2"), MsFlags::empty(), None::<&str>).unwrap();
+        // Of the right kind, and another mount than planned.
+        let mountinfo = format!("1 1 0:1 / {} rw - cgroup2 none rw", point.display());
+        let texts = HostTexts { mountinfo: mountinfo.as_bytes(), ..HostTexts::default() };
+        let host = Host::from_texts(&texts);
+        let plan = LeafPlan::new(&host, CgroupVersion::V2, "a", "leaf", &Limits::new()).unwrap();
+        assert_eq!(plan.id().open(&host).unwrap_err().kind(), ErrorKind::Unexpected);
     });
 }

@@ -1,4 +1,4 @@
-//! The example of the crate's documentation does what it says, with any command.
+//! The example of the crate's documentation.
 
 #[expect(dead_code, reason = "its `main` is for the command line")]
 #[path = "../../crates/jail-cgroup/examples/limit.rs"]
@@ -14,8 +14,8 @@ fn words(command: &[&str]) -> Vec<String> {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn any_command_is_limited_and_leaves_nothing() {
-    const TEST: &str = "example::any_command_is_limited_and_leaves_nothing";
+fn the_example_limits_any_command() {
+    const TEST: &str = "example::the_example_limits_any_command";
     let limits = Limits::new().memory_max(ByteSize::mib(32)).cpus(0.5).pids_max(16);
     if let Err(error) = Host::discover().unwrap().pick(CgroupVersion::V2, &limits) {
         testkit::skip(TEST, &error.to_string());

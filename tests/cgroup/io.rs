@@ -15,7 +15,7 @@ const BLOCK: usize = 64 << 10;
 const SMALL_BLOCK: usize = 4 << 10;
 const WINDOW: Duration = Duration::from_secs(2);
 
-/// Writes to the device for a while, around the page cache, and says how many bytes a second it got.
+/// Writes to the device for a while, without the page cache, and prints the bytes per second.
 pub(crate) fn write_for(device: &str, block: usize) {
     let mut device =
         OpenOptions::new().write(true).custom_flags(nix::libc::O_DIRECT).open(device).unwrap();
@@ -35,7 +35,7 @@ pub(crate) fn write_for(device: &str, block: usize) {
     println!("\nrate {}", written * 1000 / millis);
 }
 
-/// Bytes a second that a process in the leaf writes, `block` at a time.
+/// Measures the bytes per second that a process in the leaf writes, `block` at a time.
 fn rate(leaf: &Leaf, test: &str, device: &LoopDevice, block: usize) -> u64 {
     let role = format!("write {} {block}", device.path().display());
     let mut writer = Actor::in_leaf(leaf, test, &role);
@@ -66,7 +66,7 @@ fn whole(device: &LoopDevice) -> IoLimit {
     IoLimit::new(major, minor)
 }
 
-/// What the kernel says that the leaf did with the device.
+/// Reads the leaf's statistics of the device.
 fn stats(leaf: &Leaf, device: &LoopDevice) -> IoStats {
     let io = leaf.stats().unwrap().io.unwrap();
     *io.iter().find(|stats| (stats.major, stats.minor) == numbers(device)).unwrap()
@@ -74,9 +74,9 @@ fn stats(leaf: &Leaf, device: &LoopDevice) -> IoStats {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn half_the_bandwidth_is_half() {
+fn bandwidth_is_limited() {
     play();
-    const TEST: &str = "io::half_the_bandwidth_is_half";
+    const TEST: &str = "io::bandwidth_is_limited";
     let scratch = Scratch::new("io");
     let Some(device) = disk(&scratch, TEST) else { return };
     let limit = |bytes| Limits::new().io(whole(&device).write_bps(ByteSize::bytes(bytes)));
@@ -107,9 +107,9 @@ fn half_the_bandwidth_is_half() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn so_many_operations_a_second_are_no_more() {
+fn operations_are_limited() {
     play();
-    const TEST: &str = "io::so_many_operations_a_second_are_no_more";
+    const TEST: &str = "io::operations_are_limited";
     const MOST: u64 = 50;
     let scratch = Scratch::new("iops");
     let Some(device) = disk(&scratch, TEST) else { return };

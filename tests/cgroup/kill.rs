@@ -1,4 +1,4 @@
-//! A fork bomb stops at `pids_max`, and none of it outlives the kill (threats.md, row 32).
+//! Killing a leaf (docs/threat-model.md, rows 32 and 40).
 
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
@@ -12,9 +12,9 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_32_a_fork_bomb_stops_at_the_limit_and_dies_of_the_kill() {
+fn row_32_a_fork_bomb_dies() {
     play();
-    const TEST: &str = "kill::row_32_a_fork_bomb_stops_at_the_limit_and_dies_of_the_kill";
+    const TEST: &str = "kill::row_32_a_fork_bomb_dies";
     const MOST: u64 = 64;
     let limits = Limits::new().pids_max(MOST);
     for ground in Ground::each(TEST, &limits) {
@@ -47,12 +47,12 @@ fn row_32_a_fork_bomb_stops_at_the_limit_and_dies_of_the_kill() {
     }
 }
 
-/// Without a limit and without a freezer there is still `cgroup.kill`, or the pids controller to hold it with.
+/// Without a limit and without a freezer, `cgroup.kill` or the pids controller stops the bomb.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_fork_bomb_without_a_limit_dies_too() {
+fn an_unlimited_fork_bomb_dies() {
     play();
-    const TEST: &str = "kill::a_fork_bomb_without_a_limit_dies_too";
+    const TEST: &str = "kill::an_unlimited_fork_bomb_dies";
     for ground in Ground::each(TEST, &Limits::new()) {
         // Far above what it gets to, so that a failure does not take the machine with it.
         let guard = Limits::new().pids_max(2000);
@@ -74,9 +74,9 @@ fn a_fork_bomb_without_a_limit_dies_too() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn the_frozen_die_too() {
+fn frozen_processes_are_killed() {
     play();
-    const TEST: &str = "kill::the_frozen_die_too";
+    const TEST: &str = "kill::frozen_processes_are_killed";
     for ground in Ground::each(TEST, &Limits::new()) {
         let leaf = ground.leaf("leaf", &Limits::new());
         let mut idle = Actor::in_leaf(&leaf, TEST, "idle");
@@ -95,9 +95,9 @@ fn the_frozen_die_too() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn nobody_kills_themselves_by_mistake() {
+fn callers_in_the_leaf_are_refused() {
     play();
-    const TEST: &str = "kill::nobody_kills_themselves_by_mistake";
+    const TEST: &str = "kill::callers_in_the_leaf_are_refused";
     for ground in Ground::each(TEST, &Limits::new()) {
         let leaf = ground.leaf("leaf", &Limits::new());
         let role = format!("suicidal {} {}", ground.parent, ground.version);
@@ -108,7 +108,7 @@ fn nobody_kills_themselves_by_mistake() {
     }
 }
 
-/// Tries to kill the leaf it is in.
+/// Tries to kill the leaf of the calling process.
 pub(crate) fn suicidal() {
     let ground = Ground::of_role();
     let id = ground.plan("leaf", &Limits::new()).id();
@@ -120,9 +120,9 @@ pub(crate) fn suicidal() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_40_a_crowd_needs_four_descriptors() {
+fn row_40_four_descriptors_kill_thousands() {
     play();
-    const TEST: &str = "kill::row_40_a_crowd_needs_four_descriptors";
+    const TEST: &str = "kill::row_40_four_descriptors_kill_thousands";
     for ground in Ground::each(TEST, &Limits::new()) {
         let leaf = ground.leaf("leaf", &Limits::new());
         let mut crowd = Actor::in_leaf(&leaf, TEST, &format!("crowd {CROWD}"));
@@ -142,7 +142,7 @@ fn row_40_a_crowd_needs_four_descriptors() {
     }
 }
 
-/// Number of processes in the leaf, more than descriptors of their killer.
+/// Number of processes in the leaf.
 const CROWD: usize = 2000;
 
 /// Starts processes that sleep.
@@ -248,7 +248,7 @@ impl Drop for Freezer {
     }
 }
 
-/// systemd removes empty groups that it does not know.
+/// systemd removes empty groups of others.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn a_half_removed_leaf_is_killed() {

@@ -1,4 +1,4 @@
-//! A leaf is made, joined, read back, found again and removed, and nothing else is.
+//! The life of a leaf.
 
 use std::fs;
 use std::os::fd::AsFd as _;
@@ -10,9 +10,9 @@ use crate::support::{Actor, FOREVER, Ground, play};
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_leaf_from_its_making_to_its_end() {
+fn a_leaf_lives_and_ends() {
     play();
-    const TEST: &str = "lifecycle::a_leaf_from_its_making_to_its_end";
+    const TEST: &str = "lifecycle::a_leaf_lives_and_ends";
     for ground in Ground::each(TEST, &Limits::new()) {
         let plan = ground.plan("leaf", &Limits::new());
         assert!(plan.id().open(&ground.host).unwrap().is_none());
@@ -96,8 +96,8 @@ fn the_operators_parent_stays() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_parent_of_ours_stays_as_long_as_it_is_used() {
-    const TEST: &str = "lifecycle::a_parent_of_ours_stays_as_long_as_it_is_used";
+fn used_parents_stay() {
+    const TEST: &str = "lifecycle::used_parents_stay";
     for ground in Ground::each(TEST, &Limits::new()) {
         let (one, two) = (ground.leaf("one", &Limits::new()), ground.leaf("two", &Limits::new()));
         one.remove().unwrap();
@@ -109,9 +109,9 @@ fn a_parent_of_ours_stays_as_long_as_it_is_used() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_leaf_with_the_living_in_it_is_not_taken_over() {
+fn refuses_a_populated_leaf() {
     play();
-    const TEST: &str = "lifecycle::a_leaf_with_the_living_in_it_is_not_taken_over";
+    const TEST: &str = "lifecycle::refuses_a_populated_leaf";
     for ground in Ground::each(TEST, &Limits::new()) {
         let leaf = ground.leaf("leaf", &Limits::new());
         let idle = Actor::in_leaf(&leaf, TEST, "idle");
@@ -122,12 +122,12 @@ fn a_leaf_with_the_living_in_it_is_not_taken_over() {
     }
 }
 
-/// What a killed launcher left, with a group in it that somebody made: counters start at nothing again.
+/// An empty leaf from a killed launcher, with a subgroup, is replaced: the counters start at zero.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn an_empty_leaf_is_made_anew() {
+fn empty_leaves_are_replaced() {
     play();
-    const TEST: &str = "lifecycle::an_empty_leaf_is_made_anew";
+    const TEST: &str = "lifecycle::empty_leaves_are_replaced";
     for ground in Ground::each(TEST, &Limits::new()) {
         let leaf = ground.leaf("leaf", &Limits::new());
         for path in leaf.paths() {
@@ -146,9 +146,9 @@ fn an_empty_leaf_is_made_anew() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn members_below_the_leaf_are_members() {
+fn subgroups_count() {
     play();
-    const TEST: &str = "lifecycle::members_below_the_leaf_are_members";
+    const TEST: &str = "lifecycle::subgroups_count";
     for ground in Ground::each(TEST, &Limits::new()) {
         let leaf = ground.leaf("leaf", &Limits::new());
         let mut idle = Actor::new(TEST, "idle");
@@ -168,12 +168,12 @@ fn members_below_the_leaf_are_members() {
     }
 }
 
-/// On v1 a process is in each hierarchy for itself, and so is each of its threads.
+/// On v1, each thread may be in different groups of each hierarchy.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn half_a_member_is_an_error() {
+fn partial_members_are_errors() {
     play();
-    const TEST: &str = "lifecycle::half_a_member_is_an_error";
+    const TEST: &str = "lifecycle::partial_members_are_errors";
     for ground in Ground::each(TEST, &Limits::new()) {
         let leaf = ground.leaf("leaf", &Limits::new());
         let dirs: Vec<_> = leaf.paths().collect();
@@ -209,11 +209,11 @@ fn half_a_member_is_an_error() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_value_the_kernel_refuses_is_named_and_nothing_is_left() {
+fn refused_values_leave_nothing() {
     // No such disk: the limit is right as far as anyone can tell before the kernel does.
     let disk = jail_cgroup::IoLimit::new(4000, 7).write_bps(ByteSize::mib(1));
     let limits = Limits::new().io(disk);
-    const TEST: &str = "lifecycle::a_value_the_kernel_refuses_is_named_and_nothing_is_left";
+    const TEST: &str = "lifecycle::refused_values_leave_nothing";
     for ground in Ground::each(TEST, &limits) {
         let error = ground.plan("leaf", &limits).create().unwrap_err();
         assert_eq!((error.kind(), error.limit()), (ErrorKind::Refused, Some(Limit::Io)));
@@ -224,8 +224,8 @@ fn a_value_the_kernel_refuses_is_named_and_nothing_is_left() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_process_that_is_gone_is_named() {
-    const TEST: &str = "lifecycle::a_process_that_is_gone_is_named";
+fn missing_processes_are_named() {
+    const TEST: &str = "lifecycle::missing_processes_are_named";
     for ground in Ground::each(TEST, &Limits::new()) {
         let leaf = ground.leaf("leaf", &Limits::new());
         // More than there can be pids.
@@ -238,8 +238,8 @@ fn a_process_that_is_gone_is_named() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_removed_leaf_is_gone_and_empty() {
-    const TEST: &str = "lifecycle::a_removed_leaf_is_gone_and_empty";
+fn removed_leaves_are_empty() {
+    const TEST: &str = "lifecycle::removed_leaves_are_empty";
     for ground in Ground::each(TEST, &Limits::new()) {
         let held = ground.leaf("leaf", &Limits::new());
         held.id().open(&ground.host).unwrap().unwrap().remove().unwrap();
@@ -254,13 +254,12 @@ fn a_removed_leaf_is_gone_and_empty() {
     }
 }
 
-/// A v2 group that has processes of its own passes no controllers on; that is said, not skipped, and the group stays what
-/// it is. Without limits it needs to pass none on.
+/// A v2 group with processes cannot enable controllers. Without limits, no controller is needed.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_parent_with_processes_of_its_own_is_named() {
+fn a_populated_parent_is_named() {
     play();
-    const TEST: &str = "lifecycle::a_parent_with_processes_of_its_own_is_named";
+    const TEST: &str = "lifecycle::a_populated_parent_is_named";
     let limits = Limits::new().pids_max(10);
     for ground in Ground::each(TEST, &limits) {
         let plan = ground.plan("leaf", &limits);
@@ -296,11 +295,11 @@ fn a_parent_with_processes_of_its_own_is_named() {
     }
 }
 
-/// The kernel's files lie beside the groups: one cannot be called like them.
+/// A group cannot have the name of a kernel file.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_name_that_a_file_has_is_refused() {
-    const TEST: &str = "lifecycle::a_name_that_a_file_has_is_refused";
+fn refuses_names_of_files() {
+    const TEST: &str = "lifecycle::refuses_names_of_files";
     for ground in Ground::each(TEST, &Limits::new()) {
         let error = ground.plan("cgroup.procs", &Limits::new()).create().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
@@ -309,7 +308,7 @@ fn a_name_that_a_file_has_is_refused() {
     }
 }
 
-/// A leaf that was removed may have its name used by another program.
+/// Another program may use the name of a removed leaf.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn a_name_used_again_stays() {

@@ -1,4 +1,4 @@
-//! Limits are read back as the kernel has them, in the units they were asked for in.
+//! Limits are read back from the kernel.
 
 use jail_cgroup::{
     ByteSize, CgroupVersion, Controller, Effective, ErrorKind, Host, Leaf, LeafPlan, Limit, Limits,
@@ -12,8 +12,8 @@ fn value(leaf: &Leaf, limit: Limit) -> Effective {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn what_was_asked_for_is_what_is_there() {
-    const TEST: &str = "limits::what_was_asked_for_is_what_is_there";
+fn limits_are_read_back() {
+    const TEST: &str = "limits::limits_are_read_back";
     let limits = Limits::new().memory_max(ByteSize::mib(64)).cpus(0.5).cpu_weight(200).pids_max(42);
     for ground in Ground::each(TEST, &limits) {
         let leaf = ground.leaf("leaf", &limits);
@@ -35,8 +35,8 @@ fn what_was_asked_for_is_what_is_there() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn what_the_kernel_rounds_is_reported() {
-    const TEST: &str = "limits::what_the_kernel_rounds_is_reported";
+fn rounding_is_reported() {
+    const TEST: &str = "limits::rounding_is_reported";
     let limits = Limits::new().memory_max(ByteSize::bytes((64 << 20) + 5));
     for ground in Ground::each(TEST, &limits) {
         let memory = value(&ground.leaf("leaf", &limits), Limit::MemoryMax);
@@ -48,11 +48,11 @@ fn what_the_kernel_rounds_is_reported() {
     }
 }
 
-/// What a version lacks is refused by the names of both, whatever else the machine has.
+/// An error names the missing limit and the version.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn what_a_version_lacks_is_named_with_it() {
-    const TEST: &str = "limits::what_a_version_lacks_is_named_with_it";
+fn missing_limits_are_named() {
+    const TEST: &str = "limits::missing_limits_are_named";
     let mib = ByteSize::mib(1);
     for ground in Ground::each(TEST, &Limits::new()) {
         let plan = |limits: &Limits| {
@@ -89,8 +89,8 @@ fn what_a_version_lacks_is_named_with_it() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn what_only_v2_has_is_there() {
-    const TEST: &str = "limits::what_only_v2_has_is_there";
+fn limits_of_v2_work() {
+    const TEST: &str = "limits::limits_of_v2_work";
     let limits = Limits::new().memory_high(ByteSize::mib(32)).oom_group(true);
     for ground in Ground::each(TEST, &limits) {
         assert_eq!(ground.version, CgroupVersion::V2);
@@ -103,8 +103,8 @@ fn what_only_v2_has_is_there() {
 /// v1 limits the sum of memory and swap, v2 swap alone; both kernels may be built without either.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn swap_is_limited_or_said_to_be_unlimited() {
-    const TEST: &str = "limits::swap_is_limited_or_said_to_be_unlimited";
+fn swap_is_limited_or_refused() {
+    const TEST: &str = "limits::swap_is_limited_or_refused";
     let limits = Limits::new().memory_max(ByteSize::mib(64)).memory_swap_max(ByteSize::mib(16));
     for ground in Ground::each(TEST, &limits) {
         let has = match ground.version {
@@ -166,14 +166,14 @@ fn huge_pages_are_limited() {
 /// The version is chosen by what the limits need, and what was chosen can be made.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn the_version_that_is_picked_works() {
+fn the_picked_version_works() {
     let host = Host::discover().unwrap();
     let limits = Limits::new().memory_max(ByteSize::mib(64)).pids_max(8);
     for preferred in [CgroupVersion::V1, CgroupVersion::V2] {
         let version = match host.pick(preferred, &limits) {
             Ok(version) => version,
             Err(error) => {
-                testkit::skip("limits::the_version_that_is_picked_works", &error.to_string());
+                testkit::skip("limits::the_picked_version_works", &error.to_string());
                 return;
             }
         };

@@ -1,4 +1,4 @@
-//! A process over `memory_max` is OOM-killed, alone unless asked otherwise, and it is reported so.
+//! Memory limits and OOM kills.
 
 use jail_cgroup::{ByteSize, Limits};
 
@@ -6,9 +6,9 @@ use crate::support::{Actor, Ground, eventually, play};
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn who_uses_too_much_is_killed_alone_and_that_is_known() {
+fn oom_kills_are_counted() {
     play();
-    const TEST: &str = "memory::who_uses_too_much_is_killed_alone_and_that_is_known";
+    const TEST: &str = "memory::oom_kills_are_counted";
     let limits = Limits::new().memory_max(ByteSize::mib(48));
     for ground in Ground::each(TEST, &limits) {
         let leaf = ground.leaf("leaf", &limits);
@@ -41,12 +41,12 @@ fn who_uses_too_much_is_killed_alone_and_that_is_known() {
     }
 }
 
-/// Over `memory_high` it is held back, not killed.
+/// Over `memory_high`, a process is slowed down, not killed.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn who_uses_much_is_slowed_down_where_asked() {
+fn memory_high_slows_down() {
     play();
-    const TEST: &str = "memory::who_uses_much_is_slowed_down_where_asked";
+    const TEST: &str = "memory::memory_high_slows_down";
     let limits = Limits::new().memory_high(ByteSize::mib(32));
     for ground in Ground::each(TEST, &limits) {
         let leaf = ground.leaf("leaf", &limits);
@@ -65,9 +65,9 @@ fn who_uses_much_is_slowed_down_where_asked() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_kill_by_hand_is_no_oom_kill() {
+fn sigkill_is_no_oom_kill() {
     play();
-    const TEST: &str = "memory::a_kill_by_hand_is_no_oom_kill";
+    const TEST: &str = "memory::sigkill_is_no_oom_kill";
     let limits = Limits::new().memory_max(ByteSize::mib(48));
     for ground in Ground::each(TEST, &limits) {
         let leaf = ground.leaf("leaf", &limits);
@@ -80,9 +80,9 @@ fn a_kill_by_hand_is_no_oom_kill() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_group_is_killed_as_a_whole_where_asked() {
+fn oom_group_kills_all() {
     play();
-    const TEST: &str = "memory::a_group_is_killed_as_a_whole_where_asked";
+    const TEST: &str = "memory::oom_group_kills_all";
     let limits = Limits::new().memory_max(ByteSize::mib(48)).oom_group(true);
     for ground in Ground::each(TEST, &limits) {
         let leaf = ground.leaf("leaf", &limits);

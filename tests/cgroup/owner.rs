@@ -1,4 +1,4 @@
-//! A leaf carries its owner's mark, and only its owner opens, kills and removes it.
+//! The owner's mark of a leaf (docs/threat-model.md, row 49).
 
 use std::fs;
 use std::path::Path;
@@ -42,9 +42,9 @@ fn each_directory_carries_the_mark() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_49_another_owners_leaf_is_refused() {
+fn row_49_refuses_another_owners_leaf() {
     play();
-    const TEST: &str = "owner::row_49_another_owners_leaf_is_refused";
+    const TEST: &str = "owner::row_49_refuses_another_owners_leaf";
     for ground in Ground::each(TEST, &Limits::new()) {
         let leaf = owned(&ground, "leaf", "one").create().unwrap();
         let mut idle = Actor::in_leaf(&leaf, TEST, "idle");

@@ -1,4 +1,4 @@
-//! CPUs and memory nodes are those asked for.
+//! Placement on CPUs and memory nodes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,7 @@ use jail_cgroup::{CpuSet, ErrorKind, Limit, Limits};
 
 use crate::support::{Actor, Ground, eventually, play};
 
-/// What the kernel lets the process use: `Cpus_allowed_list` or `Mems_allowed_list`.
+/// Reads the CPUs or nodes that a process may use: `Cpus_allowed_list` or `Mems_allowed_list`.
 fn allowed(pid: u32, key: &str) -> CpuSet {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
@@ -27,7 +27,7 @@ fn processors(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// How many pages of large anonymous mappings lie on which node (proc_pid_numa_maps(5)).
+/// Counts the pages of large anonymous mappings by node (proc_pid_numa_maps(5)).
 fn pages_by_node(pid: u32) -> BTreeMap<u32, usize> {
     let maps = fs::read_to_string(format!("/proc/{pid}/numa_maps")).unwrap();
     let mut pages = BTreeMap::new();
@@ -54,9 +54,9 @@ fn ids(set: &CpuSet) -> Vec<u32> {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_process_runs_on_the_cpus_it_was_given() {
+fn processes_run_on_their_cpus() {
     play();
-    const TEST: &str = "placement::a_process_runs_on_the_cpus_it_was_given";
+    const TEST: &str = "placement::processes_run_on_their_cpus";
     let all = allowed(std::process::id(), "Cpus_allowed_list");
     let last = CpuSet::from_iter([*ids(&all).last().unwrap()]);
     if last == all {
@@ -84,9 +84,9 @@ fn a_process_runs_on_the_cpus_it_was_given() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_process_has_the_memory_and_the_cpus_of_its_node() {
+fn numa_nodes_bind_memory() {
     play();
-    const TEST: &str = "placement::a_process_has_the_memory_and_the_cpus_of_its_node";
+    const TEST: &str = "placement::numa_nodes_bind_memory";
     let nodes = ids(&allowed(std::process::id(), "Mems_allowed_list"));
     for node in &nodes {
         let limits = Limits::new().numa_node(*node);
@@ -115,8 +115,8 @@ fn a_process_has_the_memory_and_the_cpus_of_its_node() {
 /// v1 refuses what the parent does not have; v2 takes it in silence and gives what the parent has, so it is looked at.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn cpus_that_are_not_there_are_an_error() {
-    const TEST: &str = "placement::cpus_that_are_not_there_are_an_error";
+fn missing_cpus_are_refused() {
+    const TEST: &str = "placement::missing_cpus_are_refused";
     let last = *ids(&allowed(std::process::id(), "Cpus_allowed_list")).last().unwrap();
     for cpus in [CpuSet::from_iter([0, last + 1]), CpuSet::from_iter([last + 1])] {
         let limits = Limits::new().cpuset_cpus(cpus);

@@ -1,4 +1,4 @@
-//! What a leaf uses is read with its units, and where nobody tells, nothing is made up.
+//! Statistics of a leaf.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use crate::support::{Actor, Ground, eventually, play};
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn memory_time_and_tasks_are_those_of_who_is_in_it() {
+fn stats_measure_the_members() {
     play();
-    const TEST: &str = "readings::memory_time_and_tasks_are_those_of_who_is_in_it";
+    const TEST: &str = "readings::stats_measure_the_members";
     for ground in Ground::each(TEST, &Limits::new()) {
         let leaf = ground.leaf("leaf", &Limits::new());
         let usable = |controller| ground.host.usable(ground.version, controller).is_ok();
@@ -59,9 +59,9 @@ fn memory_time_and_tasks_are_those_of_who_is_in_it() {
 /// Pressure is v2's; two who want a CPU that is a quarter each wait for it.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn waiting_for_time_is_pressure() {
+fn cpu_contention_is_pressure() {
     play();
-    const TEST: &str = "readings::waiting_for_time_is_pressure";
+    const TEST: &str = "readings::cpu_contention_is_pressure";
     let limits = Limits::new();
     for ground in Ground::each(TEST, &limits) {
         let leaf = ground.leaf("leaf", &limits);

@@ -1,4 +1,4 @@
-//! Other launchers: two that want the same leaf, and one that was killed.
+//! Leaves of rival launchers, and of a killed launcher.
 
 use std::fs;
 use std::sync::Barrier;
@@ -9,8 +9,8 @@ use crate::support::{Actor, FOREVER, Ground, play};
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn of_two_who_make_the_same_leaf_at_most_one_has_it() {
-    const TEST: &str = "rivals::of_two_who_make_the_same_leaf_at_most_one_has_it";
+fn one_of_two_creators_wins() {
+    const TEST: &str = "rivals::one_of_two_creators_wins";
     for ground in Ground::each(TEST, &Limits::new()) {
         let plan = ground.plan("leaf", &Limits::new());
         let mut outcomes = [0; 3];
@@ -54,9 +54,9 @@ fn of_two_who_make_the_same_leaf_at_most_one_has_it() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn what_a_killed_launcher_left_is_found_and_removed() {
+fn a_killed_launchers_leaf_is_removed() {
     play();
-    const TEST: &str = "rivals::what_a_killed_launcher_left_is_found_and_removed";
+    const TEST: &str = "rivals::a_killed_launchers_leaf_is_removed";
     for ground in Ground::each(TEST, &Limits::new()) {
         let role = format!("launcher {} {}", ground.parent, ground.version);
         let mut launcher = Actor::new(TEST, &role);
@@ -78,7 +78,7 @@ fn what_a_killed_launcher_left_is_found_and_removed() {
 pub(crate) fn launcher() {
     let ground = Ground::of_role();
     let leaf = ground.leaf("leaf", &Limits::new());
-    let test = "rivals::what_a_killed_launcher_left_is_found_and_removed";
+    let test = "rivals::a_killed_launchers_leaf_is_removed";
     let mut orphan = Actor::in_leaf(&leaf, test, "orphan");
     orphan.go();
     orphan.says("orphan");
@@ -88,12 +88,12 @@ pub(crate) fn launcher() {
     std::mem::forget((orphan, ground));
 }
 
-/// A v2 group may keep threads of its processes in threaded groups below it: they are its members, and go with it.
+/// A v2 group may have threads in threaded subgroups.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn threads_in_groups_of_their_own_go_with_the_leaf() {
+fn threaded_groups_are_removed() {
     play();
-    const TEST: &str = "rivals::threads_in_groups_of_their_own_go_with_the_leaf";
+    const TEST: &str = "rivals::threaded_groups_are_removed";
     for ground in Ground::each(TEST, &Limits::new()) {
         let leaf = ground.leaf("leaf", &Limits::new());
         let mut spin = Actor::in_leaf(&leaf, TEST, "spin 2");

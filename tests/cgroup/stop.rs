@@ -1,4 +1,4 @@
-//! Freezing stops, thawing lets go on, and waiting waits.
+//! Freezing and waiting.
 
 use std::fs;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use crate::support::{Actor, FOREVER, Ground, eventually, play};
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn the_frozen_use_nothing_and_the_thawed_go_on() {
+fn freezing_stops_processes() {
     play();
-    const TEST: &str = "stop::the_frozen_use_nothing_and_the_thawed_go_on";
+    const TEST: &str = "stop::freezing_stops_processes";
     for ground in Ground::each(TEST, &Limits::new()) {
         let leaf = ground.leaf("leaf", &Limits::new());
         let Some(_) = leaf.stats().unwrap().cpu_usage else {
@@ -39,9 +39,9 @@ fn the_frozen_use_nothing_and_the_thawed_go_on() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn who_does_not_end_is_named_when_time_is_up() {
+fn timeouts_name_processes() {
     play();
-    const TEST: &str = "stop::who_does_not_end_is_named_when_time_is_up";
+    const TEST: &str = "stop::timeouts_name_processes";
     for ground in Ground::each(TEST, &Limits::new()) {
         let leaf = ground.leaf("leaf", &Limits::new());
         leaf.wait_empty(Duration::ZERO).unwrap();
@@ -55,9 +55,9 @@ fn who_does_not_end_is_named_when_time_is_up() {
 /// One that is moved to another group has left, and need not end.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn who_is_moved_away_is_not_waited_for() {
+fn moved_processes_are_not_awaited() {
     play();
-    const TEST: &str = "stop::who_is_moved_away_is_not_waited_for";
+    const TEST: &str = "stop::moved_processes_are_not_awaited";
     for ground in Ground::each(TEST, &Limits::new()) {
         let leaf = ground.leaf("leaf", &Limits::new());
         let other = ground.leaf("other", &Limits::new());

@@ -1,4 +1,4 @@
-//! Ground to test on, and processes to test with.
+//! Hierarchies and processes for tests.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jail_cgroup::{CgroupVersion, Host, Leaf, LeafPlan, Limits};
 use testkit::KillOnDrop;
 
-/// Against hanging only: nothing is expected to take this long.
+/// Longest wait, against hanging tests only.
 pub(crate) const FOREVER: Duration = Duration::from_secs(60);
 
 /// A parent of the test's own in this machine's hierarchies of one version; removed, and all in it killed, on drop.
@@ -117,7 +117,7 @@ impl Actor {
         self.0.try_wait().unwrap().is_none()
     }
 
-    /// Its exit code, or the signal that ended it.
+    /// Waits for the exit: the exit code, or the signal.
     pub(crate) fn wait(&mut self) -> Result<i32, i32> {
         use std::os::unix::process::ExitStatusExt as _;
         let status = self.0.wait().unwrap();
@@ -177,7 +177,7 @@ fn hog(mib: usize) -> Vec<Vec<u8>> {
     held
 }
 
-/// Uses as many CPUs as it gets.
+/// Uses all CPUs that are available.
 fn spin(threads: usize) {
     println!("\nspinning");
     std::thread::scope(|scope| {

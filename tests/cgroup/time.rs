@@ -8,7 +8,7 @@ use crate::support::{Actor, FOREVER, Ground, play};
 
 /// The period of a quota.
 const PERIOD: Duration = Duration::from_millis(100);
-/// How many of them are looked at.
+/// Number of periods that are measured.
 const PERIODS: u64 = 40;
 
 fn usage(leaf: &Leaf) -> Duration {
@@ -40,9 +40,9 @@ fn used(leaf: &Leaf) -> f64 {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_quarter_of_a_cpu_is_a_quarter() {
+fn cpu_quotas_hold() {
     play();
-    const TEST: &str = "time::a_quarter_of_a_cpu_is_a_quarter";
+    const TEST: &str = "time::cpu_quotas_hold";
     let limits = Limits::new().cpus(0.25);
     for ground in Ground::each(TEST, &limits) {
         // Unlimited it takes more: else nothing would be shown.
@@ -54,9 +54,16 @@ fn a_quarter_of_a_cpu_is_a_quarter() {
         let mut spin = Actor::in_leaf(&free, TEST, "spin 2");
         spin.go();
         spin.says("spinning");
-        let (begun, before) = (Instant::now(), usage(&free));
-        std::thread::sleep(PERIOD * 10);
-        let most = (usage(&free) - before).as_secs_f64() / begun.elapsed().as_secs_f64();
+        // A busy host may need a while to give so much.
+        let mut most: f64 = 0.0;
+        for _ in 0..30 {
+            let (begun, before) = (Instant::now(), usage(&free));
+            std::thread::sleep(PERIOD * 10);
+            most = most.max((usage(&free) - before).as_secs_f64() / begun.elapsed().as_secs_f64());
+            if most > 0.28 {
+                break;
+            }
+        }
         assert!(most > 0.28, "unlimited it got {most:.3}: this shows nothing");
 
         let leaf = ground.leaf("leaf", &limits);

@@ -106,7 +106,7 @@ fn files_that_documents_name_exist() {
 
 /// Rows of the threat model that tests hold by another name.
 const HELD_BY_ANOTHER_NAME: [(u32, &str); 2] = [
-    (34, "a_covered_mount_is_not_taken_for_one"),
+    (34, "covered_mounts_do_not_count"),
     (35, "a_reaped_stranger_has_its_status_or_an_unknown_one"),
 ];
 

@@ -1,4 +1,4 @@
-//! Runs any command in a control group of its own: `limit <MiB> <CPUs> <command> [argument…]`, as root.
+//! Runs any command in a new control group: `limit <MiB> <CPUs> <command> [argument…]`, as root.
 //!
 //! `cargo run -p jail-cgroup --example limit -- 64 0.5 sha256sum /dev/zero`
 
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What became of a command.
+/// Result of a command.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) status: ExitStatus,

@@ -12,7 +12,7 @@ use crate::sys::Errno;
 /// Results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failed operation, with its path, cause and hint.
+/// A failed operation, with path, cause and hint.
 ///
 /// The text completes "failed to …". `{}` prints this error alone, `{:#}` with the causes ([`source`](StdError::source)).
 #[derive(Debug)]

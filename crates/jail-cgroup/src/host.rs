@@ -12,6 +12,9 @@ use std::sync::OnceLock;
 pub use discover::numa_node_cpus;
 pub use mountinfo::Mount;
 
+#[cfg(test)]
+pub(crate) use mountinfo::parse as parse_mountinfo;
+
 use crate::{CgroupVersion, Controller, CpuSet, Error, ErrorKind, Result};
 
 /// Control group hierarchies of a host, as this process sees them.
@@ -41,9 +44,9 @@ pub struct Host {
 struct Unified {
     controllers: Vec<Controller>,
     enabled: Vec<Controller>,
-    /// Whether the group is below the hierarchy's root, as in a container.
+    /// True if the group is below the hierarchy's root, as in a container.
     nested: bool,
-    /// Whether the group has processes of its own.
+    /// True if the group itself has processes.
     occupied: bool,
 }
 

@@ -3,6 +3,8 @@
 mod create;
 mod effective;
 mod freeze;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod id;
 mod join;
 pub(crate) mod keyed;

@@ -72,6 +72,8 @@ mod dir;
 mod error;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod fuzz;
 mod host;
 mod leaf;
 mod limits;

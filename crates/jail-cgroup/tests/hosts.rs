@@ -22,7 +22,7 @@ macro_rules! host {
     }};
 }
 
-/// Which controllers are usable, of those that limits need.
+/// Returns the usable controllers, of the controllers that limits need.
 fn usable(host: &Host, version: CgroupVersion) -> Vec<Controller> {
     [Cpu, Cpuacct, Cpuset, Memory, Pids, Io, Hugetlb, Freezer]
         .into_iter()
@@ -55,7 +55,7 @@ fn debian_12_is_v2() {
 }
 
 #[test]
-fn ubuntu_20_04_is_hybrid_with_all_on_v1() {
+fn ubuntu_20_04_is_hybrid() {
     let host = host!("ubuntu-20.04");
     assert_eq!(host.layout(), HostLayout::Hybrid);
     assert_eq!(v2_point(&host), Path::new("/sys/fs/cgroup/unified"));
@@ -93,7 +93,7 @@ fn centos_7_is_v1() {
 }
 
 #[test]
-fn a_bare_hybrid_has_a_hierarchy_each() {
+fn controllers_are_mounted_alone() {
     let host = host!("bare-hybrid");
     assert_eq!(host.layout(), HostLayout::Hybrid);
     assert_eq!(v1_point(&host, Cpuacct), Path::new("/sys/fs/cgroup/cpuacct"));
@@ -102,7 +102,7 @@ fn a_bare_hybrid_has_a_hierarchy_each() {
 }
 
 #[test]
-fn a_docker_container_may_look_and_not_touch() {
+fn docker_containers_are_read_only() {
     let host = host!("docker-v2", controllers: "cpuset cpu io memory pids", nested: true);
     assert_eq!(host.layout(), HostLayout::V2);
     assert_eq!(host.usable(CgroupVersion::V2, Memory), Err(WhyNot::ReadOnly));
@@ -116,7 +116,7 @@ fn a_docker_container_may_look_and_not_touch() {
 }
 
 #[test]
-fn a_privileged_container_works_below_its_own_group() {
+fn privileged_containers_have_a_part() {
     let host = host!("privileged-v1");
     assert_eq!(usable(&host, CgroupVersion::V1), [Memory, Pids, Freezer]);
     assert_eq!(
@@ -129,7 +129,7 @@ fn a_privileged_container_works_below_its_own_group() {
 
 /// A systemd in a container: its own part read-write, the host's whole hierarchy to look at.
 #[test]
-fn a_nested_systemd_has_what_was_delegated_to_it() {
+fn nested_systemd_is_delegated() {
     let host = host!("nested-systemd",
         controllers: "cpu memory pids", subtree_control: "memory pids", nested: true, occupied: true);
     assert_eq!(v2_point(&host), Path::new("/sys/fs/cgroup"));
@@ -142,14 +142,14 @@ fn a_nested_systemd_has_what_was_delegated_to_it() {
 }
 
 #[test]
-fn a_hierarchy_without_controllers_does_not_make_a_host_hybrid() {
+fn named_hierarchies_do_not_count() {
     let host = host!("legacy-named-only", controllers: "memory pids");
     assert_eq!(host.layout(), HostLayout::V2);
     assert_eq!(v2_point(&host), Path::new("/sys/fs/cgroup/unified"));
 }
 
 #[test]
-fn escapes_are_undone_and_the_widest_writable_mount_is_taken() {
+fn escapes_are_decoded() {
     let host = host!("escapes-and-binds");
     let mounts: Vec<_> = host.mounts().iter().map(|mount| mount.point().to_owned()).collect();
     assert_eq!(
@@ -169,7 +169,7 @@ fn escapes_are_undone_and_the_widest_writable_mount_is_taken() {
 }
 
 #[test]
-fn no_hierarchy_is_a_host_too() {
+fn hosts_may_lack_hierarchies() {
     let host = Host::from_texts(&HostTexts::default());
     assert_eq!(host.layout(), HostLayout::Absent);
     let error = host.pick(CgroupVersion::V2, &Limits::new()).unwrap_err();
@@ -179,7 +179,7 @@ fn no_hierarchy_is_a_host_too() {
 }
 
 #[test]
-fn a_node_that_is_not_there_is_named_with_those_that_are() {
+fn a_missing_node_is_named() {
     let host = host!("ubuntu-20.04");
     assert_eq!(host.node_cpus(1).unwrap().to_string(), "2-3");
     let error = host.pick(CgroupVersion::V1, &Limits::new().numa_node(7)).unwrap_err();
@@ -187,7 +187,7 @@ fn a_node_that_is_not_there_is_named_with_those_that_are() {
 }
 
 #[test]
-fn wrong_limits_are_wrong_on_any_host() {
+fn invalid_limits_are_refused_everywhere() {
     let host = host!("debian-12", controllers: "memory");
     let error = host.pick(CgroupVersion::V2, &Limits::new().pids_max(0)).unwrap_err();
     assert_eq!((error.kind(), error.limit()), (ErrorKind::InvalidInput, Some(Limit::PidsMax)));
@@ -211,7 +211,7 @@ fn check_plans(host: &Host) {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(
+    fn arbitrary_bytes_never_panic(
         mountinfo in proptest::collection::vec(any::<u8>(), 0..300),
         self_cgroup in proptest::collection::vec(any::<u8>(), 0..100),
         controllers in ".*",
@@ -226,7 +226,7 @@ proptest! {
     }
 
     #[test]
-    fn nearly_right_lines_do_not_either(
+    fn similar_lines_never_panic(
         lines in proptest::collection::vec(
             "[0-9]{1,21} [0-9]{1,2} 0:[0-9]{1,2} [/.a-c\\\\0-9]{1,9} /[/.a-c\\\\0-9]{0,9} (rw|ro|)\
              ( shared:1| -)? - cgroup2? [a-z]{0,2} (rw|ro|memory|pids|freezer|,){0,4}", 0..6),
@@ -246,7 +246,7 @@ proptest! {
 
     /// Real texts with a few bytes changed.
     #[test]
-    fn damaged_texts_do_not_either(at in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..9)) {
+    fn damaged_texts_never_panic(at in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..9)) {
         let mut mountinfo = include_bytes!("hosts/ubuntu-20.04.mountinfo").to_vec();
         for (index, byte) in at {
             let index = usize::from(index) % mountinfo.len();

@@ -1,4 +1,4 @@
-//! Every limit as each version writes it, and as a launcher is told.
+//! Every limit in the files of each version, and in a launcher's settings.
 
 use jail_cgroup::{
     ByteSize, CgroupVersion, Controller, CpuSet, ErrorKind, Host, HostTexts, IoLimit, LeafPlan,
@@ -18,7 +18,7 @@ fn v2() -> Host {
     host("1 1 0:1 / /cg rw - cgroup2 none rw", "cpu cpuset io memory pids hugetlb")
 }
 
-/// v1 as it is mounted by hand: each controller alone.
+/// v1 with each controller mounted alone.
 fn v1() -> Host {
     v1_of(&["cpu", "cpuacct", "cpuset", "memory", "pids", "blkio", "hugetlb", "freezer"])
 }
@@ -119,7 +119,7 @@ fn every_limit_on_both_versions() {
 }
 
 #[test]
-fn what_v1_lacks_is_named() {
+fn limits_that_v1_lacks_are_named() {
     let mib = ByteSize::mib(1);
     for (limits, limit) in [
         (Limits::new().memory_high(mib), Limit::MemoryHigh),
@@ -133,7 +133,7 @@ fn what_v1_lacks_is_named() {
 }
 
 #[test]
-fn what_is_wrong_anywhere_is_named() {
+fn invalid_limits_are_named() {
     let mib = ByteSize::mib(1);
     let disk = || IoLimit::new(8, 0);
     for (limits, limit) in [
@@ -168,7 +168,7 @@ fn what_is_wrong_anywhere_is_named() {
 }
 
 #[test]
-fn a_node_without_cpus_needs_to_be_told_which() {
+fn a_node_may_lack_cpus() {
     let limits = Limits::new().numa_node(2);
     let error = LeafPlan::new(&v2(), CgroupVersion::V2, "p", "l", &limits).unwrap_err();
     assert_eq!((error.kind(), error.limit()), (ErrorKind::Unsupported, Some(Limit::NumaNode)));
@@ -177,7 +177,7 @@ fn a_node_without_cpus_needs_to_be_told_which() {
 }
 
 #[test]
-fn a_controller_the_host_lacks_is_named_with_its_limit() {
+fn a_missing_controller_is_named() {
     let host = host("1 1 0:1 / /cg rw - cgroup2 none rw", "memory");
     let limits = Limits::new().memory_max(ByteSize::mib(1)).pids_max(1);
     let error = LeafPlan::new(&host, CgroupVersion::V2, "p", "l", &limits).unwrap_err();
@@ -202,10 +202,10 @@ fn names_stay_below_the_mount() {
     }
 }
 
-/// The official jailer fills each file from its parent first (`crates/jail-cgroup/src/v1.rs` says what that rules out);
-/// `tests/cgroup/told.rs` does as it does, on a real hierarchy.
+/// The official jailer fills each file from its parent first (`crates/jail-cgroup/src/plan/v1.rs` says what that rules out);
+/// `tests/cgroup/joined_by_settings.rs` does as it does, on a real hierarchy.
 #[test]
-fn on_v1_a_launcher_is_told_one_thing_per_hierarchy_at_least() {
+fn v1_settings_join_each_hierarchy() {
     assert_eq!(
         settings(&v1(), CgroupVersion::V1, &Limits::new()),
         ["freezer.state=THAWED", "pids.max=max", "memory.limit_in_bytes=-1"]
@@ -241,7 +241,7 @@ fn on_v1_a_launcher_is_told_one_thing_per_hierarchy_at_least() {
 }
 
 #[test]
-fn on_v2_a_launcher_is_told_all_but_what_has_an_equals_sign() {
+fn v2_settings_have_no_equals_sign() {
     let limits = Limits::new().pids_max(9).io(IoLimit::new(8, 0).read_iops(5));
     assert_eq!(settings(&v2(), CgroupVersion::V2, &limits), ["pids.max=9"]);
     assert_eq!(settings(&v2(), CgroupVersion::V2, &Limits::new()), ["pids.max=max"]);
@@ -250,7 +250,7 @@ fn on_v2_a_launcher_is_told_all_but_what_has_an_equals_sign() {
 }
 
 #[test]
-fn a_v1_leaf_is_where_limits_and_accounts_are() {
+fn v1_leaves_cover_limits_and_accounting() {
     let paths = |limits| -> Vec<_> {
         let plan = plan(&v1(), CgroupVersion::V1, &limits);
         plan.paths().map(|path| path.display().to_string()).collect()
@@ -278,7 +278,7 @@ mod serialised {
     use super::*;
 
     #[test]
-    fn a_plan_and_its_limits_come_back_as_they_were() {
+    fn plans_and_limits_round_trip() {
         let limits = Limits::new()
             .memory_max(ByteSize::mib(1))
             .cpus(0.3)
@@ -309,7 +309,7 @@ mod serialised {
     }
 
     #[test]
-    fn a_record_cannot_lead_out_of_the_mount() {
+    fn ids_stay_below_the_mount() {
         let id = plan(&v2(), CgroupVersion::V2, &Limits::new()).id();
         let text = serde_json::to_string(&id).unwrap();
         let moved = text.replace("p/l", "../l");

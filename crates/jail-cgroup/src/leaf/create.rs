@@ -366,9 +366,9 @@ mod tests {
         LeafPlan::new(&host(fakes), version, "a/b", "leaf", limits).unwrap()
     }
 
-    /// Twin: `limits::what_was_asked_for_is_what_is_there`.
+    /// Twin: `limits::limits_are_read_back`.
     #[test]
-    fn v2_passes_controllers_down_and_writes_limits() {
+    fn v2_enables_controllers_and_limits() {
         let fake = Fake::new(CgroupVersion::V2, "memory,cpu,pids", &V2);
         let limits = Limits::new().memory_max(ByteSize::mib(1)).cpus(0.25);
         let leaf = plan(&[&fake], CgroupVersion::V2, &limits).create().unwrap();
@@ -386,9 +386,9 @@ mod tests {
         assert_eq!((effective[2].limit, effective[2].asked.as_deref()), (Limit::OomGroup, None));
     }
 
-    /// Twin: `lifecycle::a_leaf_from_its_making_to_its_end`.
+    /// Twin: `lifecycle::a_leaf_lives_and_ends`.
     #[test]
-    fn v1_makes_a_leaf_in_each_hierarchy() {
+    fn v1_has_a_leaf_per_hierarchy() {
         let memory = Fake::new(CgroupVersion::V1, "memory", &["memory.limit_in_bytes -1"]);
         let freezer = Fake::new(CgroupVersion::V1, "freezer", &["freezer.state THAWED"]);
         let limits = Limits::new().memory_max(ByteSize::mib(1));
@@ -399,9 +399,9 @@ mod tests {
         assert!(freezer.has("a/b/leaf"));
     }
 
-    /// Twin: `placement::a_process_runs_on_the_cpus_it_was_given`.
+    /// Twin: `placement::processes_run_on_their_cpus`.
     #[test]
-    fn v1_cpusets_take_what_their_parents_have() {
+    fn v1_cpusets_inherit() {
         let cpuset =
             Fake::new(CgroupVersion::V1, "cpuset,freezer", &["cpuset.cpus ", "cpuset.mems "]);
         cpuset.write("cpuset.cpus", "0-1\n");
@@ -415,7 +415,7 @@ mod tests {
 
     /// Twin: `limits::huge_pages_are_limited`.
     #[test]
-    fn what_the_kernel_lacks_is_named_and_nothing_is_left() {
+    fn a_missing_file_is_named() {
         let fake = Fake::new(CgroupVersion::V2, "memory,cpu,pids", &V2);
         let limits = Limits::new().pids_max(1).memory_swap_max(ByteSize::bytes(0));
         let error = plan(&[&fake], CgroupVersion::V2, &limits).create().unwrap_err();
@@ -425,9 +425,9 @@ mod tests {
         assert!(!fake.has("a"));
     }
 
-    /// Twin: `lifecycle::a_leaf_with_the_living_in_it_is_not_taken_over`.
+    /// Twin: `lifecycle::refuses_a_populated_leaf`.
     #[test]
-    fn a_leaf_with_the_living_in_it_is_refused_before_anything_is_touched() {
+    fn refuses_a_populated_leaf_untouched() {
         let memory = Fake::new(CgroupVersion::V1, "memory", &["memory.limit_in_bytes -1"]);
         let pids = Fake::new(CgroupVersion::V1, "pids", &["pids.max max"]);
         let plan = plan(&[&memory, &pids], CgroupVersion::V1, &Limits::new());
@@ -441,9 +441,9 @@ mod tests {
         assert_eq!(memory.read("a/b/leaf/memory.limit_in_bytes"), "untouched");
     }
 
-    /// Twin: `lifecycle::an_empty_leaf_is_made_anew`.
+    /// Twin: `lifecycle::empty_leaves_are_replaced`.
     #[test]
-    fn an_empty_leaf_is_made_anew() {
+    fn empty_leaves_are_replaced() {
         let fake = Fake::new(CgroupVersion::V2, "memory,cpu,pids", &V2);
         let plan = plan(&[&fake], CgroupVersion::V2, &Limits::new());
         drop(plan.create().unwrap());
@@ -452,9 +452,9 @@ mod tests {
         assert_eq!(fake.read("a/b/leaf/memory.max"), "max");
     }
 
-    /// Twin: `placement::cpus_that_are_not_there_are_an_error`.
+    /// Twin: `placement::missing_cpus_are_refused`.
     #[test]
-    fn a_cpuset_that_comes_to_something_else_is_an_error() {
+    fn refuses_a_cpuset_that_differs() {
         let files = ["cpuset.cpus ", "cpuset.cpus.effective 0-1"];
         let fake = Fake::new(CgroupVersion::V2, "cpuset", &files);
         let limits = Limits::new().cpuset_cpus(CpuSet::from_iter([5]));
@@ -464,9 +464,9 @@ mod tests {
         assert!(!fake.has("a"));
     }
 
-    /// Twin: `discovery::a_covered_mount_is_not_taken_for_one`.
+    /// Twin: `discovery::covered_mounts_do_not_count`.
     #[test]
-    fn a_mount_that_is_none_is_refused() {
+    fn refuses_a_mount_of_another_kind() {
         let dir = tempfile::tempdir().unwrap();
         let mountinfo = format!("1 1 0:1 / {} rw - cgroup2 cgroup2 rw", dir.path().display());
         let host = crate::Host::from_texts(&crate::HostTexts {

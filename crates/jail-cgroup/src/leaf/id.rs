@@ -29,7 +29,7 @@ pub(crate) struct HierarchyPath {
     #[cfg_attr(feature = "serde", serde(with = "crate::path_text"))]
     root: PathBuf,
     path: GroupPath,
-    /// Whether a launcher joins here by settings.
+    /// True if a launcher joins here by settings.
     pub(crate) joined_by_settings: bool,
 }
 

@@ -87,11 +87,16 @@ impl Claim {
             Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => None,
             Err(error) => return Err(error),
         };
-        Ok(match mark {
+        Ok(Self::parse(mark))
+    }
+
+    /// Parses the attribute of a directory.
+    pub(crate) fn parse(mark: Option<Vec<u8>>) -> Self {
+        match mark {
             None => Self::None,
             Some(mark) if mark.is_empty() => Self::Unowned,
             Some(mark) => Self::Owned(mark),
-        })
+        }
     }
 
     /// Claims the directory of a new leaf, for `owner` if there is one, by one call of fsetxattr(2). Fails with `EEXIST` if

@@ -138,9 +138,9 @@ mod tests {
     use crate::fake::{Fake, host};
     use crate::{CgroupVersion, LeafPlan, Limits};
 
-    /// Twin: `lifecycle::members_below_the_leaf_are_members` and `lifecycle::the_operators_parent_stays`.
+    /// Twin: `lifecycle::subgroups_count` and `lifecycle::the_operators_parent_stays`.
     #[test]
-    fn all_below_goes_and_the_operators_parent_stays() {
+    fn removal_keeps_the_operators_parent() {
         let fake = Fake::new(CgroupVersion::V2, "pids", &["pids.max max"]);
         let operators = Dir::open_system(fake.path("")).unwrap();
         operators.make("a").unwrap();
@@ -158,9 +158,9 @@ mod tests {
         assert_eq!(leaf.remove().unwrap(), RemoveReport::default());
     }
 
-    /// Twin: `lifecycle::a_leaf_from_its_making_to_its_end`.
+    /// Twin: `lifecycle::a_leaf_lives_and_ends`.
     #[test]
-    fn the_living_keep_their_leaf() {
+    fn refuses_to_remove_processes() {
         let fake = Fake::new(CgroupVersion::V1, "pids", &["pids.max max"]);
         let plan =
             LeafPlan::new(&host(&[&fake]), CgroupVersion::V1, "a", "leaf", &Limits::new()).unwrap();

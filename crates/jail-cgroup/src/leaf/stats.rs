@@ -275,9 +275,9 @@ mod tests {
         LeafPlan::new(&host(fakes), version, "a", "leaf", &limits).unwrap().create().unwrap()
     }
 
-    /// Twin: `readings::memory_time_and_tasks_are_those_of_who_is_in_it` and `io::half_the_bandwidth_is_half`.
+    /// Twin: `readings::stats_measure_the_members` and `io::bandwidth_is_limited`.
     #[test]
-    fn v2_files_are_read_with_their_units() {
+    fn v2_files_have_units() {
         let fake = Fake::new(CgroupVersion::V2, "cpu,io,memory,pids", &["cpu.max max", "io.max "]);
         let leaf = leaf(&[&fake], CgroupVersion::V2);
         assert_eq!(leaf.stats().unwrap(), Stats::default());
@@ -332,9 +332,9 @@ mod tests {
         );
     }
 
-    /// Twin: `readings::memory_time_and_tasks_are_those_of_who_is_in_it` and `io::half_the_bandwidth_is_half`.
+    /// Twin: `readings::stats_measure_the_members` and `io::bandwidth_is_limited`.
     #[test]
-    fn v1_files_are_read_with_their_units() {
+    fn v1_files_have_units() {
         let memory = Fake::new(CgroupVersion::V1, "memory", &[]);
         let cpu = Fake::new(
             CgroupVersion::V1,
@@ -375,9 +375,9 @@ mod tests {
         assert_eq!(stats.pids_current, None);
     }
 
-    /// Twin: `lifecycle::a_removed_leaf_is_gone_and_empty`.
+    /// Twin: `lifecycle::removed_leaves_are_empty`.
     #[test]
-    fn a_leaf_that_is_gone_has_no_readings() {
+    fn a_removed_leaf_has_no_stats() {
         let fake = Fake::new(CgroupVersion::V2, "cpu,io", &["cpu.max max", "io.max "]);
         let held = leaf(&[&fake], CgroupVersion::V2);
         held.id().open(&host(&[&fake])).unwrap().unwrap().remove().unwrap();

@@ -1,4 +1,4 @@
-//! A jailer that is told a plan's settings, or its leaf as the parent, ends up in the leaf, with the leaf's limits.
+//! A jailer joins the leaf by the plan's settings, or with the leaf as the parent.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ fn jailers() -> Vec<PathBuf> {
     each.chain(testkit::older_jailers().into_iter().map(|(_, path)| path)).collect()
 }
 
-/// The jailer, on a VMM that stays until it is killed.
+/// Starts the jailer with a VMM that runs until killed.
 fn start(
     jailer: &Path,
     base: &Path,
@@ -44,7 +44,7 @@ fn start(
     KillOnDrop::spawn(&mut command)
 }
 
-/// It is in the leaf, whose limits are those asked for, and dies with it.
+/// Checks that the jailer's process is in the limited leaf and is killed with the leaf.
 fn check(plan: &LeafPlan, leaf: Leaf, jailer: &Path, mut child: KillOnDrop) {
     let exe = PathBuf::from(format!("/proc/{}/exe", child.id()));
     eventually(&format!("{} execs the VMM", jailer.display()), || {
@@ -65,7 +65,7 @@ fn check(plan: &LeafPlan, leaf: Leaf, jailer: &Path, mut child: KillOnDrop) {
     assert!(plan.paths().all(|path| !path.exists()));
 }
 
-fn told(test: &str, limits: &Limits) {
+fn joined(test: &str, limits: &Limits) {
     for ground in Ground::each(test, limits) {
         let plan = ground.plan(ID, limits);
         if plan.settings().is_empty() {
@@ -85,29 +85,29 @@ fn told(test: &str, limits: &Limits) {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_jailer_told_the_limits_is_in_the_leaf() {
+fn limits_join_the_leaf() {
     let limits = Limits::new().memory_max(ByteSize::mib(256)).cpus(0.5).pids_max(64);
-    told("told::a_jailer_told_the_limits_is_in_the_leaf", &limits);
+    joined("joined_by_settings::limits_join_the_leaf", &limits);
 }
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_jailer_told_nothing_but_where_is_in_the_leaf() {
-    told("told::a_jailer_told_nothing_but_where_is_in_the_leaf", &Limits::new());
+fn neutral_settings_join_the_leaf() {
+    joined("joined_by_settings::neutral_settings_join_the_leaf", &Limits::new());
 }
 
 /// The files that a jailer cannot simply be told: a swap limit over a memory limit, a cpuset.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_jailer_told_a_cpuset_is_in_the_leaf() {
+fn cpusets_join_the_leaf() {
     let limits = Limits::new().numa_node(0).cpu_weight(50);
-    told("told::a_jailer_told_a_cpuset_is_in_the_leaf", &limits);
+    joined("joined_by_settings::cpusets_join_the_leaf", &limits);
 }
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_jailer_told_the_sum_of_memory_and_swap_is_in_the_leaf() {
-    const TEST: &str = "told::a_jailer_told_the_sum_of_memory_and_swap_is_in_the_leaf";
+fn swap_limits_join_the_leaf() {
+    const TEST: &str = "joined_by_settings::swap_limits_join_the_leaf";
     let limits = Limits::new().memory_max(ByteSize::mib(256)).memory_swap_max(ByteSize::mib(64));
     for ground in Ground::each(TEST, &limits) {
         if let Err(error) = ground.plan("probe", &limits).create() {
@@ -115,14 +115,14 @@ fn a_jailer_told_the_sum_of_memory_and_swap_is_in_the_leaf() {
             return;
         }
     }
-    told(TEST, &limits);
+    joined(TEST, &limits);
 }
 
-/// From release 1.6 on, a jailer without settings joins its parent, if that exists.
+/// From release 1.6 on, a jailer without settings joins an existing parent.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_jailer_whose_parent_is_the_leaf_is_in_it() {
-    const TEST: &str = "told::a_jailer_whose_parent_is_the_leaf_is_in_it";
+fn the_parent_option_joins_the_leaf() {
+    const TEST: &str = "joined_by_settings::the_parent_option_joins_the_leaf";
     for ground in Ground::each(TEST, &Limits::new()) {
         if ground.version == CgroupVersion::V1 {
             continue;
