@@ -46,7 +46,7 @@ impl Untouched {
         self.scratch.join("disk.img")
     }
 
-    /// The spec is refused by a message with `word` in it, and nothing was touched.
+    /// Asserts that the spec is refused by a message with `word`, and that nothing was touched.
     #[track_caller]
     fn refuses(&self, spec: &JailSpec, word: &str) {
         self.refuses_with(&self.config(), spec, word);
@@ -86,7 +86,7 @@ fn row_10_ids() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_11_two_vm_ids_never_map_to_one_jail() {
+fn row_11_ids_never_collide() {
     let ids = ["a/b", "a_b", "a.b", "a b", "a-b", "A-b", "é", "e", "a/b/", "a--b"];
     let mapped: std::collections::HashSet<_> =
         ids.iter().map(|id| JailId::for_vm(id).unwrap()).collect();

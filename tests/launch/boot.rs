@@ -1,4 +1,4 @@
-//! What a `Boot` and its drives say is what Firecracker has of them, by its own word.
+//! Firecracker reports the machine and the drives as the spec describes them.
 
 use microvm_runtime::{
     Boot, CacheType, Drive, IoEngine, NetworkInterface, RateLimiter, TokenBucket,
@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use crate::host::{Host, UID, assert_says_hello};
 
-/// The item of a list whose `key` is `id`.
+/// Returns the item of a list with `id` under `key`.
 fn item<'a>(config: &'a Value, list: &str, key: &str, id: &str) -> &'a Value {
     let items = config[list].as_array().unwrap_or_else(|| panic!("no {list} in {config}"));
     items.iter().find(|item| item[key] == id).unwrap_or_else(|| panic!("no {id} in {config}"))
 }
 
-/// Whether `found` says at least what `wanted` says.
+/// Asserts that `found` contains all of `wanted`.
 fn assert_says(found: &Value, wanted: &Value) {
     for (field, value) in wanted.as_object().unwrap() {
         assert_eq!(&found[field], value, "{field} of {found}");
@@ -22,11 +22,11 @@ fn assert_says(found: &Value, wanted: &Value) {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_whole_machine_is_what_its_spec_says() {
+fn firecracker_reports_the_whole_spec() {
     let mut host = Host::new("machine");
     let netns = testkit::Netns::new(&host.scratch);
     if !netns.add_tap("tap0", UID) {
-        return testkit::skip("a_whole_machine_is_what_its_spec_says", "no tun driver here");
+        return testkit::skip("firecracker_reports_the_whole_spec", "no tun driver here");
     }
     let shared = host.scratch.file("shared.img", vec![0; 1 << 20]);
     let own = host.scratch.file("own.img", vec![0; 1 << 20]);

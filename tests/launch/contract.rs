@@ -1,5 +1,4 @@
-//! docs/jailer-contract.md, line by line, on the official jailer where it is installed and on the stand-in: what a
-//! launcher relies on, and what keeps the stand-in honest.
+//! docs/jailer-contract.md, line by line, on the stand-in and on the official jailer if one is installed.
 
 mod arguments;
 mod control_groups;

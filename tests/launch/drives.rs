@@ -1,4 +1,4 @@
-//! Drives as a whole VM has them: shared, private, persistent, and block devices.
+//! The drives of a whole VM: shared, private, persistent, and block devices.
 
 use std::fs;
 use std::os::fd::AsRawFd as _;
@@ -20,7 +20,7 @@ fn prepare(
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_persistent_drive_is_lent_to_one_vm_at_a_time_and_kept() {
+fn persistent_drives_are_exclusive() {
     let mut host = Host::new("persistent");
     let disk = host.scratch.file("disk.img", "written before");
     let one = host.hello("one").drive(Drive::persistent("data", &disk));
@@ -52,14 +52,11 @@ fn a_persistent_drive_is_lent_to_one_vm_at_a_time_and_kept() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_block_device_is_a_node_of_its_numbers() {
+fn block_devices_become_nodes() {
     let mut host = Host::new("block");
     let image = host.scratch.file("image", vec![0; 1 << 20]);
     let Some(device) = LoopDevice::attach(&image).unwrap() else {
-        return testkit::skip(
-            "a_block_device_is_a_node_of_its_numbers",
-            "this host has no loop devices",
-        );
+        return testkit::skip("block_devices_become_nodes", "this host has no loop devices");
     };
     let spec = host.hello("vm").drive(Drive::block_device("disk", device.path()));
     let prepared = prepare(&host, &spec).unwrap();
@@ -73,14 +70,11 @@ fn a_block_device_is_a_node_of_its_numbers() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_vm_boots_with_block_devices_and_writes_only_its_own() {
+fn block_devices_boot() {
     let mut host = Host::new("devices");
     let images = ["own", "shared"].map(|name| host.scratch.file(name, vec![0; 1 << 20]));
     let [Some(own), Some(shared)] = images.map(|image| LoopDevice::attach(&image).unwrap()) else {
-        return testkit::skip(
-            "a_vm_boots_with_block_devices_and_writes_only_its_own",
-            "this host has no loop devices",
-        );
+        return testkit::skip("block_devices_boot", "this host has no loop devices");
     };
     let spec = host
         .idle("vm")
@@ -108,7 +102,7 @@ fn a_vm_boots_with_block_devices_and_writes_only_its_own() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_read_only_drive_is_shared_and_untouched() {
+fn read_only_drives_are_shared() {
     let mut host = Host::new("shared");
     let shared = host.scratch.dir("shared");
     let image = host.scratch.file("shared/base.img", "base");

@@ -54,7 +54,7 @@ fn start_kill_returns_at_once() {
     host.assert_clean();
 }
 
-/// Takes the VM out of its leaf and removes the leaf, as systemd may do.
+/// Moves the VM's processes out of the leaf and removes the leaf, as systemd may do.
 fn remove_leaf(vm: &Vm) -> bool {
     let Ok(leaf) = vm.cgroup() else { return false };
     for path in leaf.paths() {
@@ -97,7 +97,7 @@ fn a_removed_leaf_hides_no_status() {
     host.assert_clean();
 }
 
-/// A mount in one jail keeps that jail, and no other, from its removal.
+/// A mount in one jail blocks the removal of that jail only.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn many_vms_end_together() {

@@ -20,9 +20,9 @@ fn held() -> (usize, usize) {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn thirty_vms_come_and_go_and_nothing_stays() {
+fn thirty_vms_leave_nothing() {
     // In a process of its own: other tests hold descriptors and threads too, and come and go.
-    const NAME: &str = "fleet::thirty_vms_come_and_go_and_nothing_stays";
+    const NAME: &str = "fleet::thirty_vms_leave_nothing";
     if testkit::role().as_deref() != Some("launcher") {
         let status = testkit::reenter(NAME, "launcher").status().unwrap();
         assert!(status.success(), "{status}");

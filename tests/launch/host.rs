@@ -63,17 +63,17 @@ impl Host {
         self.scratch.join("images").join(name)
     }
 
-    /// A VM whose guest stays, and never hears Ctrl+Alt+Del.
+    /// Returns a VM with a guest that runs on and ignores Ctrl+Alt+Del.
     pub(crate) fn deaf(&mut self, vm_id: &str) -> JailSpec {
         self.spec(vm_id, "deaf")
     }
 
-    /// A VM whose guest stays until Ctrl+Alt+Del.
+    /// Returns a VM with a guest that runs until Ctrl+Alt+Del.
     pub(crate) fn idle(&mut self, vm_id: &str) -> JailSpec {
         self.spec(vm_id, "idle")
     }
 
-    /// A VM whose guest says hello and resets.
+    /// Returns a VM with a guest that prints a line and resets.
     pub(crate) fn hello(&mut self, vm_id: &str) -> JailSpec {
         self.spec(vm_id, "vmlinux")
     }
@@ -102,7 +102,7 @@ impl Host {
         command
     }
 
-    /// Tears every VM down and sees that the host is as it was.
+    /// Removes every VM and asserts that the host is unchanged.
     pub(crate) fn assert_clean(self) {
         for id in &self.ids {
             self.jailer().teardown(id).expect("teardown");

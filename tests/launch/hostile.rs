@@ -17,7 +17,7 @@ fn bystander() -> KillOnDrop {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_23_a_pid_file_that_names_a_host_process_kills_nobody() {
+fn row_23_forged_pid_file() {
     let mut host = Host::new("pidfile");
     let mut bystander = bystander();
     let spec = host.idle("vm").pid_namespace(PidNamespace::ByJailer);
@@ -40,7 +40,7 @@ fn row_23_a_pid_file_that_names_a_host_process_kills_nobody() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_24_a_planted_api_socket_is_not_talked_to() {
+fn row_24_planted_api_socket() {
     let mut host = Host::new("socket");
     let spec = host.idle("vm");
     let root = host.jailer().plan(&spec).unwrap().layout().root();
@@ -83,15 +83,12 @@ fn row_24_a_planted_api_socket_is_not_talked_to() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_33_a_leaf_that_is_gone_is_no_launch() {
+fn row_33_missing_leaf_fails() {
     let mut host = Host::new("noleaf");
     let spec = host.idle("vm");
     let prepared = host.jailer().plan(&spec).unwrap().prepare(&CopyOptions::new()).unwrap();
     let Some(leaf) = prepared.plan().leaf().cloned() else {
-        return testkit::skip(
-            "row_33_a_leaf_that_is_gone_is_no_launch",
-            "this host has no hierarchy for a leaf",
-        );
+        return testkit::skip("row_33_missing_leaf_fails", "this host has no hierarchy for a leaf");
     };
     for path in leaf.paths() {
         fs::remove_dir(&path).unwrap();
@@ -104,7 +101,7 @@ fn row_33_a_leaf_that_is_gone_is_no_launch() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_36_no_descriptor_of_the_launcher_reaches_the_vm() {
+fn row_36_no_descriptor_leaks() {
     let mut host = Host::new("fds");
     let secret = fs::File::open(host.scratch.file("secret", "secret")).unwrap();
     // As a careless library would: not close-on-exec.
@@ -126,8 +123,8 @@ fn row_36_no_descriptor_of_the_launcher_reaches_the_vm() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn an_oom_kill_is_told_from_a_crash() {
-    const NAME: &str = "hostile::an_oom_kill_is_told_from_a_crash";
+fn oom_kill_is_reported() {
+    const NAME: &str = "hostile::oom_kill_is_reported";
     if testkit::role().as_deref() == Some("hog") {
         // Held back until it is in the leaf.
         let mut line = String::new();
@@ -143,7 +140,7 @@ fn an_oom_kill_is_told_from_a_crash() {
     let vm = match host.jailer().launch(&spec) {
         Ok(vm) => vm,
         Err(error) if error.kind() == ErrorKind::Unsupported => {
-            return testkit::skip("an_oom_kill_is_told_from_a_crash", &error.to_string());
+            return testkit::skip("oom_kill_is_reported", &error.to_string());
         }
         Err(error) => panic!("{error}: {error:?}"),
     };
@@ -182,10 +179,10 @@ fn an_oom_kill_is_told_from_a_crash() {
     host.assert_clean();
 }
 
-/// A VMM that is stopped accepts nothing, so the backlog of its socket fills up.
+/// A stopped VMM accepts no connection, so the socket's backlog fills up.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_48_a_full_backlog_delays_no_shutdown() {
+fn row_48_backlog_delays_no_shutdown() {
     let mut host = Host::new("backlog");
     let spec = host.idle("vm");
     let root = host.jailer().plan(&spec).unwrap().layout().root();

@@ -15,7 +15,7 @@ use crate::host::{GID, Host, UID, assert_says_hello};
 const MODES: [PidNamespace; 3] =
     [PidNamespace::ByLauncher, PidNamespace::ByJailer, PidNamespace::Host];
 
-/// A host whose chroot base has 80 bytes.
+/// Returns a host with a chroot base of 80 bytes.
 fn long_base(label: &str) -> Host {
     let host = Host::with_base(label, |scratch| {
         let stem = scratch.path().as_os_str().len() + 1;
@@ -25,7 +25,7 @@ fn long_base(label: &str) -> Host {
     host
 }
 
-/// What the kernel says of a running VM is what was asked for.
+/// Asserts that the kernel reports a running VM as requested.
 fn assert_confined(vm: &Vm, mode: PidNamespace) {
     let seen = vm.inspect().unwrap();
     assert_eq!(seen.uids, [UID; 4], "real, effective, saved, filesystem");
@@ -41,8 +41,8 @@ fn assert_confined(vm: &Vm, mode: PidNamespace) {
 /// Every mode, version of control groups and network at once, at the longest id under a long base.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn every_combination_boots_is_confined_and_ends_with_its_true_status() {
-    const NAME: &str = "every_combination_boots_is_confined_and_ends_with_its_true_status";
+fn every_combination_boots() {
+    const NAME: &str = "every_combination_boots";
     let mut host = long_base("matrix");
     let netns = testkit::Netns::new(&host.scratch);
     let ours = fs::metadata("/proc/self/ns/net").unwrap().ino();
@@ -94,7 +94,7 @@ fn every_combination_boots_is_confined_and_ends_with_its_true_status() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn the_guests_line_arrives_and_its_reset_is_status_0_in_each_mode() {
+fn guest_reset_is_status_0() {
     for (index, mode) in MODES.into_iter().enumerate() {
         let mut host = Host::new("mode");
         let spec = host.hello(&format!("hello-{index}")).pid_namespace(mode).no_api();
@@ -127,7 +127,7 @@ fn the_guests_line_arrives_and_its_reset_is_status_0_in_each_mode() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn an_api_vm_is_confined_answers_and_is_killed_in_each_mode() {
+fn api_vm_answers_in_each_mode() {
     for (index, mode) in MODES.into_iter().enumerate() {
         let mut host = Host::new("api");
         let spec = host.idle(&format!("idle-{index}")).pid_namespace(mode);
@@ -146,7 +146,7 @@ fn an_api_vm_is_confined_answers_and_is_killed_in_each_mode() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_bad_config_is_an_early_death_with_status_1_in_each_mode() {
+fn bad_config_is_an_early_death() {
     for (index, mode) in MODES.into_iter().enumerate() {
         let mut host = Host::new("bad");
         // An ELF header and nothing else is no kernel.
@@ -171,7 +171,7 @@ fn a_bad_config_is_an_early_death_with_status_1_in_each_mode() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn limits_hold_on_each_version_the_host_has() {
+fn limits_hold_on_each_version() {
     for version in [CgroupVersion::V1, CgroupVersion::V2] {
         let mut host = Host::new("limits");
         let limits = Limits::new().memory_max(ByteSize::mib(256)).cpus(0.5).pids_max(64);
@@ -180,7 +180,7 @@ fn limits_hold_on_each_version_the_host_has() {
             Ok(vm) => vm,
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 testkit::skip(
-                    &format!("limits_hold_on_each_version_the_host_has ({version:?})"),
+                    &format!("limits_hold_on_each_version ({version:?})"),
                     &error.to_string(),
                 );
                 continue;
@@ -210,7 +210,7 @@ fn limits_hold_on_each_version_the_host_has() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn without_limits_there_is_still_a_leaf_per_vm() {
+fn unlimited_vms_have_a_leaf() {
     for v2 in [false, true] {
         let mut host = Host::new("leaf");
         host.config.cgroup_v2 = v2;
@@ -218,9 +218,7 @@ fn without_limits_there_is_still_a_leaf_per_vm() {
         let vm = host.jailer().launch(&spec).unwrap();
         match vm.cgroup() {
             Ok(leaf) => assert_eq!(leaf.members().unwrap(), [vm.pid()]),
-            Err(error) => {
-                testkit::skip("without_limits_there_is_still_a_leaf_per_vm", &error.to_string())
-            }
+            Err(error) => testkit::skip("unlimited_vms_have_a_leaf", &error.to_string()),
         }
         vm.kill().unwrap();
         drop(vm);
@@ -230,8 +228,8 @@ fn without_limits_there_is_still_a_leaf_per_vm() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn the_jailer_is_in_the_leaf_from_its_first_instruction() {
-    const TEST: &str = "the_jailer_is_in_the_leaf_from_its_first_instruction";
+fn jailer_is_born_in_the_leaf() {
+    const TEST: &str = "jailer_is_born_in_the_leaf";
     let none = Limits::new();
     let node = Limits::new().numa_node(0);
     for version in [CgroupVersion::V1, CgroupVersion::V2] {
@@ -286,7 +284,7 @@ fn the_jailer_is_in_the_leaf_from_its_first_instruction() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_memory_limit_too_small_even_for_the_jailer_ends_the_launch_and_not_the_launcher() {
+fn tiny_memory_limit_spares_the_launcher() {
     for version in [CgroupVersion::V1, CgroupVersion::V2] {
         let mut host = Host::new("tiny");
         let limits = Limits::new().memory_max(ByteSize::kib(64));
@@ -294,9 +292,7 @@ fn a_memory_limit_too_small_even_for_the_jailer_ends_the_launch_and_not_the_laun
         let error = host.jailer().launch(&spec).unwrap_err();
         if error.kind() == ErrorKind::Unsupported {
             testkit::skip(
-                &format!(
-                    "a_memory_limit_too_small_even_for_the_jailer_ends_the_launch_and_not_the_launcher ({version:?})"
-                ),
+                &format!("tiny_memory_limit_spares_the_launcher ({version:?})"),
                 &error.to_string(),
             );
             continue;
@@ -310,7 +306,7 @@ fn a_memory_limit_too_small_even_for_the_jailer_ends_the_launch_and_not_the_laun
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_vm_joins_the_network_namespace_it_is_given() {
+fn vm_joins_its_network_namespace() {
     for mode in MODES {
         let mut host = Host::new("netns");
         let netns = testkit::Netns::new(&host.scratch);
@@ -325,7 +321,7 @@ fn a_vm_joins_the_network_namespace_it_is_given() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_64_byte_id_under_a_base_of_80_bytes_works() {
+fn long_ids_and_bases_work() {
     let mut host = long_base("long");
     let id = "i".repeat(64);
     let spec = host.idle(&id);
@@ -338,7 +334,7 @@ fn a_64_byte_id_under_a_base_of_80_bytes_works() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn daemonized_vms_are_found_and_killed() {
+fn daemonized_vms_are_killed() {
     for mode in [PidNamespace::ByJailer, PidNamespace::ByLauncher, PidNamespace::Host] {
         let mut host = Host::new("daemon");
         let spec: JailSpec = host.idle("daemon").pid_namespace(mode).daemonize();
@@ -360,7 +356,7 @@ fn daemonized_vms_are_found_and_killed() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn shutdown_ends_a_guest_that_listens_and_kills_one_that_does_not() {
+fn shutdown_asks_then_kills() {
     let mut host = Host::new("shutdown");
     let spec = host.idle("listens");
     let vm = host.jailer().launch(&spec).unwrap();

@@ -48,10 +48,10 @@ fn spec(host: &mut Host, vm_id: &str) -> JailSpec {
     stubbed
 }
 
-/// A VMM that ends between two looks at it: nothing tells of that any more, so the launcher must not wait for it.
+/// A VMM that exits between two looks causes no further event, so the launcher must not wait for one.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn an_end_at_any_moment_is_noticed() {
+fn any_end_is_noticed() {
     // Hanging is all that this tells: a launch takes milliseconds.
     const HANG: Duration = Duration::from_secs(300);
     for mode in [PidNamespace::ByLauncher, PidNamespace::ByJailer, PidNamespace::Host] {
@@ -73,8 +73,8 @@ fn an_end_at_any_moment_is_noticed() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn our_argv_is_accepted_in_every_mode() {
-    for (release, jailer) in releases("our_argv_is_accepted_in_every_mode") {
+fn argv_is_accepted_everywhere() {
+    for (release, jailer) in releases("argv_is_accepted_everywhere") {
         for mode in [PidNamespace::ByLauncher, PidNamespace::ByJailer, PidNamespace::Host] {
             for version in [CgroupVersion::V1, CgroupVersion::V2] {
                 let mut host = Host::new("older");
@@ -97,7 +97,7 @@ fn our_argv_is_accepted_in_every_mode() {
                 let what = format!("{release}, {mode:?}, {version:?}: {error}: {error:?}");
                 if error.kind() == ErrorKind::Unsupported {
                     testkit::skip(
-                        &format!("our_argv_is_accepted_in_every_mode ({release}, {version:?})"),
+                        &format!("argv_is_accepted_everywhere ({release}, {version:?})"),
                         &error.to_string(),
                     );
                     continue;
@@ -113,8 +113,8 @@ fn our_argv_is_accepted_in_every_mode() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn their_failures_are_decoded_in_both_forms() {
-    for (release, jailer) in releases("their_failures_are_decoded_in_both_forms") {
+fn both_failure_forms_are_decoded() {
+    for (release, jailer) in releases("both_failure_forms_are_decoded") {
         let mut host = Host::new("decode");
         host.config.jailer_bin = jailer;
         let spec = spec(&mut host, "decode");
@@ -150,10 +150,8 @@ fn their_failures_are_decoded_in_both_forms() {
 /// copied to as root.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_05_a_link_planted_at_the_exec_copys_place_is_never_reached() {
-    for (release, jailer_bin) in
-        releases("row_05_a_link_planted_at_the_exec_copys_place_is_never_reached")
-    {
+fn row_05_planted_exec_copy() {
+    for (release, jailer_bin) in releases("row_05_planted_exec_copy") {
         let mut host = Host::new("planted");
         host.config.jailer_bin = jailer_bin;
         let jailer = host.jailer();
@@ -213,7 +211,7 @@ fn command(
     command
 }
 
-/// Waits until no process has the jail as its root: the stub was orphaned by its jailer.
+/// Waits until no process has the jail as root directory, since the jailer orphaned the stub.
 fn wait_until_idle(root: &Path) {
     use std::os::unix::fs::MetadataExt as _;
     let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());

@@ -34,7 +34,7 @@ fn impersonate(listener: &UnixListener, name: &str, connections: &AtomicU32) {
     }
 }
 
-/// What the jail's user does for ever, in the jail's root.
+/// The attack of the jail's user in the jail's root, in an endless loop.
 fn attack(host_socket: &str) {
     assert_eq!(nix::unistd::geteuid().as_raw(), UID);
     symlink(host_socket, "link").unwrap();

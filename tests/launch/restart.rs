@@ -10,7 +10,7 @@ use crate::host::{Host, assert_says_hello};
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_stopped_vm_starts_again_under_its_id_with_fresh_inodes() {
+fn restart_gets_fresh_inodes() {
     let mut host = Host::new("restart");
     let rootfs = host.scratch.file("rootfs.img", "golden");
     let spec = host.hello("again").drive(Drive::private("rootfs", &rootfs)).no_api();
@@ -36,7 +36,7 @@ fn a_stopped_vm_starts_again_under_its_id_with_fresh_inodes() {
 /// As the README's example does.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn whose_end_was_seen_is_torn_down_though_somebody_has_it() {
+fn ended_vms_can_be_removed() {
     let mut host = Host::new("ended");
     let disk = host.scratch.file("disk.img", "kept");
     let one = host.idle("one").drive(Drive::persistent("data", &disk));
@@ -54,7 +54,7 @@ fn whose_end_was_seen_is_torn_down_though_somebody_has_it() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_running_vm_is_not_started_twice() {
+fn running_vm_is_not_restarted() {
     let mut host = Host::new("twice");
     let spec = host.idle("one");
     let mut vm = host.jailer().launch(&spec).unwrap();
@@ -75,7 +75,7 @@ fn a_running_vm_is_not_started_twice() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn an_adopted_vm_answers_and_its_end_is_seen() {
+fn adopted_vm_answers() {
     for mode in [PidNamespace::ByLauncher, PidNamespace::ByJailer, PidNamespace::Host] {
         let mut host = Host::new("adopt");
         let spec = host.idle("orphan").pid_namespace(mode).console(Console::null());
@@ -110,7 +110,7 @@ fn teardown_kills_what_still_runs() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_failed_launch_leaves_nothing() {
+fn failed_launch_leaves_nothing() {
     let mut host = Host::new("fail");
     let spec = host.hello("nothing").kernel(host.scratch.file("broken", "no kernel"));
     let error = host.jailer().launch(&spec).unwrap_err();
@@ -121,7 +121,7 @@ fn a_failed_launch_leaves_nothing() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_prepared_jail_is_taken_up_and_what_a_killed_launcher_left_is_swept() {
+fn killed_launchers_are_swept() {
     let mut host = Host::new("sweep");
     let spec = host.hello("staged").no_api();
     let plan = host.jailer().plan(&spec).unwrap();

@@ -1,4 +1,4 @@
-//! The API this crate replaces, row by row, used as the crates downstream use it.
+//! The 0.4 API, row by row, used like the crates downstream do.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -34,7 +34,7 @@ fn argv(command: &std::process::Command) -> Vec<String> {
     command.get_args().map(|item| item.to_str().expect("argv is UTF-8").to_owned()).collect()
 }
 
-/// The message, matched as code downstream matches it.
+/// Returns the message, matched like code downstream does.
 fn message(result: VmRuntimeResult<impl std::fmt::Debug>) -> String {
     match result {
         Err(VmRuntimeError::Jailer(msg)) => String::from(&*msg),
@@ -96,14 +96,14 @@ fn defaults_are_the_seeds() {
 }
 
 #[test]
-fn jailer_gives_its_configuration_back() {
+fn jailer_returns_its_configuration() {
     let jailer = Jailer::new(config(Path::new("/srv/j"))).clone();
     assert_eq!(jailer.config().uid, UID);
     assert!(format!("{jailer:?}").contains("/srv/j"));
 }
 
 #[test]
-fn chroot_for_is_pure_and_keeps_ids_the_jailer_accepts() {
+fn chroot_for_is_pure() {
     let jailer = Jailer::new(config(Path::new("/does/not/exist")));
     assert_eq!(jailer.chroot_for("vm-1"), Path::new("/does/not/exist/firecracker/vm-1/root"));
     let slash = jailer.chroot_for("a/b");
@@ -123,7 +123,7 @@ fn safe_vm_id_maps_each_character() {
 }
 
 #[test]
-fn an_empty_id_is_refused_by_every_verb() {
+fn empty_id_is_refused() {
     let jailer = Jailer::new(config(Path::new("/does/not/exist")));
     let kernel = Path::new("/does/not/exist/vmlinux");
     let jail = VmJail {
@@ -140,7 +140,7 @@ fn an_empty_id_is_refused_by_every_verb() {
     }
 }
 
-/// The jail a caller would have been given, without preparing it.
+/// Returns the value for the jail that a caller would have, without preparing the jail.
 fn jail_of(jailer: &Jailer, vm_id: &str) -> VmJail {
     let chroot_path = jailer.chroot_for(vm_id);
     VmJail {
@@ -151,7 +151,7 @@ fn jail_of(jailer: &Jailer, vm_id: &str) -> VmJail {
 }
 
 #[test]
-fn argv_is_the_seeds_in_its_order() {
+fn argv_keeps_its_order() {
     let mut config = config(Path::new("/srv/j"));
     config.cgroup_parent = "vms.slice".to_owned();
     let firecracker = Path::new("/does/not/exist/firecracker");
@@ -198,7 +198,7 @@ fn argv_is_the_seeds_in_its_order() {
 }
 
 #[test]
-fn the_seccomp_filter_is_never_switched_off() {
+fn seccomp_filter_stays_on() {
     let jailer = Jailer::new(config(Path::new("/srv/j")));
     let command = jailer
         .build_command("vm-1", &jail_of(&jailer, "vm-1"), Path::new("/opt/firecracker"))
@@ -207,7 +207,7 @@ fn the_seccomp_filter_is_never_switched_off() {
 }
 
 #[test]
-fn build_command_refuses_what_is_not_this_vms() {
+fn build_command_refuses_foreign_jails() {
     let jailer = Jailer::new(config(Path::new("/srv/j")));
     let jail = jail_of(&jailer, "vm-1");
     let relative = message(jailer.build_command("vm-1", &jail, Path::new("firecracker")));
@@ -221,7 +221,7 @@ fn build_command_refuses_what_is_not_this_vms() {
 }
 
 #[test]
-fn bad_users_and_parents_are_refused_by_name() {
+fn bad_users_are_named() {
     for (change, word) in [
         ((|c: &mut JailerConfig| c.uid = 0) as fn(&mut JailerConfig), "0"),
         (|c| c.uid = u32::MAX, "4294967295"),
@@ -245,7 +245,7 @@ fn bad_users_and_parents_are_refused_by_name() {
 }
 
 #[test]
-fn a_missing_source_is_named_before_anything_is_touched() {
+fn missing_source_is_named() {
     let scratch = Scratch::new("seed");
     let base = scratch.join("base");
     let jailer = Jailer::new(config(&base));
@@ -264,7 +264,7 @@ fn a_missing_source_is_named_before_anything_is_touched() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn prepare_stages_every_file_under_its_name_and_twice_is_fine() {
+fn prepare_is_idempotent() {
     let host = Host::new();
     let canary = Canary::take(&host.images);
     let jail = host.prepare("vm-1").unwrap();
@@ -291,7 +291,7 @@ fn prepare_stages_every_file_under_its_name_and_twice_is_fine() {
     canary.assert_same();
 }
 
-/// One request, as a caller without an HTTP library sends it; the answer's status line.
+/// Sends one request without an HTTP library, and returns the status line of the answer.
 fn ask(socket: &Path, request: &str, body: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     write!(
@@ -315,10 +315,10 @@ fn without_log(lines: &[String]) -> String {
     lines.iter().map(guests).collect()
 }
 
-/// What every launch of the seed's ended short of: its three calls, in the jailer and the Firecracker that are there.
+/// The three calls of the 0.4 API boot a VM in the installed jailer and Firecracker.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn the_seeds_calls_start_a_vm_that_boots() {
+fn three_calls_boot_a_vm() {
     let binaries = Binaries::find();
     let mut host = Host::new();
     let mut config = host.jailer.config().clone();
@@ -367,7 +367,7 @@ fn the_seeds_calls_start_a_vm_that_boots() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_stale_artifact_of_another_source_is_replaced() {
+fn stale_artifacts_are_replaced() {
     let host = Host::new();
     let jail = host.prepare("vm-1").unwrap();
     let newer = host.scratch.file("newer", "newer rootfs");
@@ -382,7 +382,7 @@ fn a_stale_artifact_of_another_source_is_replaced() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn golden_images_keep_owner_mode_and_content() {
+fn golden_images_are_untouched() {
     let host = Host::new();
     for name in ["vmlinux", "golden.ext4"] {
         fs::set_permissions(host.image(name), fs::Permissions::from_mode(0o600)).unwrap();
@@ -397,7 +397,7 @@ fn golden_images_keep_owner_mode_and_content() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn device_nodes_are_left_to_the_jailer_unless_asked_for() {
+fn device_nodes_are_optional() {
     let mut host = Host::new();
     let jail = host.prepare("vm-1").unwrap();
     assert!(!jail.chroot_path.join("dev").exists(), "every launch would end in File exists");
@@ -416,7 +416,7 @@ fn device_nodes_are_left_to_the_jailer_unless_asked_for() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn two_ids_never_share_a_jail() {
+fn ids_never_share_a_jail() {
     let host = Host::new();
     let slash = host.prepare("a/b").unwrap();
     let underscore = host.prepare("a_b").unwrap();
@@ -428,7 +428,7 @@ fn two_ids_never_share_a_jail() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn teardown_is_fine_without_a_jail_and_twice_and_removes_the_control_group() {
+fn teardown_is_idempotent() {
     let host = Host::new();
     host.jailer.teardown("never-was").unwrap();
     let jail = host.prepare("vm-1").unwrap();
@@ -443,7 +443,7 @@ fn teardown_is_fine_without_a_jail_and_twice_and_removes_the_control_group() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn drive_names_that_would_hide_the_jails_own_files_are_refused() {
+fn reserved_drive_names_are_refused() {
     let host = Host::new();
     for name in [
         "vmlinux",

@@ -17,7 +17,7 @@ use crate::host::{GID, Host, LAUNCHER_SPEC, UID, assert_says_hello};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Launches whose guest's line must be whole.
+/// The number of launches; the guest's line must be whole in each.
 const LAUNCHES: usize = 20;
 
 #[test]
@@ -58,7 +58,7 @@ fn fill(fifo: &Path) {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_vm_without_a_reader_runs_on() {
+fn vm_without_reader_runs() {
     for mode in [PidNamespace::ByLauncher, PidNamespace::ByJailer, PidNamespace::Host] {
         let mut host = Host::new("unread");
         let spec = host.idle("vm").pid_namespace(mode);
@@ -87,7 +87,7 @@ fn a_vm_without_a_reader_runs_on() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_killed_launchers_streams_are_read_on() {
+fn streams_survive_their_launcher() {
     if testkit::role().is_some() {
         let jailer = Jailer::new(JailerConfig::try_from_env().unwrap());
         let spec: JailSpec = serde_json::from_str(&std::env::var(LAUNCHER_SPEC).unwrap()).unwrap();
@@ -100,8 +100,7 @@ fn a_killed_launchers_streams_are_read_on() {
     let mut host = Host::new("killed");
     let spec = host.idle("vm");
     let jail = host.jailer().plan(&spec).unwrap().layout().jail_dir();
-    let mut command =
-        host.launcher("streams::a_killed_launchers_streams_are_read_on", "launcher", &spec);
+    let mut command = host.launcher("streams::streams_survive_their_launcher", "launcher", &spec);
     command.stdout(Stdio::piped());
     let mut launcher = KillOnDrop::spawn(&mut command);
     let mut said = BufReader::new(launcher.stdout.take().unwrap()).lines();
@@ -127,7 +126,7 @@ fn a_killed_launchers_streams_are_read_on() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_subscriber_gets_every_byte_once() {
+fn subscribers_get_every_byte() {
     let mut host = Host::new("subscribe");
     let spec = host.idle("vm");
     let jail = host.jailer().plan(&spec).unwrap().layout().jail_dir();
@@ -154,7 +153,7 @@ fn a_subscriber_gets_every_byte_once() {
 /// The log's name in the jail is the VM's to change.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_25_a_log_that_the_vm_replaced_is_not_read() {
+fn row_25_replaced_log() {
     let mut host = Host::new("log");
     let spec = host.idle("vm").firecracker(FirecrackerOptions::new().metrics());
     let root = host.jailer().plan(&spec).unwrap().layout().root();
@@ -195,7 +194,7 @@ fn row_25_a_log_that_the_vm_replaced_is_not_read() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_console_file_is_appended_to() {
+fn console_file_is_appended() {
     let mut host = Host::new("file");
     let path = host.scratch.file("console.txt", "an earlier tenant\n");
     for mode in [PidNamespace::ByLauncher, PidNamespace::Host] {

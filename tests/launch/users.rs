@@ -6,7 +6,7 @@ use crate::host::Host;
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_15_two_vms_never_share_a_leased_uid() {
+fn row_15_leased_uids_are_exclusive() {
     let mut host = Host::new("uids");
     let user = User::Leased { first: 54_000, last: 54_001 };
     let plan = |host: &mut Host, id: &str| {

@@ -9,7 +9,7 @@ use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
 use super::repository::{assert_none, files, root};
 
 /// The crates that the rule holds for.
-const CRATES: &[&str] = &["jail-cgroup", "jail-cmd"];
+const CRATES: &[&str] = &["jail-cmd", "jail-cgroup", "jail-fs", "microvm-runtime"];
 
 /// A path from a crate's root: `["vmm", "pidfd", "kill"]`.
 type Segments = Vec<String>;

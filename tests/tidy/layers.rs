@@ -81,7 +81,7 @@ fn every_published_crate_is_in_the_table() {
 }
 
 #[test]
-fn stand_ins_and_framework_are_never_linked_into_a_published_crate() {
+fn published_crates_link_no_tests() {
     let mut wrong = Vec::new();
     for package in packages() {
         let name = package["name"].as_str().unwrap();
@@ -97,7 +97,7 @@ fn stand_ins_and_framework_are_never_linked_into_a_published_crate() {
 }
 
 #[test]
-fn crates_weigh_no_more_than_they_promise() {
+fn crates_stay_small() {
     for (name, most) in WEIGHTS {
         let tree = cargo(&[
             "tree",
@@ -151,7 +151,7 @@ fn every_dependency_is_used() {
 }
 
 #[test]
-fn a_name_in_a_comment_of_another_word_is_no_use() {
+fn only_whole_names_count() {
     assert!(names("use libc::c_int;", "libc") && names("thiserror::Error", "thiserror"));
     assert!(!names("use libc_extra::x;", "libc") && !names("xlibc", "libc"));
 }

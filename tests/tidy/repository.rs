@@ -45,7 +45,7 @@ pub(crate) fn assert_none(rule: &str, found: &[String]) {
 }
 
 #[test]
-fn the_top_level_holds_what_it_should() {
+fn top_level_is_known() {
     const ENTRIES: &[&str] = &[
         ".cargo",
         ".ci",
@@ -84,14 +84,14 @@ fn the_top_level_holds_what_it_should() {
 }
 
 #[test]
-fn both_licences_are_there_and_declared() {
+fn both_licences_are_declared() {
     assert!(text("LICENSE-MIT").contains("Permission is hereby granted, free of charge"));
     assert!(text("LICENSE-APACHE").contains("Version 2.0, January 2004"));
     assert!(text("Cargo.toml").contains("license = \"MIT OR Apache-2.0\""));
 }
 
 #[test]
-fn every_package_inherits_what_is_shared() {
+fn packages_share_their_settings() {
     const SHARED: [&str; 5] = [
         "[lints]\nworkspace = true",
         "version.workspace = true",

@@ -78,7 +78,7 @@ fn jail_cmd_touches_nothing() {
 }
 
 #[test]
-fn jail_fs_knows_no_vm_no_jailer_no_firecracker() {
+fn jail_fs_knows_no_vm() {
     let found = hits("crates/jail-fs/src", true, |_, line| {
         words(&line.to_lowercase())
             .flat_map(|word| word.split('_'))
@@ -111,7 +111,7 @@ fn only_the_facade_starts_processes() {
 }
 
 #[test]
-fn ignored_tests_say_how_they_are_run() {
+fn ignored_tests_need_root() {
     const REASON: &str = "#[ignore = \"needs root: cargo xtask test-root\"]";
     let mut root = 0;
     let found = hits("", true, |_, line| {
@@ -124,7 +124,7 @@ fn ignored_tests_say_how_they_are_run() {
 }
 
 #[test]
-fn lints_are_expected_with_a_reason_never_allowed() {
+fn lints_are_never_allowed() {
     let found = hits("", true, |_, line| {
         let attribute = line.trim();
         attribute.starts_with("#[allow(") || attribute.starts_with("#![allow(")
@@ -133,7 +133,7 @@ fn lints_are_expected_with_a_reason_never_allowed() {
 }
 
 #[test]
-fn files_are_read_in_one_sitting() {
+fn files_stay_short() {
     let sources = files("crates", "rs").into_iter().filter(|path| is_source(path));
     let long: Vec<_> = sources
         .map(|path| (code(&path, false).len(), path))
@@ -144,7 +144,7 @@ fn files_are_read_in_one_sitting() {
 }
 
 #[test]
-fn lib_rs_only_declares_documents_and_reexports() {
+fn lib_rs_only_declares() {
     let libs: Vec<PathBuf> =
         files("crates", "rs").into_iter().filter(|path| path.ends_with("src/lib.rs")).collect();
     assert_eq!(libs.len(), 4);

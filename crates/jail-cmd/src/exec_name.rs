@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exec_name_is_one_name_of_its_own() {
+    fn exec_name_is_one_component() {
         for name in ["firecracker", "firecracker-v1.16.1", "-h", "stub", "é", &"a".repeat(251)] {
             assert_eq!(ExecName::new(name).unwrap().as_str(), name);
         }

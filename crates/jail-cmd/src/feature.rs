@@ -163,7 +163,7 @@ mod tests {
     /// For each row of the table: the last release without the feature, and the first release with
     /// the feature.
     #[test]
-    fn every_change_is_where_the_sources_have_it() {
+    fn every_change_has_its_release() {
         use Feature as F;
         for (feature, without, with) in [
             (F::AnyExecName, (1, 12, 1), (1, 13, 0)),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn newest_has_everything_and_nothing_is_older_than_oldest() {
+    fn newest_has_every_feature() {
         for feature in Feature::ALL {
             assert!(JailerVersion::NEWEST.supports(feature), "{feature:?}");
             assert!(!JailerVersion::new(0, 25, 2).supports(feature), "{feature:?}");
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pre_release_is_not_taken_to_have_the_new() {
+    fn pre_releases_lack_new_features() {
         let before: JailerVersion = "1.13.0-dev".parse().unwrap();
         assert!(!before.supports(Feature::EnablePci));
         assert!(before.supports(Feature::JoinsParentCgroup));

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_set_is_not_there() {
+    fn unset_options_are_absent() {
         assert!(FirecrackerArgs::new().to_argv().is_empty());
         FirecrackerArgs::new().check(JailerVersion::OLDEST).unwrap();
     }
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_the_release_lacks_is_named() {
+    fn unsupported_arguments_are_named() {
         let args = FirecrackerArgs::new;
         for (args, argument, without, with) in [
             (args().mmds_size_limit(1), "--mmds-size-limit", (1, 0, 2), (1, 1, 0)),

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn for_vm_refuses_only_the_empty_id() {
+    fn for_vm_refuses_bad_ids() {
         assert_eq!(JailId::for_vm("").unwrap_err().kind(), ErrorKind::Id);
         for id in ["..", "\0", "-h", "--", "é", " ", "\u{10ffff}", &"/".repeat(1024)] {
             assert!(JailId::for_vm(id).unwrap().looks_encoded(), "{id:?}");

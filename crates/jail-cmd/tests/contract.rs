@@ -138,7 +138,7 @@ fn two_items_a_flag() {
 }
 
 #[test]
-fn a_value_does_not_begin_with_two_hyphens() {
+fn values_never_begin_with_hyphens() {
     for value in ["--x", "--netns", "---"] {
         assert_eq!(kind(&and(&["--netns", value])), ErrorKind::MissingValue);
     }
@@ -148,7 +148,7 @@ fn a_value_does_not_begin_with_two_hyphens() {
 }
 
 #[test]
-fn the_first_double_hyphen_splits_wherever_it_stands() {
+fn first_double_hyphen_splits() {
     let split = raw(&and(&["--", "a", "--", "--id"]));
     assert_eq!(split.firecracker, ["a", "--", "--id"]);
     // As a value it takes the value away.
@@ -156,7 +156,7 @@ fn the_first_double_hyphen_splits_wherever_it_stands() {
 }
 
 #[test]
-fn help_and_version_win_over_everything_before_the_split() {
+fn help_and_version_win() {
     for (more, expected) in [
         (vec!["--help"], Invocation::Help),
         (vec!["--version"], Invocation::Version),
@@ -199,7 +199,7 @@ fn items_are_utf8() {
 }
 
 #[test]
-fn an_argument_is_given_once_but_for_two() {
+fn repeated_arguments_are_refused() {
     for more in [["--id", "b"], ["--exec-file", "/x"], ["--uid", "1"], ["--gid", "1"]] {
         assert_eq!(kind(&and(&more)), ErrorKind::DuplicateArgument, "{more:?}");
     }
@@ -229,7 +229,7 @@ fn an_argument_is_given_once_but_for_two() {
 /// Arguments that the official jailer accepts and this crate's types refuse have an error kind other
 /// than the grammar's.
 #[test]
-fn what_only_the_types_refuse_passes_the_grammar() {
+fn types_are_stricter_than_grammar() {
     for (argv, kind) in [
         (with("--id", "é"), ErrorKind::Id),
         (with("--id", "-"), ErrorKind::Id),
@@ -256,7 +256,7 @@ fn what_only_the_types_refuse_passes_the_grammar() {
 }
 
 #[test]
-fn values_that_nobody_takes_are_refused_too() {
+fn impossible_values_are_refused() {
     for (argv, kind) in [
         (with("--id", ""), ErrorKind::Id),
         (with("--id", "a.b"), ErrorKind::Id),
@@ -287,7 +287,7 @@ fn values_that_nobody_takes_are_refused_too() {
 }
 
 #[test]
-fn what_the_jailer_gives_firecracker_cannot_be_given_twice() {
+fn jailers_own_arguments_are_refused() {
     for name in ["--id", "--start-time-us", "--start-time-cpu-us", "--parent-cpu-time-us"] {
         assert_eq!(kind(&and(&["--", name, "1"])), ErrorKind::DuplicateArgument);
     }
@@ -326,7 +326,7 @@ fn exec_name_depends_on_the_release() {
 }
 
 #[test]
-fn a_limit_the_jailer_cannot_work_under_is_refused() {
+fn deadly_limits_are_refused() {
     use jail_cmd::ResourceLimit::{FileSize, OpenFiles};
     let args = |limit| {
         let exec_file = HostPath::new("/firecracker").unwrap();
@@ -372,7 +372,7 @@ fn threat_11_two_names_are_two_jails() {
 }
 
 #[test]
-fn threat_12_names_that_mean_something_are_refused() {
+fn threat_12_reserved_names_are_refused() {
     let exec = ExecName::new("firecracker").unwrap();
     for name in [
         "vmlinux",
@@ -417,7 +417,7 @@ fn threat_13_nothing_is_injected() {
 }
 
 #[test]
-fn threat_14_root_and_minus_one_are_refused() {
+fn threat_14_root_is_refused() {
     for number in [0, u32::MAX] {
         assert_eq!(Uid::new(number).unwrap_err().value(), number.to_string());
         assert_eq!(Gid::new(number).unwrap_err().value(), number.to_string());
@@ -434,7 +434,7 @@ mod serde {
     }
 
     #[test]
-    fn what_is_read_back_is_checked() {
+    fn deserialised_values_are_checked() {
         refused::<JailId>(r#""a_b""#, "a_b");
         refused::<HostPath>(r#""/a/../b""#, "/a/../b");
         refused::<JailPath>(r#""api.sock""#, "api.sock");

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn lenient_falls_back_where_strict_refuses_by_name() {
+    fn strict_refuses_bad_values() {
         for (name, value) in [
             ("MICROVM_JAILER_UID", "nobody"),
             ("MICROVM_JAILER_GID", "-1"),

@@ -37,12 +37,12 @@ impl Deadline {
         self.0.map(|end| end.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether the deadline has passed.
+    /// Returns true if the deadline has passed.
     pub(crate) fn has_passed(self) -> bool {
         self.left().is_some_and(|left| left.is_zero())
     }
 
-    /// The time that is left, as `ppoll(2)` takes it; `None` waits for ever.
+    /// Returns the remaining time for `ppoll(2)`; `None` waits for ever.
     pub(crate) fn timeout(self) -> Option<Timespec> {
         // Time that `ppoll` cannot express is centuries away.
         self.left().and_then(|left| Timespec::try_from(left).ok())

@@ -1,4 +1,4 @@
-//! [`Jailer`]: where every verb starts.
+//! The entry point of all verbs: [`Jailer`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,23 +6,23 @@ use jail_cmd::{JailId, JailerVersion};
 use jail_fs::{CopyOptions, TrustedDir};
 
 use crate::error::{Failure, Result, VmRuntimeResult};
+use crate::jail::remove::{self, Teardown};
 use crate::kernel;
 use crate::plan::Plan;
-use crate::release::KnownJailer;
+use crate::plan::release::KnownJailer;
 use crate::spec::JailSpec;
-use crate::teardown::{self, Teardown};
 use crate::trace;
 use crate::vm::Vm;
 
 // Callers of the 0.4 API name them from here.
+pub use crate::compat::VmJail;
 pub use crate::config::JailerConfig;
-pub use crate::vm_jail::VmJail;
 
-/// Who makes `/dev/kvm` and `/dev/net/tun` in a jail that [`Jailer::prepare`] stages.
+/// The maker of `/dev/kvm` and `/dev/net/tun` in a jail of [`Jailer::prepare`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeviceNodes {
-    /// The official jailer, which refuses to start where they are already there.
+    /// The official jailer, which refuses a jail that already has these nodes.
     #[default]
     ByJailer,
     /// [`Jailer::prepare`], for callers that start the VMM without the official jailer. The jail's root belongs to the uid
@@ -83,7 +83,7 @@ impl Jailer {
         Ok(known.insert(found).clone())
     }
 
-    /// What launching `spec` would do. Validates it as a whole and looks at the host; changes nothing.
+    /// Returns the plan for launching `spec`. Validates the whole spec and reads the host's state; changes nothing.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) names a bad id, uid, path, drive name or value;
@@ -123,7 +123,7 @@ impl Jailer {
         let id = JailId::for_vm(vm_id).map_err(Failure::from)?;
         match self.open_base()? {
             None => Ok(Teardown::default()),
-            Some(base) => Ok(trace::verb("teardown", vm_id, || teardown::teardown(&base, &id))?),
+            Some(base) => Ok(trace::verb("teardown", vm_id, || remove::teardown(&base, &id))?),
         }
     }
 
@@ -134,7 +134,7 @@ impl Jailer {
     /// As [`teardown`](Self::teardown).
     pub fn teardown_jail(&self, jail_id: &JailId) -> VmRuntimeResult<Teardown> {
         let Some(base) = self.open_base()? else { return Ok(Teardown::default()) };
-        Ok(trace::verb("teardown", jail_id.as_str(), || teardown::teardown(&base, jail_id))?)
+        Ok(trace::verb("teardown", jail_id.as_str(), || remove::teardown(&base, jail_id))?)
     }
 
     /// The chroot base, checked; `None` where there is none yet.

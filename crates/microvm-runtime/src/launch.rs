@@ -6,11 +6,12 @@ use jail_cgroup::Leaf;
 
 use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
-use crate::liveness::Survey;
-use crate::prepare::Prepared;
-use crate::process::{self, Process, Running, Search, Spawn};
-use crate::vm::{Vm, expected};
-use crate::{teardown, trace};
+use crate::jail::liveness::Survey;
+use crate::jail::prepare::Prepared;
+use crate::jail::remove;
+use crate::trace;
+use crate::vm::{Started, Vm, expected};
+use crate::vmm::{self, Process, Search, Spawn};
 use jail_cmd::in_jail;
 
 impl Prepared {
@@ -42,11 +43,11 @@ fn launch(mut prepared: Prepared) -> Result<Vm> {
                 None => failure,
             };
             // What this cannot remove, a later teardown or sweep does.
-            let failure = process::explain_limits(failure);
+            let failure = vmm::explain_limits(failure);
             let Prepared { base, exec_dir, plan, jail, .. } = prepared;
             let exec_name = plan.layout.exec_name().as_str();
             let survey = Survey::default();
-            Err(failure.and_cleanup(teardown::remove(&base, &exec_dir, exec_name, jail, &survey)))
+            Err(failure.and_cleanup(remove::remove(&base, &exec_dir, exec_name, jail, &survey)))
         }
     }
 }
@@ -68,12 +69,6 @@ fn blame_limits(leaf: &Leaf, failure: Failure) -> Failure {
         return failure.hinted("The VM hit its limit of tasks: raise `Limits::pids_max`.");
     }
     failure
-}
-
-/// A VM that was started and proven.
-pub(crate) struct Started {
-    pub(crate) running: Running,
-    pub(crate) ready_after: Duration,
 }
 
 fn start(prepared: &mut Prepared) -> Result<Started> {
@@ -118,7 +113,7 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
         leaf.map_or(Ok(()), |leaf| confirm_membership(leaf, process))?;
         record.started(jail.dir(), &mut starting, process.stamp().clone())
     };
-    let running = process::start(spawn, search, socket, &mut proven, deadline)?;
+    let running = vmm::start(spawn, search, socket, &mut proven, deadline)?;
     Ok(Started { running, ready_after: begun.elapsed() })
 }
 
@@ -137,10 +132,10 @@ fn refuse_frozen(leaf: Option<&Leaf>) -> Result<()> {
     }
 }
 
-/// How long a VMM that is in no group any more may take to be gone.
+/// The time that a VMM without a control group has to exit.
 const ENDING: Duration = Duration::from_secs(1);
 
-/// Reads back from the kernel that the VMM is in its leaf, in each hierarchy.
+/// Checks that the VMM is in the leaf in each hierarchy, as the kernel reports.
 fn confirm_membership(leaf: &Leaf, process: &mut Process) -> Result<()> {
     let operation = "read the VM's control group back";
     let pid = process.pid();

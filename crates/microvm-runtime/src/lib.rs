@@ -49,42 +49,24 @@
 //! `tracing`: each prepare, launch, shutdown, kill and teardown is a span `vm` with the fields `verb` and `vm_id`, and
 //! tells at its end how it went.
 
-mod adopt;
 mod api;
-mod boot;
+mod compat;
 mod config;
 mod deadline;
-mod drive;
-mod ending;
 pub mod error;
-mod exit;
-mod firecracker;
-mod fleet;
-mod host_file;
 mod jail;
 pub mod jailer;
 mod kernel;
 mod launch;
-mod list;
-mod liveness;
-mod metrics;
 mod plan;
-mod prepare;
-mod process;
 #[cfg(doctest)]
 mod readme;
-mod record;
-mod release;
-mod seed;
-mod shutdown;
 mod spec;
 mod sys;
-mod teardown;
 mod text;
 mod trace;
-mod uid;
 mod vm;
-mod vm_jail;
+mod vmm;
 
 // What stands in a signature here can be named from here.
 pub use jail_cgroup::{ByteSize, CpuSet, IoLimit, Leaf, LeafPlan, Limits, Stats};
@@ -94,23 +76,25 @@ pub use jail_cmd::{
 pub use jail_fs::{CopyOptions, InodeId, Progress, Receipt, Strategy};
 
 pub use crate::api::{Action, Api, InstanceInfo, InstanceState, Response};
-pub use crate::boot::{Boot, CacheType, IoEngine, NetworkInterface, RateLimiter, TokenBucket};
+pub use crate::compat::VmJail;
+pub use crate::compat::safe_vm_id;
 pub use crate::config::JailerConfig;
-pub use crate::drive::{Drive, DriveKind};
 pub use crate::error::{Error, ErrorKind, VmRuntimeError, VmRuntimeResult};
-pub use crate::exit::Exit;
-pub use crate::firecracker::FirecrackerOptions;
-pub use crate::fleet::RemovedVm;
+pub use crate::jail::list::{Listed, Listing, State, Swept};
+pub use crate::jail::prepare::{PrepareReceipt, Prepared};
+pub use crate::jail::remove::{Problem, Teardown};
 pub use crate::jailer::{DeviceNodes, Jailer};
-pub use crate::list::{Listed, Listing, State, Swept};
 pub use crate::plan::{Plan, PlannedArtifact, PlannedFile};
-pub use crate::prepare::{PrepareReceipt, Prepared};
-pub use crate::process::{
+pub use crate::spec::drive::{Drive, DriveKind};
+pub use crate::spec::firecracker::FirecrackerOptions;
+pub use crate::spec::machine::{
+    Boot, CacheType, IoEngine, NetworkInterface, RateLimiter, TokenBucket,
+};
+pub use crate::spec::{JailSpec, User};
+pub use crate::vm::Vm;
+pub use crate::vm::exit::Exit;
+pub use crate::vm::fleet::RemovedVm;
+pub use crate::vmm::{
     Console, Descriptor, Diagnosis, EarlyDeath, ExitStatus, Inspection, PidNamespace, ProcessStamp,
     StreamReader,
 };
-pub use crate::seed::safe_vm_id;
-pub use crate::spec::{JailSpec, User};
-pub use crate::teardown::{Problem, Teardown};
-pub use crate::vm::Vm;
-pub use crate::vm_jail::VmJail;

@@ -1,4 +1,4 @@
-//! Text from a VM, a file of `/proc` or a caller on its way to a person: escaped and cut.
+//! Escaping and cutting of foreign text (from a VM, `/proc` or a caller) before a person reads the text.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ pub(crate) fn quoted(bytes: impl AsRef<[u8]>) -> String {
     format!("\"{}\"", cut(bytes.as_ref(), QUOTED, |c| matches!(c, '"' | '\\')))
 }
 
-/// Returns `bytes` as one harmless line of at most `max` bytes and `…` if it was cut.
+/// Returns `bytes` as one harmless line of at most `max` bytes, with `…` at the end of a cut line.
 ///
 /// Control characters (also DEL and C1, so every terminal escape), line separators, marks that change the direction of text
 /// and invisible characters are written as escapes; bytes that are not UTF-8 as `\xNN`.
@@ -63,7 +63,7 @@ fn cut(bytes: &[u8], max: usize, also: impl Fn(char) -> bool) -> String {
     text
 }
 
-/// Whether a terminal or a reader is misled by this character.
+/// Returns true if the character can mislead a terminal or a reader.
 fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -99,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_become_a_harmless_line(bytes in prop::collection::vec(any::<u8>(), 0..600), max in 0_usize..400) {
+        fn any_bytes_become_harmless(bytes in prop::collection::vec(any::<u8>(), 0..600), max in 0_usize..400) {
             let text = escaped(&bytes, max);
             prop_assert!(text.len() <= max + "…".len());
             prop_assert!(!text.chars().any(is_harmful), "{text:?}");

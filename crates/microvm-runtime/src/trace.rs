@@ -1,4 +1,4 @@
-//! Spans of the verbs, for who collects them (the feature `tracing`).
+//! Tracing spans of the verbs (the feature `tracing`).
 
 use crate::error::Result;
 
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
     use crate::error::{ErrorKind, Failure};
 
-    /// Writes down what it is told.
+    /// Records all spans and events as text.
     #[derive(Clone, Default)]
     struct Listener(Arc<Mutex<String>>);
 
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verb_is_a_span_that_tells_how_it_ended() {
+    fn verbs_are_spans() {
         let listener = Listener::default();
         tracing::subscriber::with_default(listener.clone(), || {
             assert_eq!(verb("prepare", "a/b", || Ok(7)).unwrap(), 7);

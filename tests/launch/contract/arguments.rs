@@ -127,7 +127,7 @@ fn judged_command_lines() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn the_exec_file_is_a_regular_file() {
+fn exec_file_is_regular() {
     for rig in Rig::each() {
         let mut launch = rig.launch();
         launch.exec_file = rig.scratch.dir("directory");

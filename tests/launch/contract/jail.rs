@@ -13,7 +13,7 @@ use super::rig::{GID, Rig, UID, is_dynamic};
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn the_jail_is_named_after_the_canonical_exec_file() {
+fn jail_has_canonical_exec_name() {
     for rig in Rig::each() {
         let mut launch = rig.launch();
         fs::copy(rig.binaries.stub(), rig.scratch.join("anything-v9")).unwrap();
@@ -129,7 +129,7 @@ fn leftovers_of_a_run_are_fatal() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_running_exec_copy_is_text_file_busy() {
+fn running_exec_copy_is_busy() {
     for rig in Rig::each() {
         let launch = rig.launch();
         let child = launch.hold();
@@ -140,7 +140,7 @@ fn a_running_exec_copy_is_text_file_busy() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn nodev_denies_the_nodes_and_noexec_the_start() {
+fn nodev_and_noexec_are_fatal() {
     for rig in Rig::each() {
         for (flags, opens) in [(MsFlags::empty(), true), (MsFlags::MS_NODEV, false)] {
             let launch = rig.launch().stub(&["--open", "/dev/urandom"]);
@@ -165,11 +165,11 @@ fn nodev_denies_the_nodes_and_noexec_the_start() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn a_dynamic_exec_file_does_not_start() {
+fn dynamic_exec_files_fail() {
     let Some(dynamic) = ["/bin/sh", "/bin/ls"].iter().map(Path::new).find(|file| is_dynamic(file))
     else {
         return skip(
-            "a_dynamic_exec_file_does_not_start",
+            "dynamic_exec_files_fail",
             "this machine has no dynamic program at /bin/sh or /bin/ls",
         );
     };

@@ -1,4 +1,4 @@
-//! What changed from release to release.
+//! The differences between releases.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,11 +14,11 @@ use super::rig::{Outcome, Rig};
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn older_releases_differ_as_the_table_says() {
+fn older_releases_match_the_table() {
     let (official, acted) = Rig::older(&RELEASES);
     if official.is_empty() {
         skip(
-            "older_releases_differ_as_the_table_says (official)",
+            "older_releases_match_the_table (official)",
             "no older official jailers here; see MICROVM_OLD_JAILERS",
         );
     }
@@ -82,7 +82,7 @@ fn older_releases_differ_as_the_table_says() {
     }
 }
 
-/// A refusal in the manner of its release: a message and a second line, or a panic that aborts.
+/// Asserts a refusal in the form of the release: a message with a second line, or a panic that aborts.
 #[track_caller]
 fn fails_like(rig: &Rig, outcome: &Outcome, message: &str) {
     if rig.release.supports(Feature::PlainErrors) {

@@ -9,7 +9,7 @@ use super::rig::{GID, Rig, UID, held, proc};
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn environment_and_descriptors_are_not_handed_on() {
+fn nothing_is_handed_on() {
     for rig in Rig::each() {
         let open = fs::File::open("/dev/null").unwrap();
         rustix::io::fcntl_setfd(&open, rustix::io::FdFlags::empty()).unwrap();
@@ -77,7 +77,7 @@ fn a_detached_jailer_exits_0() {
     }
 }
 
-/// What becomes of a process nobody is told of.
+/// Polls until `seen` returns a value; for processes without an event.
 fn eventually<T>(mut seen: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
@@ -91,7 +91,7 @@ fn eventually<T>(mut seen: impl FnMut() -> Option<T>) -> T {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn the_first_of_a_namespace_keeps_its_status() {
+fn namespace_init_keeps_its_status() {
     for rig in Rig::each() {
         // A thread of its own: what it unshares, its children are in, and it cannot go back.
         let in_namespace = |body: &(dyn Fn() + Sync)| {

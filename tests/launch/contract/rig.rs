@@ -18,7 +18,7 @@ const JUDGED_FROM: JailerVersion = JailerVersion::new(1, 15, 0);
 /// The environment variable by which the stand-in acts as an older release.
 const RELEASE_ENV: &str = "MICROVM_STAND_IN_RELEASE";
 
-/// A jailer to look at, and what it needs.
+/// A jailer under test, with all files that the jailer needs.
 pub(crate) struct Rig {
     pub(crate) name: String,
     pub(crate) release: JailerVersion,
@@ -144,12 +144,12 @@ impl Launch<'_> {
         self
     }
 
-    /// Where the jail's root will be.
+    /// Returns the path of the jail's root.
     pub(crate) fn root(&self) -> PathBuf {
         self.base.join(self.exec_file.file_name().unwrap()).join(&self.id).join("root")
     }
 
-    /// Makes the jail's root, and `dir` in it, before the jailer does; returns `dir`'s path.
+    /// Makes the jail's root and the directory `dir` there, before the jailer runs; returns the path of `dir`.
     pub(crate) fn stage(&self, dir: &str) -> PathBuf {
         let dir = self.root().join(dir);
         std::fs::create_dir_all(&dir).unwrap();
@@ -171,12 +171,12 @@ impl Launch<'_> {
         command
     }
 
-    /// Runs it to the end.
+    /// Runs the jailer to the end.
     pub(crate) fn run(&self) -> Outcome {
         Outcome::of(&mut self.command())
     }
 
-    /// Starts it and comes back when the stub holds; what is dropped is dead.
+    /// Starts the jailer and waits until the stub holds; dropping the result kills the process.
     pub(crate) fn hold(&self) -> KillOnDrop {
         let launch = self.clone().stub(&["--hold"]);
         held(&mut launch.command())
@@ -193,7 +193,7 @@ pub(crate) fn held(command: &mut Command) -> KillOnDrop {
     child
 }
 
-/// How a jailer ended.
+/// The result of a jailer's run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) code: Option<i32>,
@@ -213,14 +213,14 @@ impl Outcome {
         }
     }
 
-    /// The stub ran and its status came through.
+    /// Asserts that the stub ran and that the jailer passed the status on.
     #[track_caller]
     pub(crate) fn assert_started(&self, what: impl std::fmt::Debug) {
         assert_eq!(self.code, Some(7), "{what:?}: {self:?}");
         assert!(self.stdout.contains("stub: --id "), "{what:?}: {self:?}");
     }
 
-    /// It was refused with `message`, in the words and manner of `release`; the stub did not run.
+    /// Asserts a refusal with `message`, in the words and form of `release`; the stub did not run.
     #[track_caller]
     pub(crate) fn assert_refused(&self, what: impl std::fmt::Debug, message: &str) {
         assert_eq!(self.code, Some(1), "{what:?}: {self:?}");
@@ -250,7 +250,7 @@ pub(crate) fn cgroup_of(pid: u32, controller: &str) -> Option<String> {
     })
 }
 
-/// Where the hierarchy of a v1 controller is mounted, or v2's with an empty name.
+/// Returns the mount point of a v1 controller's hierarchy, or of v2 for an empty name.
 pub(crate) fn hierarchy(controller: &str) -> Option<PathBuf> {
     testkit::mounts::all().into_iter().find_map(|mount| {
         let found = match controller {
@@ -264,7 +264,7 @@ pub(crate) fn hierarchy(controller: &str) -> Option<PathBuf> {
     })
 }
 
-/// Whether v2 has the controller to give.
+/// Returns true if v2 offers the controller.
 pub(crate) fn v2_has(controller: &str) -> bool {
     hierarchy("").is_some_and(|top: PathBuf| {
         std::fs::read_to_string(top.join("cgroup.controllers"))
@@ -272,7 +272,7 @@ pub(crate) fn v2_has(controller: &str) -> bool {
     })
 }
 
-/// Whether a file is an ELF that asks for a loader.
+/// Returns true for an ELF file that needs a dynamic loader.
 pub(crate) fn is_dynamic(file: &Path) -> bool {
     std::fs::read(file).is_ok_and(|image| {
         image.starts_with(b"\x7fELF")

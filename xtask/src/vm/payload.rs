@@ -16,7 +16,7 @@ use crate::test_root::Built;
 const ON_THE_HOST: [&str; 3] = ["xtask", "fs-tests", "faults-tests"];
 
 /// Tests that stay on the host for the same reason.
-const LONG: [&str; 3] = ["fleet::", "races::", "an_end_at_any_moment_is_noticed"];
+const LONG: [&str; 3] = ["fleet::", "races::", "any_end_is_noticed"];
 
 /// The programs of one machine and what they are given.
 #[derive(Debug, Default)]

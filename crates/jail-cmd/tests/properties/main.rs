@@ -151,7 +151,7 @@ proptest! {
 
     /// For any VM id, every jailer accepts the jail id, and the jail id is a single path component.
     #[test]
-    fn for_vm_is_an_id_every_jailer_takes(vm_id in hostile()) {
+    fn for_vm_ids_are_accepted(vm_id in hostile()) {
         if let Ok(id) = JailId::for_vm(&vm_id) {
             prop_assert!(official_takes(id.as_str()) && !id.as_str().starts_with('-'));
             prop_assert_eq!(JailId::new(id.as_str()), Ok(id));

@@ -17,7 +17,7 @@ use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
 use crate::text::quoted;
 
-/// How long a request may take unless the caller sets a timeout.
+/// The default time limit of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bytes of the answer to `GET /`; Firecracker's has about 100.
@@ -61,7 +61,7 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// Sends the request, over a connection whose other end was verified.
+    /// Sends the request over a verified connection.
     fn new(stream: UnixStream, request: Request, deadline: Deadline) -> Self {
         let mut exchange = Exchange { stream, sent: 0, deadline };
         exchange.send(request.bytes());
@@ -110,13 +110,13 @@ impl Asked {
 
 const UNDERSTAND: &str = "understand the API's response";
 
-/// What Firecracker answered.
+/// Firecracker's response to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Response {
     /// The HTTP status, from 200 to 299.
     pub status: u16,
-    /// The body as it came; empty with status 204.
+    /// The body, unchanged; empty with status 204.
     pub body: Vec<u8>,
 }
 
@@ -170,7 +170,7 @@ impl Api {
         Ok(Some(Asked::new(stream, Request::new("GET", "/", None)?, deadline)))
     }
 
-    /// Ends each request `timeout` after its begin, instead of 10 s. `Duration::MAX` waits for ever.
+    /// Sets the time limit of each request, 10 s by default. `Duration::MAX` waits for ever.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.limit = Limit::Each(timeout);
@@ -253,7 +253,7 @@ impl Api {
     }
 }
 
-/// Why an exchange came to nothing.
+/// The reason why an exchange failed.
 #[derive(Debug)]
 enum Broken {
     Late,
@@ -262,8 +262,8 @@ enum Broken {
     NotHttp(Failure),
 }
 
-/// A request and its response over one connection. Both directions are served at a time: Firecracker may refuse a long
-/// request before it has read all of it.
+/// A request and the response, over one connection. The client writes and reads at the same time: Firecracker may refuse
+/// a long request before it has read all of that request.
 #[derive(Debug)]
 struct Exchange {
     stream: UnixStream,
@@ -343,7 +343,7 @@ mod tests {
     use super::*;
     use crate::error::VmRuntimeError;
 
-    /// A server in this process that answers each connection with the next of `answers`, and what it was sent.
+    /// A server in this process: each connection gets the next of `answers`; the thread returns the received requests.
     struct Server {
         dir: tempfile::TempDir,
         thread: thread::JoinHandle<Vec<String>>,
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_sent_and_answers_read() {
+    fn requests_and_answers_match() {
         let info =
             br#"{"id":"vm","state":"Running","vmm_version":"1.16.1","app_name":"Firecracker"}"#;
         let answer: &'static [u8] = Box::leak(
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_silent_breaks_off_or_talks_for_ever_is_left() {
+    fn bad_servers_are_left() {
         let endless: &'static [u8] = Box::leak(
             [&b"HTTP/1.1 200 \r\nX: "[..], &vec![b'x'; 17 << 20]].concat().into_boxed_slice(),
         );
@@ -471,14 +471,14 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_has_passed_sends_nothing() {
+    fn passed_deadline_sends_nothing() {
         let server = Server::answering(&[b""]);
         let api = server.api().timeout(Duration::ZERO);
         assert_eq!(kind(&api.pause().unwrap_err()), ErrorKind::Timeout);
         assert_eq!(server.thread.join().unwrap(), [""]);
     }
 
-    /// A listener and the API over its socket.
+    /// Returns a listener, and the API over the listener's socket.
     fn listen() -> (tempfile::TempDir, UnixListener, Api) {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("api.sock")).unwrap();
@@ -489,7 +489,7 @@ mod tests {
         (dir, listener, Api::over(socket, std::process::id()))
     }
 
-    /// The request is longer than the socket's buffer, and the server reads none of it.
+    /// The request is longer than the socket's buffer, and the server reads nothing.
     #[test]
     fn an_early_refusal_is_read() {
         let (_dir, listener, api) = listen();
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn row_47_a_hostile_answer_stays_small() {
+    fn row_47_hostile_answers_stay_small() {
         let (_dir, listener, api) = listen();
         let server = thread::spawn(move || {
             let nested = format!("{{\"fault_message\":{}", "[".repeat(16 << 20));
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn row_47_a_drip_ends_at_the_deadline() {
+    fn row_47_drips_end_in_time() {
         let (_dir, listener, api) = listen();
         let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();

@@ -73,7 +73,7 @@ pub(super) struct Incoming {
     head: Option<Head>,
 }
 
-/// A response's status and the place of its body.
+/// A response's status, and the position of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Head {
     status: u16,
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_what_firecracker_expects() {
+    fn requests_have_firecrackers_form() {
         let text = |request: Request| String::from_utf8(request.bytes().to_vec()).unwrap();
         assert_eq!(
             text(Request::new("GET", "/", None).unwrap()),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_line_cannot_be_split() {
+    fn request_lines_cannot_be_split() {
         for (method, path) in [
             ("GET", ""),
             ("GET", "x"),

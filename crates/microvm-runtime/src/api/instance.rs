@@ -1,4 +1,4 @@
-//! What the API says of the microVM, and what it can be told.
+//! The microVM's state and actions in the API.
 
 use std::fmt;
 
@@ -6,16 +6,16 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::text::{QUOTED, escaped};
 
-/// What Firecracker says of itself: the answer to `GET /`.
+/// Firecracker's description of the instance: the response to `GET /`.
 ///
 /// The VM may answer anything: each text is escaped and cut to 256 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct InstanceInfo {
-    /// The id it was started with: the jail's.
+    /// The instance's id, which is the jail's.
     #[serde(deserialize_with = "harmless")]
     pub id: String,
-    /// What the guest does.
+    /// The guest's state.
     pub state: InstanceState,
     /// Firecracker's release, such as `1.16.1`.
     #[serde(default, deserialize_with = "harmless")]
@@ -25,18 +25,18 @@ pub struct InstanceInfo {
     pub app_name: String,
 }
 
-/// What a guest does.
+/// The state of a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum InstanceState {
-    /// It was not booted.
+    /// The guest was not booted.
     #[serde(rename = "Not started")]
     NotStarted,
-    /// It runs.
+    /// The guest runs.
     Running,
-    /// It is held, its memory and its devices kept.
+    /// The guest is paused; memory and devices are kept.
     Paused,
-    /// What this release of the crate has no name for.
+    /// A state that this release of the crate does not know.
     #[serde(untagged, deserialize_with = "harmless")]
     Other(String),
 }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_firecracker_says_is_read_also_in_words_to_come() {
+    fn unknown_states_are_read() {
         let said = r#"{"id":"vm-1","state":"Not started","vmm_version":"1.16.1","app_name":"Firecracker"}"#;
         let info: InstanceInfo = serde_json::from_str(said).unwrap();
         assert_eq!((info.id.as_str(), &info.state), ("vm-1", &InstanceState::NotStarted));

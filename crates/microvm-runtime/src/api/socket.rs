@@ -15,7 +15,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result};
 
-/// How often a look-up is begun again that a rename elsewhere disturbed (EAGAIN).
+/// The number of attempts for a look-up that a rename elsewhere disturbs (EAGAIN).
 const ATTEMPTS: u32 = 128;
 
 /// The shortest timeout that is set: zero would mean none.
@@ -57,13 +57,13 @@ impl JailSocket {
         Ok(Some(Self { handle, uid }))
     }
 
-    /// Connects to it, and makes sure that the process `pid` listens there (`SO_PEERCRED`).
+    /// Connects to the socket and checks that the process `pid` listens there (`SO_PEERCRED`).
     ///
-    /// Through `/proc/self/fd`, so that the path's length does not matter (`sun_path` ends after 107 bytes). `None` where
-    /// nobody listens yet.
+    /// The path goes through `/proc/self/fd`, so that the socket's path may have any length (`sun_path` has 107 bytes).
+    /// Returns `None` if no process listens yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Identity`] where another process listens; [`ErrorKind::Timeout`] where the VMM does not accept;
+    /// [`ErrorKind::Identity`] if another process listens; [`ErrorKind::Timeout`] if the VMM does not accept;
     /// [`ErrorKind::Api`] otherwise.
     pub(crate) fn connect(&self, pid: u32, deadline: Deadline) -> Result<Option<UnixStream>> {
         let failed = |kind| Failure::new(kind, "connect to the API");
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_deep_below_a_long_path_is_reached_and_its_listener_is_known() {
+    fn long_socket_paths_work() {
         let (pid, uid) = me();
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("d".repeat(120)).join("e".repeat(120));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_socket_of_the_vm_is_refused() {
+    fn foreign_sockets_are_refused() {
         let (_, uid) = me();
         let dir = tempfile::tempdir().unwrap();
         let root = held(&dir);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_changes_its_meaning_is_not_followed() {
+    fn replaced_names_are_not_followed() {
         let (pid, uid) = me();
         let dir = tempfile::tempdir().unwrap();
         let root = held(&dir);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_backlog_ends_at_the_deadline() {
+    fn full_backlog_meets_the_deadline() {
         let (pid, uid) = me();
         let dir = tempfile::tempdir().unwrap();
         let root = held(&dir);

@@ -1,4 +1,4 @@
-//! Which control group a VM gets, on which version.
+//! The control group of a VM, and the choice of the version.
 
 use jail_cgroup::{CgroupVersion, Host, LeafPlan};
 use jail_cmd::{JailId, ParentCgroup};

@@ -1,5 +1,5 @@
-//! What a new process does until it is another program: nothing but system calls, since it shares its parent's memory, in
-//! which another thread may hold any lock. See `docs/spawn.md`.
+//! The code of a new process before the exec: system calls only, since the process shares the parent's memory, where another
+//! thread may hold any lock. See `docs/spawn.md`.
 
 use std::ffi::{c_char, c_int, c_long};
 use std::io;
@@ -7,17 +7,17 @@ use std::ptr;
 
 use super::signals;
 
-/// What the child is given.
+/// The child's parameters.
 pub(super) struct Child {
     pub(super) program: *const c_char,
     pub(super) argv: *const *const c_char,
-    /// Its stdin, stdout and stderr.
+    /// The child's stdin, stdout and stderr.
     pub(super) stdio: [c_int; 3],
     pub(super) leads_group: bool,
     /// v1: the `tasks` files of the control group to join.
     pub(super) tasks: Box<[c_int]>,
     pub(super) limits: Box<[(c_int, libc::rlimit64)]>,
-    /// Where it writes at which step it failed, and why.
+    /// The descriptor for the failed step and the errno.
     pub(super) failure: c_int,
 }
 
@@ -64,7 +64,7 @@ impl Step {
     }
 }
 
-/// The last descriptor that the child has until its exec: where it writes why it failed.
+/// The child's last descriptor before the exec, for the report of a failure.
 const LAST: c_int = 3;
 
 /// Mode bits that new files do not get: the jailer makes what others must be able to read.
@@ -73,7 +73,7 @@ const UMASK: libc::mode_t = 0o022;
 /// `KEYCTL_JOIN_SESSION_KEYRING` of `linux/keyctl.h`.
 const JOIN_SESSION_KEYRING: c_long = 1;
 
-/// Ends the child after it has written why.
+/// Reports the failure and ends the child.
 fn fail(failure: c_int, step: Step) -> ! {
     let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL);
     let words = [step as u8, u8::try_from(errno).unwrap_or(u8::MAX)];

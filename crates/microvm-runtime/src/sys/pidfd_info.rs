@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 
-/// `struct pidfd_info` of `linux/pidfd.h`, as of its first version.
+/// The first version of `struct pidfd_info` of `linux/pidfd.h`.
 #[repr(C)]
 #[derive(Debug, Default)]
 struct PidfdInfo {

@@ -19,7 +19,7 @@ struct Disposition {
 /// Bytes of the kernel's `sigset_t`.
 const SET: usize = size_of::<u64>();
 
-/// Gives every signal of this process its default disposition, discards pending stop signals, and unblocks everything
+/// Resets every signal of this process to the default disposition, discards pending stop signals, and unblocks everything
 /// (`rt_sigaction(2)`, `rt_sigprocmask(2)`).
 ///
 /// Raw calls: libc refuses its own two signals, takes a lock for SIGABRT, and the caller may be a child that shares its
@@ -65,7 +65,7 @@ pub(crate) fn without_signals<T>(run: impl FnOnce() -> T) -> T {
     run()
 }
 
-/// Every signal is blocked for this thread until it is dropped.
+/// Blocks every signal for this thread until the value is dropped.
 struct Blocked(libc::sigset_t);
 
 impl Blocked {

@@ -24,13 +24,13 @@ use crate::deadline::Deadline;
 pub(crate) struct NewProcess {
     /// The program's path first: it is not searched for.
     pub(crate) argv: Vec<CString>,
-    /// Its stdin, stdout and stderr.
+    /// The process's stdin, stdout and stderr.
     pub(crate) stdio: [OwnedFd; 3],
-    /// Whether it leads a process group of its own.
+    /// True to make the process the leader of a new process group.
     pub(crate) leads_group: bool,
-    /// Whether it is PID 1 of a fresh pid namespace.
+    /// True to make the process PID 1 of a new pid namespace.
     pub(crate) pid_namespace: bool,
-    /// Whether it shares no IPC and no UTS namespace with its parent.
+    /// True to give the process new IPC and UTS namespaces.
     pub(crate) isolated: bool,
     /// v2: the control group that it is born in.
     pub(crate) group: Option<OwnedFd>,
@@ -42,10 +42,10 @@ pub(crate) struct NewProcess {
     pub(crate) limits: Vec<(u32, u64, u64)>,
 }
 
-/// Why no process was made.
+/// The reason why no process was made.
 #[derive(Debug)]
 pub(crate) enum SpawnError {
-    /// `clone3(2)`, or what it needs, failed: the name of the call.
+    /// `clone3(2)` or a call before it failed; the name of the failed call.
     Call(&'static str, io::Error),
     /// The process could not be in its control group.
     Group(io::Error),
@@ -61,34 +61,34 @@ pub(crate) enum SpawnError {
 const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// How long a killed child may take to be gone.
+/// The time limit for the end of a killed child.
 const KILLED: Duration = Duration::from_secs(1);
 
-/// Bytes of the child's stack, of which it uses less than a tenth.
+/// The size of the child's stack in bytes; less than a tenth is used.
 const STACK: usize = 64 << 10;
 
 #[repr(align(16))]
 struct Stack(#[expect(dead_code, reason = "the child's")] [MaybeUninit<u8>; STACK]);
 
-/// Where the kernel puts the pidfd before the child runs.
+/// The place for the pidfd, which the kernel fills before the child runs.
 #[derive(Debug)]
 struct PidfdPlace(AtomicI32);
 
-/// What the thread that made the process returns.
+/// The result of the thread that made the process.
 struct Made {
     pid: u32,
     pidfd: OwnedFd,
-    /// Where a child writes why it failed.
+    /// The pipe for the child's report of a failure.
     failure: OwnedFd,
 }
 
-/// Makes a process (`clone3(2)`, Linux 5.7) and waits until it is another program (`execve(2)`), without an environment
-/// and in `/`: returns its pid, and its pidfd, which no other process can have come between.
+/// Makes a process (`clone3(2)`, Linux 5.7), without an environment and in `/`, and waits until the process has executed
+/// the program (`execve(2)`). Returns the pid and the pidfd; the kernel makes both at once.
 ///
-/// In place of [`std::process::Command`], which cannot have it born in a control group. Like that one it shares the caller's
-/// memory until then (`CLONE_VM`, `CLONE_VFORK`), so it takes no longer in a large process. The OOM killer spares a process
-/// that shares its memory with a vfork child (`in_vfork()`, Linux 4.8). A vfork has no deadline, so a thread of its own
-/// makes it: the caller waits for that thread, and kills the child when the time is over.
+/// [`std::process::Command`] cannot start a process in a control group. Until the exec, the child shares the caller's memory
+/// (`CLONE_VM`, `CLONE_VFORK`), so that the call takes no longer in a large process. The OOM killer spares a process that
+/// shares memory with a vfork child (`in_vfork()`, Linux 4.8). A vfork has no deadline, so a helper thread makes the call:
+/// the caller waits for that thread, and kills the child at the deadline.
 pub(crate) fn spawn(new: NewProcess, deadline: Deadline) -> Result<(u32, OwnedFd), SpawnError> {
     let place = Arc::new(PidfdPlace(AtomicI32::new(-1)));
     let (sender, receiver) = mpsc::sync_channel(1);
@@ -133,8 +133,8 @@ fn wait<T>(receiver: &Receiver<T>, deadline: Deadline) -> Option<T> {
     }
 }
 
-/// Kills a child whose time is over. SIGKILL ends one that is stopped, or frozen by v2; one that v1 has frozen goes on with
-/// the thread that made it, and with all that both use.
+/// Kills a child at the deadline. SIGKILL ends a child that is stopped or frozen by v2. A child that is frozen by v1 stays,
+/// with the thread that made the child and the memory of both.
 fn end_late(place: &PidfdPlace, receiver: &Receiver<Result<Made, SpawnError>>) -> SpawnError {
     let number = place.0.load(Ordering::Acquire);
     if number >= 0 {
@@ -153,7 +153,7 @@ fn end_late(place: &PidfdPlace, receiver: &Receiver<Result<Made, SpawnError>>) -
     }
 }
 
-/// Ends a child that became no program, and reaps it.
+/// Kills and reaps a child that has not executed the program.
 fn end(pidfd: &OwnedFd) {
     let _ = pidfd_send_signal(pidfd, Signal::KILL);
     // ECHILD: it was reaped by another thread, or on its own, as SIGCHLD is ignored.

@@ -1,4 +1,4 @@
-//! Control groups as the jailer makes and joins them.
+//! The jailer's work on control groups.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use jail_cmd::{Feature, JailerVersion};
 use crate::failure::Failure;
 use crate::settings::leads_elsewhere;
 
-/// The leaves to make, one a hierarchy, in the order they were first named.
+/// The leaves to make, one per hierarchy, in the order of first mention.
 pub(crate) struct Cgroups {
     leaves: Vec<Leaf>,
 }
@@ -71,7 +71,7 @@ impl Cgroups {
         Ok(this)
     }
 
-    /// Makes all leaves and writes their settings, then joins each: cpuset takes no process before it is set.
+    /// Makes all leaves, writes the settings, then joins each leaf: a cpuset accepts no process before it is configured.
     pub(crate) fn set_up(&self) -> Result<(), Failure> {
         for leaf in &self.leaves {
             leaf.make()?;
@@ -105,7 +105,7 @@ impl Leaf {
     }
 }
 
-/// Fills a v1 file from the parent's, which is filled first where it is empty: a new cpuset has neither cpus nor mems.
+/// Fills an empty v1 file from the parent's file, top down: a new cpuset has neither cpus nor mems.
 fn inherit(dir: &Path, file: &str, depth: usize) -> Result<(), Failure> {
     let above = dir.with_file_name(file);
     let mut line = read_line(&above)?;
@@ -122,7 +122,7 @@ fn inherit(dir: &Path, file: &str, depth: usize) -> Result<(), Failure> {
     write_line(&dir.join(file), &line)
 }
 
-/// Enables a v2 controller in `dir` and, before that, in all above it.
+/// Enables a v2 controller in all ancestors of `dir`, then in `dir`.
 fn enable(dir: &Path, controller: &str) -> Result<(), Failure> {
     let control = dir.join("cgroup.subtree_control");
     if !control.exists() {

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::settings::Settings;
 use crate::sys::{self, Fork};
 
-/// When the jailer started; Firecracker is told.
+/// The jailer's start times, which are passed to Firecracker.
 pub(crate) struct Clock {
     wall: i64,
     cpu: i64,
@@ -35,7 +35,8 @@ pub(crate) fn open_dev_null() -> Result<File, Failure> {
     File::open("/dev/null").map_err(|err| Failure::Open("/dev/null".into(), err))
 }
 
-/// A session of its own and nothing on 0, 1 and 2; forked twice, so that no terminal can become its own.
+/// Starts a new session with the null device on 0, 1 and 2; forks twice, so that no terminal can become the controlling
+/// terminal.
 pub(crate) fn daemonize(dev_null: &File, twice: bool) -> Result<(), Failure> {
     if twice && sys::fork().map_err(Failure::Daemonize)? == Fork::Parent {
         exit(0);
@@ -50,8 +51,8 @@ pub(crate) fn daemonize(dev_null: &File, twice: bool) -> Result<(), Failure> {
         .map_err(|err| Failure::Dup2(err.into()))
 }
 
-/// Execs the copy, in a new pid namespace if it was asked for: then the jailer itself writes the child's pid and exits
-/// 0, whatever becomes of the child.
+/// Executes the copy, in a new pid namespace if requested: then the jailer writes the child's pid and exits 0, even if the
+/// child fails.
 pub(crate) fn exec(settings: &Settings, exec_file: &Path, clock: &Clock) -> Result<(), Failure> {
     if !settings.new_pid_ns {
         if settings.release.supports(Feature::PidFileAlways) {

@@ -1,4 +1,4 @@
-//! How the official jailer words what went wrong; launchers read these lines.
+//! The error texts of the official jailer; launchers read these lines.
 
 use std::io;
 use std::path::PathBuf;
@@ -107,7 +107,7 @@ pub(crate) enum Failure {
     Write(PathBuf, io::Error),
 }
 
-/// What the grammar refuses.
+/// Errors of the grammar.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Grammar {
     #[error("Argument '{0}' required, but not found.")]
@@ -120,7 +120,7 @@ pub(crate) enum Grammar {
     DuplicateArgument(String),
 }
 
-/// What an id may not be.
+/// Errors of an id.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InstanceId {
     #[error("Invalid char ({0}) at position {1}")]

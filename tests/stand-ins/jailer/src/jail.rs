@@ -19,9 +19,9 @@ use crate::settings::Settings;
 
 const OLD_ROOT: &str = "old_root";
 
-/// Copies the exec file into the jail's root and returns its path there, as seen from inside.
+/// Copies the exec file into the jail's root and returns the copy's path inside the jail.
 ///
-/// Links are refused since they let a VM's user choose what root writes to; what is in place already is written over but
+/// Links are refused, since a link lets a VM's user choose a file for root to write; an existing copy is overwritten but
 /// not truncated. Releases before that fix follow the link and truncate.
 pub(crate) fn copy_exec_file(settings: &Settings) -> Result<PathBuf, Failure> {
     let from = &settings.exec_file;
@@ -107,8 +107,8 @@ pub(crate) fn make_directories_and_nodes(settings: &Settings) -> Result<(), Fail
     }
 }
 
-/// The minor number of userfaultfd where the host has it, from outside the jail; a number that the kernel pads with a
-/// blank is not found, as in the official jailer.
+/// Returns the minor number of the host's userfaultfd device, if any. Like the official jailer, this function does not find
+/// a number that the kernel pads with a blank.
 pub(crate) fn userfaultfd_minor(release: JailerVersion) -> Option<u64> {
     if !release.supports(Feature::UserfaultfdNode) {
         return None;

@@ -1,4 +1,4 @@
-//! Which release this acts as, and how that one dies.
+//! The imitated release, and that release's form of failure.
 
 use jail_cmd::{Feature, JailerVersion};
 

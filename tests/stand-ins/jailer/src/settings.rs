@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use crate::cgroup::Cgroups;
 use crate::failure::{Failure, InstanceId};
 
-/// A launch whose values were accepted.
+/// A launch with accepted values.
 pub(crate) struct Settings {
     pub(crate) release: JailerVersion,
     pub(crate) id: String,
@@ -88,7 +88,7 @@ fn check_id(id: &str) -> Result<(), InstanceId> {
     }
 }
 
-/// Whether a path below a hierarchy may leave it; a `.` counts only in front, where `components` keeps it.
+/// Returns true if a path below a hierarchy may lead out; a `.` counts only at the start, where `components` keeps it.
 pub(crate) fn leads_elsewhere(path: &Path) -> bool {
     path.components()
         .any(|part| matches!(part, Component::CurDir | Component::ParentDir | Component::RootDir))

@@ -7,7 +7,7 @@ use std::io;
 use nix::libc;
 use nix::unistd::ForkResult;
 
-/// Which of the two a process is after a fork.
+/// The two sides of a fork.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fork {
     Parent,

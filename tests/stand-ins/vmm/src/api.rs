@@ -9,7 +9,7 @@ use crate::console::Console;
 use crate::http::{self, Request};
 use crate::machine::{self, Machine, string};
 
-/// What is left to do when the answer is out.
+/// The action after the answer was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
     Nothing,
@@ -17,7 +17,7 @@ enum Then {
     Stop,
 }
 
-/// Serves every connection, each in a thread of its own, until the process ends.
+/// Serves every connection in a separate thread until the process exits.
 pub(crate) fn serve(
     listener: &UnixListener,
     machine: &Mutex<Machine>,

@@ -1,6 +1,6 @@
-//! Firecracker's arguments, and those the jailer puts before them.
+//! Firecracker's arguments, with the arguments that the jailer adds.
 
-/// What it was started for.
+/// The requested action.
 pub(crate) enum Command {
     Run(Box<Args>),
     Version,
@@ -36,7 +36,7 @@ const VALUES: [&str; 14] = [
 const SWITCHES: [&str; 6] =
     ["no-api", "no-seccomp", "show-level", "show-log-origin", "boot-timer", "enable-pci"];
 
-/// Reads them by the grammar they share with the jailer: two items a value, nothing twice.
+/// Parses the arguments by the grammar of the jailer: two items per value, no argument twice.
 pub(crate) fn parse(items: impl Iterator<Item = String>) -> Result<Command, String> {
     let items: Vec<String> = items.take_while(|item| item != "--").collect();
     if items.iter().any(|item| item == "--help" || item == "-h") {

@@ -1,4 +1,4 @@
-//! Where it logs, and where the guest's serial port goes.
+//! The log, and the guest's serial port.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -21,7 +21,7 @@ impl Console {
         Self { id: id.to_owned(), log: None }
     }
 
-    /// As Firecracker opens its log: for reading and writing, non-blocking.
+    /// Opens the log as Firecracker does: for reading and writing, non-blocking.
     pub(crate) fn open(args: &Args) -> io::Result<Self> {
         let open = |path: &String| {
             let mut options = OpenOptions::new();
@@ -45,7 +45,7 @@ impl Console {
     }
 }
 
-/// What does not fit into a full FIFO is dropped. Without any reader of a pipe Firecracker stops for ever.
+/// Prints text; drops the part that does not fit into a full FIFO. Like Firecracker, hangs on a pipe without a reader.
 fn print(out: &mut impl Write, text: &str) {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::WouldBlock => guest::sleep(),

@@ -1,17 +1,17 @@
-//! The kernels of `tests/guest`, recognised by the text in them and acted.
+//! The kernels of `tests/guest`, recognised by a text in the file, and imitated.
 
 use std::thread::park;
 
 const LINE: &str = "microvm-runtime guest: hello from ring 0\n";
 
-/// What a kernel does once it was started.
+/// The behaviour of a started kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Guest {
-    /// Says its line and resets the machine.
+    /// Prints a line and resets the machine.
     Resets,
-    /// Says its line and waits for Ctrl+Alt+Del.
+    /// Prints a line and waits for Ctrl+Alt+Del.
     Idle,
-    /// Says its line and hears nothing.
+    /// Prints a line and ignores Ctrl+Alt+Del.
     Deaf,
     /// Any other kernel: says nothing that we would know of, hears nothing.
     Unknown,
@@ -38,7 +38,7 @@ impl Guest {
         })
     }
 
-    /// What it prints when it starts.
+    /// Returns the kernel's first line.
     pub(crate) fn line(self) -> &'static str {
         if self == Self::Unknown { "" } else { LINE }
     }

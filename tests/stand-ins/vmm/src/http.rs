@@ -1,10 +1,10 @@
-//! As much HTTP/1.1 as Firecracker speaks on its socket.
+//! The part of HTTP/1.1 that Firecracker's API uses.
 
 use std::io::{self, Read, Write};
 
 use serde_json::{Value, json};
 
-/// A request, its body whole.
+/// A request with the whole body.
 pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) path: String,
@@ -40,7 +40,7 @@ pub(crate) fn read(
     }
 }
 
-/// The head if it is whole: the request without its body, the head's length, the body's.
+/// Parses a complete head: the request without the body, the length of the head, the length of the body.
 fn parse_head(held: &[u8]) -> Option<(Request, usize, usize)> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut parsed = httparse::Request::new(&mut headers);

@@ -23,7 +23,7 @@ pub(crate) struct Machine {
     id: String,
     state: State,
     guest: Guest,
-    /// By the name of their section of the configuration, `drives/<id>` for a drive.
+    /// The resources, by section of the configuration, `drives/<id>` for a drive.
     resources: BTreeMap<String, Value>,
     vsock: Option<UnixListener>,
 }
@@ -39,7 +39,7 @@ impl Machine {
         }
     }
 
-    /// What `GET /` answers.
+    /// Returns the answer to `GET /`.
     pub(crate) fn info(&self) -> Value {
         let state = match self.state {
             State::NotStarted => "Not started",
@@ -49,7 +49,7 @@ impl Machine {
         json!({ "id": self.id, "state": state, "vmm_version": crate::VERSION, "app_name": "Firecracker" })
     }
 
-    /// What `GET /machine-config` answers.
+    /// Returns the answer to `GET /machine-config`.
     pub(crate) fn machine_config(&self) -> Value {
         let mut config = json!({
             "vcpu_count": 1, "mem_size_mib": 128, "smt": false, "track_dirty_pages": false, "huge_pages": "None"
@@ -62,7 +62,7 @@ impl Machine {
         config
     }
 
-    /// What `GET /vm/config` answers: the configuration, one section a kind of resource.
+    /// Returns the answer to `GET /vm/config`: the configuration, with one section per kind of resource.
     pub(crate) fn config(&self) -> Value {
         let mut config = json!({
             "boot-source": self.resources.get("boot-source"),
@@ -150,7 +150,7 @@ impl Machine {
         }
     }
 
-    /// Whether Ctrl+Alt+Del ends the guest.
+    /// Returns true if Ctrl+Alt+Del ends the guest.
     pub(crate) fn hears_ctrl_alt_del(&self) -> bool {
         self.guest == Guest::Idle && self.state == State::Running
     }
@@ -168,7 +168,7 @@ impl Machine {
     }
 }
 
-/// As Firecracker ends when its guest has reset.
+/// Exits like Firecracker after a reset of the guest.
 pub(crate) fn stop(console: &Console) -> ! {
     console.log("Vmm is stopping.");
     console.log("Firecracker exiting successfully. exit_code=0");

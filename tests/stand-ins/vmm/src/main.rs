@@ -1,8 +1,8 @@
-//! A VMM that can be started like Firecracker and answers like it, for machines without Firecracker or KVM.
+//! A stand-in for Firecracker, for hosts without Firecracker or KVM.
 //!
-//! It takes Firecracker's arguments, serves the part of its API that a launcher uses, opens the files it is configured
-//! with, and words its errors alike. There is no machine in it: "booting" one of the kernels of `tests/guest` prints
-//! their line on the console, then does what that guest would do. It installs no seccomp filter, and `/proc` says so.
+//! The stand-in accepts Firecracker's arguments, serves the part of the API that a launcher uses, opens the configured
+//! files, and prints Firecracker's error texts. There is no virtual machine: "booting" a kernel of `tests/guest` prints the
+//! kernel's line on the console and imitates the guest. The stand-in installs no seccomp filter, and `/proc` shows that.
 
 mod api;
 mod args;
@@ -19,7 +19,7 @@ use crate::args::{Args, Command};
 use crate::console::Console;
 use crate::machine::Machine;
 
-/// What it says it is: the release whose behaviour it was compared with.
+/// The reported release: the release that the stand-in was compared with.
 const VERSION: &str = "1.16.1";
 
 fn main() {

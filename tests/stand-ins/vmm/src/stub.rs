@@ -1,10 +1,10 @@
-//! What a jailer execs when the jailer itself is what is looked at: says with what it was started, and exits 7.
+//! The stub for tests of the jailer itself: prints its arguments and surroundings, and exits 7.
 //!
 //! | after `--` | |
 //! |---|---|
 //! | `--exit N` | exits N instead |
 //! | `--hold` | waits for the end of its stdin first |
-//! | `--open FILE` | tries to open FILE for reading and writing, and says what came of it |
+//! | `--open FILE` | tries to open FILE for reading and writing, and prints the result |
 
 use std::fs::OpenOptions;
 use std::io::Read as _;

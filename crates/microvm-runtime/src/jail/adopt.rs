@@ -1,0 +1,56 @@
+//! Taking up a VM that another launcher started.
+
+use jail_cmd::JailId;
+
+use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::jail::prepare::open_root;
+use crate::jail::record::Progress;
+use crate::jail::{self, Jail};
+use crate::jailer::Jailer;
+use crate::vm::{Vm, expected};
+use crate::vmm::{Process, Running, Streams};
+
+impl Jailer {
+    /// Takes up the running VM `vm_id` that a launcher which has ended, or let go of it, started.
+    ///
+    /// The recorded process is proven to be this VM's: start time, boot, uid, root and executable agree.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) where it has no jail or does not run, [`Busy`](ErrorKind::Busy) where another
+    /// launcher has it, [`Identity`](ErrorKind::Identity) where the process is another.
+    ///
+    /// # Privileges
+    /// Root.
+    pub fn adopt(&self, vm_id: &str) -> VmRuntimeResult<Vm> {
+        Ok(self.take_up(vm_id)?)
+    }
+
+    fn take_up(&self, vm_id: &str) -> Result<Vm> {
+        let operation = || format!("adopt the VM {vm_id:?}");
+        let id = JailId::for_vm(vm_id)?;
+        let none = |because: &str| {
+            Failure::new(ErrorKind::NotFound, operation())
+                .because(because)
+                .hinted("`Jailer::list` returns the VMs that run; launch this one anew.")
+        };
+        let Some(base) = self.open_base()? else {
+            return Err(none("its chroot base does not exist"));
+        };
+        let mut found = jail::exec_dirs(&base)?;
+        for (_, exec_dir) in std::mem::take(&mut found.dirs) {
+            let Some(jail) = Jail::lock(&exec_dir, &id)? else { continue };
+            let record = jail.record()?;
+            let Progress::Started(stamp) = &record.progress else {
+                return Err(none("it was not started by a launcher"));
+            };
+            let Some(process) = Process::adopt(stamp, &expected(&record))? else {
+                return Err(none("it has ended"));
+            };
+            let root = open_root(jail.dir(), record.root)?;
+            let streams = Streams::of_running(jail.dir().dir(), &root, &record.spec.console)?;
+            return Ok(Vm::adopted(jail, record, Running { process, streams }));
+        }
+        found.refuse_hidden(&base, &id)?;
+        Err(none("it has no jail"))
+    }
+}

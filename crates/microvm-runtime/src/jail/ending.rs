@@ -1,0 +1,185 @@
+//! Ending all that runs in a jail, and the proof that nothing does: without it nothing of a jail is removed.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::Duration;
+
+use jail_cgroup::{ErrorKind as CgroupError, Leaf};
+use jail_fs::{InodeId, TrustedDir};
+
+use crate::deadline::Deadline;
+use crate::error::{ErrorKind, Failure, Result};
+use crate::jail::liveness::{self, Survey};
+use crate::jail::record::{Progress, Record};
+use crate::jail::uid_pool;
+use crate::jail::{self, Jail};
+use crate::vmm::{self, Crowd, PidNamespace, Suspect};
+
+/// How long killed processes may take to be gone.
+const DEATH: Duration = Duration::from_secs(10);
+
+/// Children of this process that are held at a time while their group is killed, so as to be reaped.
+const CHILDREN: usize = 32;
+
+/// A jail that nothing runs in.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// How many processes were killed.
+    pub(crate) killed: u64,
+    /// The jail's leaves, empty.
+    pub(crate) leaves: Vec<Leaf>,
+}
+
+/// Ends all that runs in the jail, which `record` tells of.
+pub(crate) fn end(
+    base: &TrustedDir,
+    jail: &Jail,
+    record: &Record,
+    survey: &Survey,
+) -> Result<Ended> {
+    let deadline = Deadline::after(DEATH);
+    let stamp = match &record.progress {
+        Progress::Started(stamp) => Some(stamp),
+        Progress::Prepared | Progress::Starting => None,
+    };
+    let leaves = liveness::leaves(record, survey)?;
+    let mut killed = kill_leaves(&leaves, deadline)?;
+    if record.born_in_leaf {
+        // Moved out of its leaf by somebody, perhaps.
+        if let Some(stamp) = stamp {
+            killed += vmm::kill_recorded(stamp, deadline)?;
+        }
+        return Ok(Ended { killed, leaves });
+    }
+    // Held from here on, so that its number is no other jail's.
+    let root = jail::open_root(jail.dir())?.filter(|(_, id)| *id == record.root);
+    let starting = record.jailer.filter(|_| stamp.is_none());
+    killed += vmm::kill_all(
+        Suspect {
+            stamp,
+            root: root.as_ref().map(|(_, id)| *id),
+            jailer: starting.map(|jailer| (jailer, jail.path())),
+        },
+        deadline,
+    )?;
+    prove(base, jail.path(), record, deadline)?;
+    Ok(Ended { killed, leaves })
+}
+
+/// Proves that nothing is left of a jail without a leaf of its own. Whoever ended its pid namespace's first process ended all.
+pub(crate) fn prove_ended(base: &TrustedDir, jail: &Path, record: &Record) -> Result<()> {
+    if record.born_in_leaf {
+        return Ok(());
+    }
+    prove(base, jail, record, Deadline::after(DEATH))
+}
+
+fn prove(base: &TrustedDir, jail: &Path, record: &Record, deadline: Deadline) -> Result<()> {
+    let alone = record.spec.pid_namespace != PidNamespace::Host;
+    if !record.uid_leased && alone && record.progress != Progress::Starting {
+        return Ok(());
+    }
+    refuse_unexplained(base, jail, record.uid, deadline)
+}
+
+/// Ends all that runs in a jail whose record cannot be read: its marked leaf, and whoever has the held `root/` or a
+/// directory in it as its root directory.
+///
+/// # Errors
+/// [`Record`](ErrorKind::Record) if processes are left of which it is not known whether they are the jail's.
+pub(crate) fn end_without_record(
+    base: &TrustedDir,
+    exec_name: &str,
+    jail: &Jail,
+    survey: &Survey,
+) -> Result<Ended> {
+    let deadline = Deadline::after(DEATH);
+    let id = jail.id()?;
+    let leaves = liveness::leaves_without_record(base.id(), exec_name, id.as_str(), survey)?;
+    let in_leaf = kill_leaves(&leaves, deadline)?;
+    let root = jail::open_root(jail.dir())?;
+    let rooted = root.as_ref().map(|(_, id)| *id);
+    let killed =
+        in_leaf + vmm::kill_all(Suspect { stamp: None, root: rooted, jailer: None }, deadline)?;
+    // What ran in the leaf was born there, and so was all else of it.
+    if in_leaf == 0 {
+        let mut uids = uid_pool::all(base)?.leases_of(id.as_str());
+        if let Some((root, _)) = &root {
+            uids.extend(owner_of(root)?);
+        }
+        for uid in uids {
+            refuse_unexplained(base, jail.path(), uid, deadline)?;
+        }
+    }
+    Ok(Ended { killed, leaves })
+}
+
+/// The uid that a jail's root was given to; `None` if it is the launcher's still, so that nothing was started in it.
+fn owner_of(root: &jail_fs::Dir) -> Result<Option<u32>> {
+    let stat = rustix::fs::fstat(root).map_err(|errno| {
+        Failure::new(ErrorKind::Filesystem, "examine the jail's root").source_of(errno)
+    })?;
+    let ours = stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw();
+    Ok((!ours).then_some(stat.st_uid))
+}
+
+/// Refuses to go on while a process of `uid` lives that may be the jail's. What has just been killed takes a moment to end.
+fn refuse_unexplained(base: &TrustedDir, jail: &Path, uid: u32, deadline: Deadline) -> Result<()> {
+    let mut others: Option<HashSet<InodeId>> = None;
+    let mut looks = 0;
+    loop {
+        if !vmm::uid_is_in_use(uid)? {
+            return Ok(());
+        }
+        let others = match &mut others {
+            Some(others) => others,
+            None => others.insert(jail::other_roots(base, jail)?),
+        };
+        let left: Crowd = vmm::unexplained(uid, |root| others.contains(&root))?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        // Nothing of it was killed here, so only what is about to end anyway can still go.
+        looks += 1;
+        if looks > LOOKS || deadline.has_passed() {
+            return Err(Failure::new(ErrorKind::Record, "prove that nothing runs in the jail")
+                .path(jail)
+                .because(format!(
+                    "{left} of uid {uid} may be the VM's: neither a control group, nor a root directory, nor a \
+                     record tells"
+                ))
+                .hinted("End what is the VM's, then tear the jail down again. A uid of its own for each VM (`User::Leased`) and a control group leave no such doubt."));
+        }
+        std::thread::sleep(MOMENT);
+    }
+}
+
+/// How often, and how far apart, it is looked whether what may be a jail's has ended.
+const LOOKS: u32 = 50;
+const MOMENT: Duration = Duration::from_millis(10);
+
+/// Kills all that is in these leaves and waits until they are empty; how many processes there were.
+fn kill_leaves(leaves: &[Leaf], deadline: Deadline) -> Result<u64> {
+    let mut killed = 0;
+    for leaf in leaves {
+        killed += kill_leaf(leaf, deadline)?;
+    }
+    Ok(killed)
+}
+
+fn kill_leaf(leaf: &Leaf, deadline: Deadline) -> Result<u64> {
+    let failed = |error| Failure::cgroup("kill what runs in the VM's control group", error);
+    match leaf.is_empty() {
+        Ok(false) => {}
+        Ok(true) => return Ok(0),
+        // Gone is empty.
+        Err(error) if error.kind() == CgroupError::NotFound => return Ok(0),
+        Err(error) => return Err(failed(error)),
+    }
+    let members = leaf.members().unwrap_or_default();
+    let children = vmm::hold_children(&members, CHILDREN);
+    leaf.kill().map_err(failed)?;
+    leaf.wait_empty(deadline.left().unwrap_or(DEATH)).map_err(failed)?;
+    vmm::reap(&children, deadline);
+    Ok(Crowd::of(&members).count)
+}

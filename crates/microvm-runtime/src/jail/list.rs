@@ -1,0 +1,266 @@
+//! What is on the host: [`Jailer::list`], and [`Jailer::sweep`] of what killed launchers left.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use jail_cmd::JailId;
+use jail_fs::{Name, TrustedDir};
+use serde::Serialize;
+
+use crate::error::{Failure, Result, VmRuntimeResult};
+use crate::jail::liveness::{Alive, Survey, alive};
+use crate::jail::record::{Progress, Record};
+use crate::jail::remove::{self, Problem, Teardown};
+use crate::jail::uid_pool;
+use crate::jail::{self, Jail};
+use crate::jailer::Jailer;
+
+/// What is below the chroot base.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Listing {
+    /// The jails.
+    pub jails: Vec<Listed>,
+    /// Directories that could not be looked at: more jails may be in them.
+    pub problems: Vec<Problem>,
+}
+
+/// A jail on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Listed {
+    /// The jail's id.
+    pub jail_id: JailId,
+    /// The VM's id, where the record can be read.
+    pub vm_id: Option<String>,
+    /// The jail's directory on the host.
+    pub path: PathBuf,
+    /// What the kernel says of it.
+    pub state: State,
+}
+
+/// What the kernel says of a jail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum State {
+    /// Nothing runs in it.
+    Stopped,
+    /// Its VM runs as this process.
+    Running {
+        /// The VMM's pid on the host.
+        pid: u32,
+    },
+    /// Processes run in it that no launcher recorded.
+    Unrecorded {
+        /// How many there are.
+        processes: u64,
+        /// The pids of at most four of them.
+        examples: Vec<u32>,
+    },
+    /// The jail cannot be looked at, as when its record cannot be read. [`Jailer::teardown_jail`] removes it as soon as it is
+    /// proven that nothing runs in it.
+    Damaged {
+        /// Why, with all causes.
+        reason: String,
+    },
+}
+
+/// What a sweep removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Swept {
+    /// Trees that were being staged or removed.
+    pub trees: Vec<PathBuf>,
+    /// Jails whose launch never ended, and their control groups.
+    pub jails: Teardown,
+    /// Uids leased to jails that do not exist.
+    pub uids: Vec<u32>,
+    /// What could not be looked at, or not be removed. While there is any, no uid is released.
+    pub problems: Vec<Problem>,
+}
+
+impl Jailer {
+    /// Every jail below the chroot base, and whether its VM runs; asked of the kernel, not of the jail.
+    ///
+    /// Reads `/proc` at most once, and only for jails without a control group of their own.
+    ///
+    /// # Errors
+    /// An untrusted base, or one that cannot be read. Whatever else cannot be looked at is in the answer: as a jail that is
+    /// [`Damaged`](State::Damaged), or in [`problems`](Listing::problems).
+    ///
+    /// # Privileges
+    /// Root.
+    pub fn list(&self) -> VmRuntimeResult<Listing> {
+        let Some(base) = self.open_base()? else { return Ok(Listing::default()) };
+        let survey = Survey::default();
+        let mut listing = Listing::default();
+        let found = jail::exec_dirs(&base)?;
+        listing.problems.extend(problems(&base, &found.problems));
+        for (_, exec_dir) in found.dirs {
+            let ids = match jail::ids_in(&exec_dir) {
+                Ok(ids) => ids,
+                Err(failure) => {
+                    listing.problems.push(Problem::new(exec_dir.path(), &failure));
+                    continue;
+                }
+            };
+            let looked =
+                ids.into_iter().filter_map(|(name, id)| look(&exec_dir, &name, id, &survey));
+            listing.jails.extend(looked.map(|(listed, _)| listed));
+        }
+        Ok(listing)
+    }
+
+    /// Removes what killed launchers left: trees half staged or half removed, jails whose launch never ended, uids
+    /// leased to no jail. Running VMs, stopped ones and what another launcher holds are left alone.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list). What could not be swept is in [`problems`](Swept::problems).
+    ///
+    /// # Privileges
+    /// Root.
+    pub fn sweep(&self) -> VmRuntimeResult<Swept> {
+        let Some(base) = self.open_base()? else { return Ok(Swept::default()) };
+        let survey = Survey::default();
+        let mut swept = Swept::default();
+        let found = jail::exec_dirs(&base)?;
+        swept.problems.extend(problems(&base, &found.problems));
+        for (exec_name, exec_dir) in &found.dirs {
+            match jail_fs::sweep(exec_dir) {
+                Ok(report) => {
+                    swept.trees.extend(report.removed);
+                    swept.problems.extend(report.failed.into_iter().map(|failed| {
+                        let failure = Failure::files("sweep the chroot base", failed.error);
+                        Problem::new(&failed.path, &failure)
+                    }));
+                }
+                Err(error) => {
+                    let failure = Failure::files("sweep the chroot base", error);
+                    swept.problems.push(Problem::new(exec_dir.path(), &failure));
+                }
+            }
+            let ids = match jail::ids_in(exec_dir) {
+                Ok(ids) => ids,
+                Err(failure) => {
+                    swept.problems.push(Problem::new(exec_dir.path(), &failure));
+                    continue;
+                }
+            };
+            for (name, id) in ids {
+                let Some((listed, record)) = look(exec_dir, &name, id, &survey) else { continue };
+                if let State::Damaged { reason } = listed.state {
+                    swept.problems.push(Problem { path: listed.path, reason });
+                    continue;
+                }
+                // Only then is it locked: whoever else wants a jail that is at rest is not to find it busy.
+                let begun = record.is_some_and(|record| record.progress == Progress::Starting);
+                if !begun || listed.state != State::Stopped {
+                    continue;
+                }
+                let removed = abandoned(exec_dir, &listed.jail_id).and_then(|found| {
+                    found
+                        .map(|found| {
+                            remove::remove(&base, exec_dir, exec_name.as_str(), found, &survey)
+                        })
+                        .transpose()
+                });
+                match removed {
+                    Ok(removed) => swept.jails.add(removed.unwrap_or_default()),
+                    Err(failure) => swept.problems.push(Problem::new(&listed.path, &failure)),
+                }
+            }
+        }
+        if swept.problems.is_empty() {
+            match uid_pool::release(&base, || jails_of(&base)) {
+                Ok(uids) => swept.uids = uids,
+                Err(failure) => swept.problems.push(Problem::new(base.path(), &failure)),
+            }
+        }
+        Ok(swept)
+    }
+}
+
+fn problems(base: &TrustedDir, found: &[(Name, Failure)]) -> Vec<Problem> {
+    found.iter().map(|(name, failure)| Problem::new(&base.path().join(name), failure)).collect()
+}
+
+/// Looks at one jail; `None` if it has gone since it was found. A jail that is replaced meanwhile is looked at again.
+fn look(
+    exec_dir: &TrustedDir,
+    name: &Name,
+    jail_id: JailId,
+    survey: &Survey,
+) -> Option<(Listed, Option<Record>)> {
+    let path = exec_dir.path().join(name);
+    let damaged = |failure: &Failure| {
+        let state = State::Damaged { reason: (**failure).to_owned() };
+        let (jail_id, path) = (jail_id.clone(), path.clone());
+        Some((Listed { jail_id, vm_id: None, path, state }, None))
+    };
+    loop {
+        let dir = match exec_dir.child(name) {
+            Ok(dir) => dir,
+            Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => return None,
+            Err(error) => return damaged(&Failure::files("look at the jail", error)),
+        };
+        let seen = Record::read(dir.dir(), dir.path())
+            .and_then(|record| Ok((state(&record, &dir, survey)?, record)));
+        // What is being removed is set aside first: what was seen counts if the name still means the same jail.
+        match exec_dir.child(name) {
+            Ok(now) if now.id() != dir.id() => continue,
+            Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => return None,
+            _ => {}
+        }
+        return match seen {
+            Ok((state, record)) => {
+                let vm_id = Some(record.vm_id.clone());
+                Some((Listed { jail_id, vm_id, path, state }, Some(record)))
+            }
+            Err(failure) => damaged(&failure),
+        };
+    }
+}
+
+fn state(record: &Record, dir: &TrustedDir, survey: &Survey) -> Result<State> {
+    Ok(match alive(record, dir, survey)? {
+        Alive::No => State::Stopped,
+        Alive::Recorded(stamp) => State::Running { pid: stamp.pid() },
+        Alive::Unrecorded(crowd) => {
+            State::Unrecorded { processes: crowd.count, examples: crowd.examples }
+        }
+    })
+}
+
+/// The jail, locked, if its launch was begun and never ended, and nothing runs in it; asked anew under the lock.
+fn abandoned(exec_dir: &TrustedDir, id: &JailId) -> Result<Option<Jail>> {
+    let jail = match Jail::lock(exec_dir, id) {
+        Ok(Some(jail)) => jail,
+        Ok(None) => return Ok(None),
+        // Its launcher lives.
+        Err(failure) if failure.kind() == crate::ErrorKind::Busy => return Ok(None),
+        Err(failure) => return Err(failure),
+    };
+    let record = jail.record()?;
+    let begun = record.progress == Progress::Starting;
+    let stopped = begun && alive(&record, jail.dir(), &Survey::default())? == Alive::No;
+    Ok(stopped.then_some(jail))
+}
+
+/// The ids of all jails of the base; `None` while a jail is being made or removed, whose files may be a uid's still.
+fn jails_of(base: &TrustedDir) -> Result<Option<HashSet<String>>> {
+    let found = jail::exec_dirs(base)?;
+    if let Some((_, failure)) = found.problems.into_iter().next() {
+        return Err(failure);
+    }
+    let mut ids = HashSet::new();
+    for (_, exec_dir) in found.dirs {
+        for name in exec_dir.entries().map_err(|error| Failure::files("list the jails", error))? {
+            match name.as_str() {
+                Some(name) if !name.starts_with('.') => drop(ids.insert(name.to_owned())),
+                _ => return Ok(None),
+            }
+        }
+    }
+    Ok(Some(ids))
+}

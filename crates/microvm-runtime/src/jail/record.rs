@@ -1,0 +1,272 @@
+//! What is known of a jail, kept beside it where its VM cannot reach: in `jail.json`, what was prepared; in `vmm.json`,
+//! which is there and empty once a jailer was about to be started, the process that it became.
+//!
+//! Neither takes another file's place: ext4 writes one that does to the disk there and then, and a launch would wait.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+
+use jail_cgroup::LeafId;
+use jail_cmd::{ExecName, JailId};
+use jail_fs::{Dir, InodeId, Name, Owner, StagedTree, TrustedDir};
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ErrorKind, Failure, Result};
+use crate::plan::Plan;
+use crate::plan::host_file::Program;
+use crate::plan::record_size::MAX_BYTES;
+use crate::spec::JailSpec;
+use crate::vmm::ProcessStamp;
+
+/// The files' names in the jail's directory, beside `root/`.
+const JAIL: &str = "jail.json";
+const VMM: &str = "vmm.json";
+
+/// What is known of a jail.
+///
+/// The files belong to root, in a directory no one else can enter. They say what was done; what *is* is asked of the
+/// kernel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    format: u32,
+    pub(crate) vm_id: String,
+    pub(crate) jail_id: JailId,
+    pub(crate) exec_name: ExecName,
+    pub(crate) spec: JailSpec,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) uid_leased: bool,
+    /// The inode of `root/`.
+    pub(crate) root: InodeId,
+    pub(crate) receipts: Vec<jail_fs::Receipt>,
+    pub(crate) leaf: Option<LeafId>,
+    /// Whether whatever runs in the jail was born in the leaf, as what this crate starts is: membership is proof then.
+    pub(crate) born_in_leaf: bool,
+    /// The jailer that is to be started.
+    pub(crate) jailer: Option<InodeId>,
+    /// Told by the other file.
+    #[serde(skip)]
+    pub(crate) progress: Progress,
+}
+
+/// How far a jail got.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Staged; the jailer was not started by us.
+    #[default]
+    Prepared,
+    /// The jailer was, or was about to be, started.
+    Starting,
+    /// The VMM runs, or ran, as this process.
+    Started(ProcessStamp),
+}
+
+impl Record {
+    const FORMAT: u32 = 3;
+
+    pub(crate) fn new(
+        plan: &Plan,
+        leaf: Option<LeafId>,
+        (uid, gid, uid_leased): (u32, u32, bool),
+        root: InodeId,
+        receipts: Vec<jail_fs::Receipt>,
+    ) -> Self {
+        Self {
+            format: Self::FORMAT,
+            vm_id: plan.spec.vm_id.clone(),
+            jail_id: plan.jail_id.clone(),
+            exec_name: plan.layout.exec_name().clone(),
+            spec: plan.spec.clone(),
+            uid,
+            gid,
+            uid_leased,
+            root,
+            receipts,
+            born_in_leaf: leaf.is_some() && plan.jailer.is_some(),
+            leaf,
+            jailer: plan
+                .jailer
+                .as_ref()
+                .map(|jailer| &jailer.program)
+                .or(plan.callers_jailer.as_ref())
+                .map(Program::inode),
+            progress: Progress::Prepared,
+        }
+    }
+
+    /// Reads the record of the jail in `dir`.
+    ///
+    /// # Errors
+    /// [`Record`](ErrorKind::Record) if there is none, or none that can be understood.
+    pub(crate) fn read(dir: &Dir, at: &Path) -> Result<Self> {
+        let Some(bytes) = read(dir, at, JAIL)? else {
+            return Err(damaged(at, JAIL).because("there is none"));
+        };
+        let mut record: Self =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(at, JAIL).source_of(error))?;
+        if record.format != Self::FORMAT {
+            let because =
+                format!("its format is {}, this release reads {}", record.format, Self::FORMAT);
+            return Err(damaged(at, JAIL).because(because));
+        }
+        record.progress = match read(dir, at, VMM)? {
+            // Not written, or not to its end, by a launcher that was killed: the kernel knows.
+            Some(bytes) => {
+                serde_json::from_slice(&bytes).map_or(Progress::Starting, Progress::Started)
+            }
+            None => Progress::Prepared,
+        };
+        Ok(record)
+    }
+
+    /// Writes it into the tree that is staged, whole or not at all.
+    pub(crate) fn write(&self, tree: &StagedTree) -> Result<()> {
+        let failed = || unwritten(tree.path(), JAIL);
+        let text = serde_json::to_vec_pretty(self).map_err(|error| failed().source_of(error))?;
+        if text.len() > MAX_BYTES {
+            return Err(
+                failed().because(format!("it has {} bytes, of at most {MAX_BYTES}", text.len()))
+            );
+        }
+        jail_fs::write(tree.top(), &Name::try_from(JAIL)?, &text, Owner::caller(), 0o600)
+            .map_err(|error| failed().source_of(error))?;
+        Ok(())
+    }
+
+    /// The jailer is about to be started in the jail at `dir`.
+    pub(crate) fn starting(&mut self, dir: &TrustedDir) -> Result<Starting> {
+        let failed = || unwritten(dir.path(), VMM);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(dir.dir(), VMM, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|errno| failed().source_of(errno))?;
+        self.progress = Progress::Starting;
+        Ok(Starting(file.into()))
+    }
+
+    /// The VMM of the jail at `dir` runs as this process.
+    pub(crate) fn started(
+        &mut self,
+        dir: &TrustedDir,
+        Starting(file): &mut Starting,
+        stamp: ProcessStamp,
+    ) -> Result<()> {
+        let failed = || unwritten(dir.path(), VMM);
+        let text = serde_json::to_vec_pretty(&stamp).map_err(|error| failed().source_of(error))?;
+        file.write_all(&text).map_err(|error| failed().source_of(error))?;
+        self.progress = Progress::Started(stamp);
+        Ok(())
+    }
+}
+
+/// The file that is to say which process the VMM is.
+#[derive(Debug)]
+pub(crate) struct Starting(File);
+
+const READING: &str = "read the record";
+
+/// The file's content; `None` where there is no such file.
+fn read(dir: &Dir, at: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+    match jail_fs::read_small(dir, name, MAX_BYTES as u64) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => Ok(None),
+        // What is there is no record of ours: no file, or one that is too large.
+        Err(error) if error.kind() == jail_fs::ErrorKind::Untrusted => {
+            Err(damaged(at, name).source_of(error))
+        }
+        // It may well be one, of a VM that runs.
+        Err(error) => Err(Failure::files(READING, error)),
+    }
+}
+
+fn damaged(at: &Path, name: &str) -> Failure {
+    Failure::new(ErrorKind::Record, READING).path(at.join(name)).hinted("tear the jail down")
+}
+
+fn unwritten(at: &Path, name: &str) -> Failure {
+    Failure::new(ErrorKind::Record, "write the record").path(at.join(name))
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the test's own files")]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn truncated_vmm_file_means_starting() {
+        let tmp = tempfile::tempdir().unwrap();
+        let base = TrustedDir::create(&tmp.path().join("base")).unwrap();
+        let name = Name::try_from("vm").unwrap();
+        let tree = StagedTree::create(&base, &name).unwrap();
+        let mut record = Record {
+            format: Record::FORMAT,
+            vm_id: "vm".to_owned(),
+            jail_id: "vm".parse().unwrap(),
+            exec_name: ExecName::new("firecracker").unwrap(),
+            spec: JailSpec::new("vm", "/firecracker"),
+            uid: 1,
+            gid: 2,
+            uid_leased: false,
+            root: tree.id(),
+            receipts: Vec::new(),
+            leaf: None,
+            born_in_leaf: false,
+            jailer: None,
+            progress: Progress::Prepared,
+        };
+        record.write(&tree).unwrap();
+        let dir = tree.publish().unwrap().dir;
+        let read = || Record::read(dir.dir(), dir.path()).unwrap();
+        assert_eq!(read(), record);
+
+        let mut starting = record.starting(&dir).unwrap();
+        assert_eq!((&read(), &record.progress), (&record, &Progress::Starting));
+        assert!(record.starting(&dir).is_err(), "a jail is started once");
+
+        let me = ProcessStamp::of(std::process::id()).unwrap().unwrap();
+        record.started(&dir, &mut starting, me.clone()).unwrap();
+        assert_eq!((&read(), &record.progress), (&record, &Progress::Started(me)));
+
+        let whole = fs::read(dir.path().join(VMM)).unwrap();
+        fs::write(dir.path().join(VMM), &whole[..whole.len() / 2]).unwrap();
+        assert_eq!(read().progress, Progress::Starting);
+        fs::write(dir.path().join(JAIL), "{").unwrap();
+        let error = Record::read(dir.dir(), dir.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Record);
+    }
+
+    #[test]
+    fn a_record_survives_its_text() {
+        let tmp = tempfile::tempdir().unwrap();
+        let base = TrustedDir::create(&tmp.path().join("base")).unwrap();
+        let name = Name::try_from("vm").unwrap();
+        let tree = StagedTree::create(&base, &name).unwrap();
+        let source = tmp.path().join("source");
+        fs::write(&source, "x").unwrap();
+        let source = jail_fs::Artifact::open(&source).unwrap();
+        let (file, owner) = (Name::try_from("file").unwrap(), Owner::caller());
+        let receipt =
+            jail_fs::private(&source, tree.top(), &file, owner, &jail_fs::CopyOptions::default())
+                .unwrap();
+        let record = Record {
+            format: Record::FORMAT,
+            vm_id: "tenant/vm".to_owned(),
+            jail_id: JailId::for_vm("tenant/vm").unwrap(),
+            exec_name: ExecName::new("firecracker").unwrap(),
+            spec: crate::spec::jail_spec::tests::unlike_default(),
+            uid: 1,
+            gid: 2,
+            uid_leased: true,
+            root: tree.id(),
+            receipts: vec![receipt],
+            leaf: None,
+            born_in_leaf: true,
+            jailer: Some(tree.id()),
+            progress: Progress::Prepared,
+        };
+        crate::spec::jail_spec::tests::assert_round_trip(&record, None);
+    }
+}

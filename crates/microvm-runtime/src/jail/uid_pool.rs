@@ -1,0 +1,251 @@
+//! Uids leased to one VM each: `<base>/.uids/<uid>` names the jail that has it, and that jail's directory.
+//!
+//! The lock of `.uids` is held while leases are taken and released, and nothing else is done meanwhile. A jail of the same id
+//! that is made anew has another directory, so the end of the old one gives back nothing of the new one's.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use jail_cmd::{Gid, JailId, Uid};
+use jail_fs::{InodeId, Lease, Name, Owner, TrustedDir};
+
+use crate::deadline::Deadline;
+use crate::error::{ErrorKind, Failure, Result};
+use crate::plan::Plan;
+use crate::spec::User;
+use crate::vmm;
+
+/// The directory of leases in the chroot base: made once, never removed.
+const DIR: &str = ".uids";
+
+/// Largest lease that is read, in bytes.
+const MAX_BYTES: u64 = 256;
+
+/// How long the leases may be locked by others.
+const LOCKED: Duration = Duration::from_secs(10);
+
+/// How often a lock is tried.
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// The user of the VM whose jail is being made in the directory `dir`: the plan's, or one from its range that no other VM
+/// and no process of this host has.
+pub(crate) fn take(base: &TrustedDir, plan: &Plan, dir: InodeId) -> Result<(Uid, Gid, bool)> {
+    match plan.user {
+        User::Leased { first, last } => {
+            let uid = lease(base, plan, dir, first, last)?;
+            Ok((Uid::new(uid)?, Gid::new(uid)?, true))
+        }
+        _ => {
+            let (uid, gid) = plan.some_user()?;
+            refuse_leased(base, &plan.jail_id, uid.get())?;
+            Ok((uid, gid, false))
+        }
+    }
+}
+
+/// A fixed uid must not be one that another jail leases.
+fn refuse_leased(base: &TrustedDir, jail: &JailId, uid: u32) -> Result<()> {
+    let Some(dir) = open(base)? else { return Ok(()) };
+    match holder(&dir, &Name::try_from(uid.to_string())?)? {
+        Some(holder) if !holder.is(jail) => {
+            Err(Failure::new(ErrorKind::Busy, format!("take the uid {uid}"))
+                .path(dir.path())
+                .because(format!("it is leased to the jail {:?}", holder.jail))
+                .hinted("Choose a uid outside the ranges that are leased from."))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn lease(base: &TrustedDir, plan: &Plan, dir: InodeId, first: u32, last: u32) -> Result<u32> {
+    let jail = &plan.jail_id;
+    let lock = lock(base)?;
+    let leases = lock.dir();
+    let span = u64::from(last - first) + 1;
+    // Where to begin looking is spread by the id, so that a full range is not walked for each VM.
+    let start = jail
+        .as_str()
+        .bytes()
+        .fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()))
+        % span;
+    for step in 0..span {
+        let offset = u32::try_from((start + step) % span).unwrap_or_default();
+        let uid = first + offset;
+        // Another base's VM, a fixed user's, or what outlived a VM.
+        if uid == plan.configured_uid || vmm::uid_is_in_use(uid)? {
+            continue;
+        }
+        let name = Name::try_from(uid.to_string())?;
+        match write(leases, &name, jail, dir) {
+            Ok(()) => return Ok(uid),
+            Err(error) if error.kind() == jail_fs::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Failure::files("lease a uid", error)),
+        }
+        // A restart keeps its uid, and so does one whose launcher was killed after it took the lease. A lease that cannot be
+        // read is somebody's.
+        if holder(leases, &name).is_ok_and(|holder| holder.is_some_and(|holder| holder.is(jail))) {
+            hand_over(leases, &name, jail, dir)?;
+            return Ok(uid);
+        }
+    }
+    Err(Failure::new(ErrorKind::Busy, "lease a uid")
+        .path(leases.path())
+        .because(format!("all of {first}..={last} are taken"))
+        .hinted("tear a VM down, or widen the range"))
+}
+
+/// Gives back the uid, if the jail in the directory `dir` has it; the uid then.
+pub(crate) fn give_back(
+    base: &TrustedDir,
+    jail: &JailId,
+    dir: InodeId,
+    uid: u32,
+) -> Result<Option<u32>> {
+    if open(base)?.is_none() {
+        return Ok(None);
+    }
+    let lock = lock(base)?;
+    let name = Name::try_from(uid.to_string())?;
+    let held = holder(lock.dir(), &name)?.is_some_and(|holder| holder.is_in(jail, dir));
+    if held {
+        remove(lock.dir(), name)?;
+    }
+    Ok(held.then_some(uid))
+}
+
+/// Gives back whatever uid the jail in the directory `dir` has; the uid then.
+pub(crate) fn give_back_all(base: &TrustedDir, jail: &JailId, dir: InodeId) -> Result<Option<u32>> {
+    let mut given = None;
+    for uid in all(base)?.leases_of(jail.as_str()) {
+        given = give_back(base, jail, dir, uid)?.or(given);
+    }
+    Ok(given)
+}
+
+/// Has the jail in the directory `dir` keep the uid after an attempt to make it anew failed.
+pub(crate) fn keep(base: &TrustedDir, jail: &JailId, dir: InodeId, uid: u32) -> Result<()> {
+    let lock = lock(base)?;
+    let name = Name::try_from(uid.to_string())?;
+    match holder(lock.dir(), &name)? {
+        Some(holder) if !holder.is(jail) => Ok(()),
+        _ => hand_over(lock.dir(), &name, jail, dir),
+    }
+}
+
+/// Releases the leases of jails that there are none of: `jails` gives the ids of all, while nobody else can take or release
+/// a lease, or `None` if it cannot tell.
+pub(crate) fn release(
+    base: &TrustedDir,
+    jails: impl FnOnce() -> Result<Option<HashSet<String>>>,
+) -> Result<Vec<u32>> {
+    if open(base)?.is_none() {
+        return Ok(Vec::new());
+    }
+    let lock = lock(base)?;
+    let leases = read_all(lock.dir())?;
+    // After the leases: each of them had its jail, or the staging of it, by now.
+    let Some(jails) = jails()? else { return Ok(Vec::new()) };
+    let mut released = Vec::new();
+    for (uid, holder) in leases.0 {
+        if holder.jail.parse::<JailId>().is_ok() && !jails.contains(&holder.jail) {
+            remove(lock.dir(), Name::try_from(uid.to_string())?)?;
+            released.push(uid);
+        }
+    }
+    Ok(released)
+}
+
+/// Every uid that is leased.
+#[derive(Debug, Default)]
+pub(crate) struct Leases(Vec<(u32, Holder)>);
+
+impl Leases {
+    pub(crate) fn leases_of(&self, jail: &str) -> Vec<u32> {
+        self.0.iter().filter(|(_, holder)| holder.jail == jail).map(|(uid, _)| *uid).collect()
+    }
+}
+
+pub(crate) fn all(base: &TrustedDir) -> Result<Leases> {
+    open(base)?.map_or_else(|| Ok(Leases::default()), |dir| read_all(&dir))
+}
+
+fn read_all(dir: &TrustedDir) -> Result<Leases> {
+    let mut leases = Leases::default();
+    for name in dir.entries().map_err(|error| Failure::files("list the leased uids", error))? {
+        if let Some(uid) = name.as_str().and_then(|name| name.parse().ok())
+            && let Some(holder) = holder(dir, &name)?
+        {
+            leases.0.push((uid, holder));
+        }
+    }
+    Ok(leases)
+}
+
+/// Who has a uid.
+#[derive(Debug)]
+struct Holder {
+    jail: String,
+    /// The jail's directory.
+    dir: Option<String>,
+}
+
+impl Holder {
+    fn is(&self, jail: &JailId) -> bool {
+        self.jail == jail.as_str()
+    }
+
+    fn is_in(&self, jail: &JailId, dir: InodeId) -> bool {
+        self.is(jail) && self.dir.as_ref().is_none_or(|held| *held == dir.to_string())
+    }
+}
+
+fn holder(dir: &TrustedDir, name: &Name) -> Result<Option<Holder>> {
+    let bytes = match jail_fs::read_small(dir.dir(), name, MAX_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::files("read who has a uid", error)),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines = text.lines().map(str::to_owned);
+    Ok(Some(Holder { jail: lines.next().unwrap_or_default(), dir: lines.next() }))
+}
+
+fn write(dir: &TrustedDir, name: &Name, jail: &JailId, of: InodeId) -> jail_fs::Result<()> {
+    let text = format!("{jail}\n{of}\n");
+    jail_fs::write(dir.dir(), name, text.as_bytes(), Owner::caller(), 0o600).map(drop)
+}
+
+fn hand_over(dir: &TrustedDir, name: &Name, jail: &JailId, to: InodeId) -> Result<()> {
+    remove(dir, name.clone())?;
+    write(dir, name, jail, to).map_err(|error| Failure::files("lease a uid", error))
+}
+
+fn remove(dir: &TrustedDir, name: Name) -> Result<()> {
+    jail_fs::scrub(dir.dir(), &[name])
+        .map(drop)
+        .map_err(|error| Failure::files("give back a uid", error))
+}
+
+/// The directory of leases; `None` where there is none yet.
+fn open(base: &TrustedDir) -> Result<Option<TrustedDir>> {
+    match base.child(&Name::try_from(DIR)?) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::files("read the leased uids", error)),
+    }
+}
+
+/// The directory of leases, made if it is missing, locked.
+fn lock(base: &TrustedDir) -> Result<Lease> {
+    let failed = |error| Failure::files("lock the leased uids", error);
+    let dir = base.create_child(&Name::try_from(DIR)?).map_err(failed)?;
+    let deadline = Deadline::after(LOCKED);
+    loop {
+        match Lease::try_acquire(&dir) {
+            Err(error) if error.kind() == jail_fs::ErrorKind::Busy && !deadline.has_passed() => {
+                std::thread::sleep(MOMENT);
+            }
+            answer => return answer.map_err(failed),
+        }
+    }
+}

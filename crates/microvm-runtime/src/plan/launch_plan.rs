@@ -1,0 +1,486 @@
+//! The plan of a launch: [`Plan`].
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use jail_cgroup::LeafPlan;
+use jail_cmd::{
+    ArtifactName, ExecName, Feature, FirecrackerArgs, Gid, HostPath, JailId, JailPath, JailerArgs,
+    JailerVersion, Layout, Uid, in_jail,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::config::JailerConfig;
+use crate::error::{ErrorKind, Failure, Result};
+use crate::plan::host_file::{self, Program};
+use crate::plan::record_size;
+use crate::plan::release::KnownJailer;
+use crate::spec::drive::{Drive, DriveKind};
+use crate::spec::machine::{DriveConfig, VmConfig};
+use crate::spec::{JailSpec, User};
+use crate::vmm::PidNamespace;
+
+/// Everything that will be done for a VM: file operations, control group writes, argv, and how each is undone.
+///
+/// Printed, it is a list a person can read; serialised, it can be carried out by another process. Making one changes
+/// nothing on the host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Plan {
+    pub(crate) spec: JailSpec,
+    pub(crate) jail_id: JailId,
+    pub(crate) layout: Layout,
+    /// `None` if somebody else starts the jailer.
+    pub(crate) jailer: Option<KnownJailer>,
+    /// The jailer that somebody else is expected to start, if it is installed yet.
+    pub(crate) callers_jailer: Option<Program>,
+    pub(crate) exec_file: HostPath,
+    pub(crate) netns: Option<HostPath>,
+    /// True if the network namespace is given as a link in procfs.
+    pub(crate) netns_is_link: bool,
+    pub(crate) user: User,
+    pub(crate) artifacts: Vec<PlannedArtifact>,
+    pub(crate) files: Vec<PlannedFile>,
+    pub(crate) leaf: Option<LeafPlan>,
+    /// The configuration's own uid, which is nobody's to lease.
+    pub(crate) configured_uid: u32,
+}
+
+/// A file of the host that the jail will have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlannedArtifact {
+    /// The artifact's name in the jail.
+    pub name: ArtifactName,
+    /// The source on the host.
+    pub source: PathBuf,
+    /// The kind of sharing.
+    pub kind: DriveKind,
+}
+
+/// A small file that this crate writes into the jail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlannedFile {
+    /// The file's name in the jail.
+    pub name: String,
+    /// The file's content.
+    pub content: String,
+    /// True if the VMM may write to the file.
+    pub writable: bool,
+}
+
+impl Plan {
+    /// Validates the whole spec and reads the host's state, without a change.
+    pub(crate) fn new(config: &JailerConfig, jailer: KnownJailer, spec: &JailSpec) -> Result<Self> {
+        let exec_file = Program::find("exec file", &spec.exec_file)?.path().clone();
+        let exec_name = ExecName::try_from(&exec_file)?;
+        let plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
+        let release = jailer.release;
+        let plan = Self { jailer: Some(jailer), ..plan };
+        if plan.netns_is_link && !release.supports(Feature::FollowsNetnsLink) {
+            return Err(Failure::new(ErrorKind::Unsupported, "join the network namespace")
+                .path(spec.netns.as_deref().unwrap_or(Path::new("")))
+                .because(format!("jailer {release} opens no link"))
+                .hinted("Bind-mount the namespace to a file, as `ip netns attach` does."));
+        }
+        let (uid, gid) = plan.some_user()?;
+        plan.jailer_args(uid, gid)?.check(release)?;
+        Ok(plan)
+    }
+
+    /// The plan of a jail that somebody else starts: all but what depends on the exec file and the release.
+    pub(crate) fn without_launch(
+        config: &JailerConfig,
+        spec: &JailSpec,
+        exec_name: ExecName,
+    ) -> Result<Self> {
+        let exec_file = HostPath::try_from(spec.exec_file.as_path())?;
+        let callers_jailer = Program::find("jailer", &config.jailer_bin).ok();
+        let plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
+        Ok(Self { callers_jailer, ..plan })
+    }
+
+    fn for_exec_name(
+        config: &JailerConfig,
+        spec: &JailSpec,
+        exec_file: HostPath,
+        exec_name: ExecName,
+    ) -> Result<Self> {
+        let jail_id = JailId::for_vm(&spec.vm_id)?;
+        let base = HostPath::try_from(config.chroot_base.as_path()).map_err(|error| {
+            Failure::invalid("use JailerConfig::chroot_base", error.reason())
+                .path(&config.chroot_base)
+                .hinted("Give an absolute path of UTF-8, without `..` and control characters.")
+        })?;
+        let layout = Layout::new(base, exec_name, jail_id.clone());
+        let user = match spec.user {
+            User::Configured => User::Fixed { uid: config.uid, gid: config.gid },
+            other => other,
+        };
+        spec.console.check()?;
+        let artifacts = artifacts(spec, &layout)?;
+        let files = files(spec, &artifacts)?;
+        let netns = spec.netns.as_deref().map(host_file::network_namespace).transpose()?;
+        let netns_is_link = netns.as_ref().is_some_and(|(_, is_link)| *is_link);
+        let netns = netns.map(|(path, _)| path);
+        let plan = Self {
+            spec: spec.clone(),
+            jail_id,
+            layout,
+            jailer: None,
+            callers_jailer: None,
+            exec_file,
+            netns,
+            netns_is_link,
+            user,
+            artifacts,
+            files,
+            leaf: None,
+            configured_uid: config.uid,
+        };
+        plan.some_user()?;
+        if !spec.api && spec.boot.is_none() {
+            return Err(Failure::invalid(
+                "plan the VM",
+                "without an API there must be something to boot",
+            )
+            .hinted("give the spec a `boot`"));
+        }
+        if spec.daemonize && spec.pid_namespace == PidNamespace::ByLauncher {
+            let because = "a jailer that daemonizes ends, and with the first process of a pid namespace all others";
+            return Err(Failure::invalid("plan the VM", because)
+                .hinted("use `PidNamespace::ByJailer`, or leave `daemonize` out"));
+        }
+        let sources = plan.artifacts.iter().map(|artifact| artifact.source.as_os_str().len());
+        record_size::check(&plan.spec, sources)?;
+        let leaf = super::leaf::plan(config, spec, &plan.jail_id)?;
+        Ok(Self { leaf, ..plan })
+    }
+
+    /// Returns the VM's user, or the first user of a leased range.
+    pub(crate) fn some_user(&self) -> Result<(Uid, Gid)> {
+        match self.user {
+            User::Fixed { uid, gid } => Ok((Uid::new(uid)?, Gid::new(gid)?)),
+            User::Leased { first, last } if first <= last => {
+                Uid::new(last)?;
+                Ok((Uid::new(first)?, Gid::new(first)?))
+            }
+            User::Leased { first, last } => Err(Failure::invalid(
+                "plan the VM's user",
+                format!("the uid range {first}..={last} is empty"),
+            )
+            .hinted("Give the lower uid first.")),
+            User::Configured => Err(Failure::invalid("plan the VM's user", "it was not resolved")),
+        }
+    }
+
+    /// The jailer's arguments for this VM as this user. None is about control groups: it is born in its leaf.
+    pub(crate) fn jailer_args(&self, uid: Uid, gid: Gid) -> Result<JailerArgs> {
+        let mut args = JailerArgs::new(self.jail_id.clone(), self.exec_file.clone(), uid, gid)
+            .chroot_base(self.layout.base().clone());
+        for limit in &self.spec.resource_limits {
+            args = args.resource_limit(*limit);
+        }
+        if let Some(netns) = &self.netns {
+            args = args.netns(netns.clone());
+        }
+        if self.spec.daemonize {
+            args = args.daemonize();
+        }
+        if self.spec.pid_namespace == PidNamespace::ByJailer {
+            args = args.new_pid_ns();
+        }
+        Ok(args.firecracker(self.firecracker_args()?))
+    }
+
+    fn firecracker_args(&self) -> Result<FirecrackerArgs> {
+        let options = &self.spec.firecracker;
+        let mut args = FirecrackerArgs::new();
+        args = if self.spec.api {
+            args.api_sock(in_root(in_jail::API_SOCKET)?)
+        } else {
+            args.no_api()
+        };
+        if self.spec.boot.is_some() {
+            args = args.config_file(in_root(in_jail::VM_CONFIG)?);
+        }
+        args = args.log_path(in_root(in_jail::LOG)?);
+        if let Some(level) = options.log_level {
+            args = args.level(level);
+        }
+        if options.metrics {
+            args = args.metrics_path(in_root(in_jail::METRICS)?);
+        }
+        if options.boot_timer {
+            args = args.boot_timer();
+        }
+        if options.enable_pci {
+            args = args.enable_pci();
+        }
+        if let Some(bytes) = options.http_api_max_payload_size {
+            args = args.http_api_max_payload_size(bytes);
+        }
+        if let Some(bytes) = options.mmds_size_limit {
+            args = args.mmds_size_limit(bytes);
+        }
+        Ok(args)
+    }
+
+    /// Returns the VM's id, unchanged.
+    #[must_use]
+    pub fn vm_id(&self) -> &str {
+        &self.spec.vm_id
+    }
+
+    /// Returns the jail's id: the VM's id, or the encoded form.
+    #[must_use]
+    pub fn jail_id(&self) -> &JailId {
+        &self.jail_id
+    }
+
+    /// Returns the jail's paths, on the host and inside the jail.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Returns the artifacts to stage.
+    #[must_use]
+    pub fn artifacts(&self) -> &[PlannedArtifact] {
+        &self.artifacts
+    }
+
+    /// Returns the small files to write into the jail.
+    #[must_use]
+    pub fn files(&self) -> &[PlannedFile] {
+        &self.files
+    }
+
+    /// Returns the VM's control group with the limits; `None` if the spec has no limit and the host has no hierarchy for a
+    /// leaf.
+    #[must_use]
+    pub fn leaf(&self) -> Option<&LeafPlan> {
+        self.leaf.as_ref()
+    }
+
+    /// Returns what a person should know before the plan is carried out: one sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let newest = JailerVersion::NEWEST;
+        let newer = self.jailer.iter().map(|jailer| jailer.release).filter(|it| *it > newest);
+        newer
+            .map(|release| {
+                format!("jailer {release} is newer than {newest}, the newest release known here, and is treated alike")
+            })
+            .collect()
+    }
+
+    /// Returns the jailer's argv, without the program name; for a leased uid, with the first uid of the range.
+    #[must_use]
+    pub fn argv(&self) -> Vec<OsString> {
+        // Both were validated when the plan was made.
+        self.some_user()
+            .and_then(|(uid, gid)| self.jailer_args(uid, gid))
+            .map(|args| args.to_argv())
+            .unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let jail = self.layout.jail_dir();
+        for warning in self.warnings() {
+            writeln!(f, "note    {warning}")?;
+        }
+        writeln!(f, "make    {}, aside, as root", jail.display())?;
+        for artifact in &self.artifacts {
+            let how = match artifact.kind {
+                DriveKind::ReadOnly => "share",
+                DriveKind::Private => "copy",
+                DriveKind::Persistent => "lend",
+                DriveKind::BlockDevice | DriveKind::SharedBlockDevice => "mknod",
+            };
+            writeln!(f, "{how:<7} {} as /{}", artifact.source.display(), artifact.name)?;
+        }
+        for file in &self.files {
+            writeln!(f, "write   /{} ({} bytes)", file.name, file.content.len())?;
+        }
+        if self.jailer.is_some() {
+            writeln!(f, "mkfifo  console, stderr; in the jail /{}", in_jail::LOG)?;
+        }
+        writeln!(f, "publish {} by one rename", jail.display())?;
+        if let Some(leaf) = &self.leaf {
+            for path in leaf.paths() {
+                writeln!(f, "mkdir   {}", path.display())?;
+            }
+            for write in leaf.writes() {
+                writeln!(f, "limit   {write}")?;
+            }
+            writeln!(f, "born    there, the jailer:")?;
+        }
+        let jailer = self.jailer.as_ref().map_or("jailer", |jailer| jailer.program.path().as_str());
+        write!(f, "spawn   {jailer}")?;
+        for item in self.argv() {
+            write!(f, " {}", item.to_string_lossy())?;
+        }
+        writeln!(f, "\nundo    kill the VM, remove {}", jail.display())?;
+        if let Some(leaf) = &self.leaf {
+            for path in leaf.paths() {
+                writeln!(f, "undo    rmdir {}", path.display())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn in_root(name: &str) -> Result<JailPath> {
+    Ok(JailPath::try_from(Path::new("/").join(name).as_path())?)
+}
+
+fn artifacts(spec: &JailSpec, layout: &Layout) -> Result<Vec<PlannedArtifact>> {
+    let boot_files = [(in_jail::KERNEL, &spec.kernel), (in_jail::INITRD, &spec.initrd)];
+    let mut planned = Vec::new();
+    for (name, source) in boot_files {
+        if let Some(source) = source {
+            let name = ArtifactName::for_boot(name)?;
+            planned.push(PlannedArtifact {
+                name,
+                source: source.clone(),
+                kind: DriveKind::ReadOnly,
+            });
+        }
+    }
+    for drive in &spec.drives {
+        let name = ArtifactName::new(drive.name_in_jail(), layout.exec_name())?;
+        if planned.iter().any(|other: &PlannedArtifact| other.name == name) {
+            return Err(Failure::invalid("plan the drives", format!("two are called \"{name}\""))
+                .hinted("give each drive a name of its own"));
+        }
+        planned.push(PlannedArtifact {
+            name,
+            source: drive.source().to_owned(),
+            kind: drive.kind(),
+        });
+    }
+    for artifact in &planned {
+        let refused = |because: &str| {
+            Failure::invalid(format!("find the source of {}", artifact.name), because)
+                .path(&artifact.source)
+        };
+        if !artifact.source.is_absolute() {
+            return Err(refused("it is not absolute").hinted("Give an absolute path."));
+        }
+        if artifact.source.to_str().is_none() {
+            return Err(refused("it is not UTF-8")
+                .hinted("Rename the file: its path is recorded as JSON, which is UTF-8."));
+        }
+    }
+    Ok(planned)
+}
+
+fn files(spec: &JailSpec, artifacts: &[PlannedArtifact]) -> Result<Vec<PlannedFile>> {
+    let mut files = Vec::new();
+    let mut writable = |name: &str| {
+        files.push(PlannedFile { name: name.to_owned(), content: String::new(), writable: true });
+    };
+    if spec.firecracker.metrics {
+        writable(in_jail::METRICS);
+    }
+    if let Some(boot) = &spec.boot {
+        let has = |name: &str| artifacts.iter().any(|artifact| artifact.name.as_str() == name);
+        if !has(in_jail::KERNEL) {
+            return Err(Failure::invalid("plan the boot", "there is no kernel")
+                .hinted("give the spec a `kernel`"));
+        }
+        let initrd = has(in_jail::INITRD).then(|| format!("/{}", in_jail::INITRD));
+        let config = VmConfig::new(
+            boot,
+            &format!("/{}", in_jail::KERNEL),
+            initrd.as_deref(),
+            drive_configs(&spec.drives)?,
+        )?;
+        files.push(PlannedFile {
+            name: in_jail::VM_CONFIG.to_owned(),
+            content: config.to_json()?,
+            writable: false,
+        });
+    }
+    Ok(files)
+}
+
+fn drive_configs(drives: &[Drive]) -> Result<Vec<DriveConfig>> {
+    let roots = drives.iter().filter(|drive| drive.is_root_device()).count();
+    if roots > 1 {
+        return Err(Failure::invalid(
+            "plan the drives",
+            format!("{roots} of them are the root device"),
+        ));
+    }
+    drives
+        .iter()
+        .enumerate()
+        .map(|(index, drive)| drive.config(drive.is_root_device() || (roots == 0 && index == 0)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::jail_spec::tests::{assert_round_trip, unlike_default};
+
+    /// Each field away from what a plan for another launcher has.
+    fn plan() -> Plan {
+        let spec = unlike_default();
+        let config = JailerConfig::default();
+        let jail_id = JailId::for_vm("tenant/vm").unwrap();
+        let base = HostPath::new("/srv/jailer").unwrap();
+        let program = Program::find("shell", Path::new("sh")).unwrap();
+        // A host without control groups has none to plan.
+        let unlimited = JailSpec::new("tenant/vm", "/opt/firecracker");
+        let leaf = super::super::leaf::plan(&config, &unlimited, &jail_id).ok().flatten();
+        Plan {
+            jail_id: jail_id.clone(),
+            layout: Layout::new(base, ExecName::new("firecracker").unwrap(), jail_id),
+            jailer: Some(KnownJailer {
+                program: program.clone(),
+                release: JailerVersion::new(1, 17, 0),
+            }),
+            callers_jailer: Some(program),
+            exec_file: HostPath::new("/opt/firecracker").unwrap(),
+            netns: Some(HostPath::new("/proc/1/ns/net").unwrap()),
+            netns_is_link: true,
+            user: User::Fixed { uid: 1, gid: 2 },
+            artifacts: vec![PlannedArtifact {
+                name: ArtifactName::for_boot(in_jail::KERNEL).unwrap(),
+                source: "/k".into(),
+                kind: DriveKind::ReadOnly,
+            }],
+            files: vec![PlannedFile {
+                name: in_jail::VM_CONFIG.to_owned(),
+                content: "{}".to_owned(),
+                writable: true,
+            }],
+            leaf,
+            configured_uid: 123,
+            spec,
+        }
+    }
+
+    #[test]
+    fn a_plan_survives_its_text() {
+        assert_round_trip(&plan(), None);
+    }
+
+    #[test]
+    fn a_newer_release_is_noted() {
+        let mut plan = plan();
+        assert!(plan.to_string().contains("jailer 1.17.0 is newer than"), "{plan}");
+        assert_eq!(plan.warnings().len(), 1);
+        if let Some(jailer) = &mut plan.jailer {
+            jailer.release = JailerVersion::NEWEST;
+        }
+        assert!(plan.warnings().is_empty() && !plan.to_string().contains("newer"));
+    }
+}

@@ -1,0 +1,9 @@
+//! The plan of a launch: the spec validated as a whole, and the host read without a change.
+
+pub(crate) mod host_file;
+mod launch_plan;
+mod leaf;
+pub(crate) mod record_size;
+pub(crate) mod release;
+
+pub use launch_plan::{Plan, PlannedArtifact, PlannedFile};

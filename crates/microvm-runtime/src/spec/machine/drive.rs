@@ -1,0 +1,132 @@
+//! A drive in Firecracker's configuration.
+
+use serde::{Deserialize, Serialize};
+
+use super::device_id::check_id;
+use super::rate_limiter::RateLimiter;
+use crate::error::{Failure, Result};
+
+/// The effect of a guest's flush of a drive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum CacheType {
+    /// No effect: fast, but a crash of the host may lose data that the guest has flushed.
+    #[default]
+    Unsafe,
+    /// Firecracker calls `fsync(2)` on the file.
+    Writeback,
+}
+
+/// The system calls that Firecracker reads and writes a drive with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum IoEngine {
+    /// Blocking calls.
+    #[default]
+    Sync,
+    /// io_uring.
+    Async,
+}
+
+/// A drive in `vm.json`. Fields with Firecracker's default value are not written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct DriveConfig {
+    drive_id: String,
+    path_on_host: String,
+    is_root_device: bool,
+    is_read_only: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partuuid: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    cache_type: CacheType,
+    #[serde(skip_serializing_if = "is_default")]
+    io_engine: IoEngine,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_limiter: Option<RateLimiter>,
+}
+
+impl DriveConfig {
+    /// Makes the configuration of the drive `id` with the file at `path` in the jail.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for an id with characters other than letters, digits and
+    /// `_`: the API could not address such a drive.
+    pub(crate) fn new(id: &str, path: &str) -> Result<Self> {
+        check_id(&operation(id), id)?;
+        Ok(Self {
+            drive_id: id.to_owned(),
+            path_on_host: path.to_owned(),
+            is_root_device: false,
+            is_read_only: false,
+            partuuid: None,
+            cache_type: CacheType::default(),
+            io_engine: IoEngine::default(),
+            rate_limiter: None,
+        })
+    }
+
+    pub(crate) fn root_device(mut self, yes: bool) -> Self {
+        self.is_root_device = yes;
+        self
+    }
+
+    pub(crate) fn read_only(mut self, yes: bool) -> Self {
+        self.is_read_only = yes;
+        self
+    }
+
+    pub(crate) fn rate_limiter(mut self, limiter: RateLimiter) -> Self {
+        self.rate_limiter = Some(limiter);
+        self
+    }
+
+    /// The partition to boot from, if the root device has several.
+    pub(crate) fn partuuid(mut self, uuid: impl Into<String>) -> Self {
+        self.partuuid = Some(uuid.into());
+        self
+    }
+
+    pub(crate) fn cache_type(mut self, cache: CacheType) -> Self {
+        self.cache_type = cache;
+        self
+    }
+
+    pub(crate) fn io_engine(mut self, engine: IoEngine) -> Self {
+        self.io_engine = engine;
+        self
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.drive_id
+    }
+
+    pub(super) fn is_root_device(&self) -> bool {
+        self.is_root_device
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if let Some(limiter) = &self.rate_limiter {
+            limiter.check(&operation(&self.drive_id))?;
+        }
+        if let Some(uuid) = &self.partuuid
+            && (!self.is_root_device
+                || uuid.is_empty()
+                || !uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'))
+        {
+            return Err(Failure::invalid(
+                operation(&self.drive_id),
+                format!("the partition {uuid:?} cannot be booted from"),
+            )
+            .hinted("a PARTUUID of the root device, hexadecimal digits and `-`"));
+        }
+        Ok(())
+    }
+}
+
+fn operation(id: &str) -> String {
+    format!("plan the drive {id:?}")
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

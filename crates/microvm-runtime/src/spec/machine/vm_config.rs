@@ -1,0 +1,351 @@
+//! `vm.json`: the document that Firecracker reads with `--config-file`.
+
+use jail_cmd::in_jail;
+use serde::Serialize;
+
+use super::{Boot, DriveConfig, NetworkInterface};
+use crate::error::{ErrorKind, Failure, Result};
+
+/// Most vCPUs, in every release.
+const MAX_VCPUS: u8 = 32;
+
+/// Longest kernel command line, in bytes, without the part that Firecracker appends.
+const MAX_KERNEL_ARGS: usize = 1536;
+
+/// Smallest context id of a guest: 0 to 2 are the hypervisor, the loopback and the host.
+const MIN_CID: u32 = 3;
+
+/// The whole configuration, checked, in Firecracker's own words. Only fields that release 1.0.0 knew are written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct VmConfig {
+    boot_source: BootSource,
+    drives: Vec<DriveConfig>,
+    machine_config: MachineConfig,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    network_interfaces: Vec<NetworkInterface>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vsock: Option<Vsock>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct BootSource {
+    kernel_image_path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    initrd_path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    boot_args: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct MachineConfig {
+    vcpu_count: u8,
+    mem_size_mib: u64,
+    // An error on aarch64 in some releases even when it is false.
+    #[serde(skip_serializing_if = "is_false")]
+    smt: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    track_dirty_pages: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Vsock {
+    guest_cid: u32,
+    uds_path: String,
+}
+
+impl VmConfig {
+    /// The configuration of a VM that boots `kernel`, a path in the jail.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] with the field's name and value where no Firecracker would take it.
+    pub(crate) fn new(
+        boot: &Boot,
+        kernel: &str,
+        initrd: Option<&str>,
+        drives: Vec<DriveConfig>,
+    ) -> Result<Self> {
+        check_machine(boot)?;
+        check_kernel_args(boot.kernel_args.as_deref())?;
+        for drive in &drives {
+            drive.check()?;
+        }
+        for interface in &boot.networks {
+            interface.check()?;
+        }
+        unique("drives", "id", drives.iter().map(DriveConfig::id))?;
+        unique("network interfaces", "id", boot.networks.iter().map(NetworkInterface::id))?;
+        unique(
+            "network interfaces",
+            "tap device",
+            boot.networks.iter().map(NetworkInterface::tap),
+        )?;
+        unique(
+            "network interfaces",
+            "MAC address",
+            boot.networks.iter().filter_map(NetworkInterface::guest_mac),
+        )?;
+        let roots = drives.iter().filter(|drive| drive.is_root_device()).count();
+        if roots > 1 {
+            return Err(Failure::invalid(
+                "plan the drives",
+                format!("{roots} of them are the root device"),
+            ));
+        }
+        if let Some(cid) = boot.vsock
+            && !(MIN_CID..u32::MAX).contains(&cid)
+        {
+            return Err(Failure::invalid(
+                "plan the vsock device",
+                format!("{cid} is no context id of a guest"),
+            )
+            .hinted(format!("{MIN_CID} to {}", u32::MAX - 1)));
+        }
+        Ok(Self {
+            boot_source: BootSource {
+                kernel_image_path: kernel.to_owned(),
+                initrd_path: initrd.map(str::to_owned),
+                boot_args: boot.kernel_args.clone(),
+            },
+            drives,
+            machine_config: MachineConfig {
+                vcpu_count: boot.vcpus,
+                mem_size_mib: boot.memory_mib,
+                smt: boot.smt,
+                track_dirty_pages: boot.track_dirty_pages,
+            },
+            network_interfaces: boot.networks.clone(),
+            vsock: boot
+                .vsock
+                .map(|guest_cid| Vsock { guest_cid, uds_path: format!("/{}", in_jail::VSOCK) }),
+        })
+    }
+
+    /// The document.
+    pub(crate) fn to_json(&self) -> Result<String> {
+        serde_json::to_string_pretty(self).map_err(|error| {
+            Failure::new(ErrorKind::InvalidInput, "write the VM's configuration").source_of(error)
+        })
+    }
+}
+
+fn check_machine(boot: &Boot) -> Result<()> {
+    let operation = "plan the machine";
+    let vcpus = boot.vcpus;
+    if !(1..=MAX_VCPUS).contains(&vcpus) {
+        return Err(Failure::invalid(operation, format!("it has {vcpus} vCPUs"))
+            .hinted(format!("1 to {MAX_VCPUS}")));
+    }
+    if boot.smt && vcpus != 1 && vcpus % 2 == 1 {
+        return Err(Failure::invalid(operation, format!("it has {vcpus} vCPUs and hyper-threads"))
+            .hinted("with `smt`, one vCPU or an even number"));
+    }
+    // Firecracker counts in bytes, in 64 bits.
+    if boot.memory_mib == 0 || boot.memory_mib.checked_mul(1 << 20).is_none() {
+        return Err(Failure::invalid(
+            operation,
+            format!("it has {} MiB of memory", boot.memory_mib),
+        )
+        .hinted("Give the guest 1 MiB or more."));
+    }
+    Ok(())
+}
+
+fn check_kernel_args(args: Option<&str>) -> Result<()> {
+    let Some(args) = args else { return Ok(()) };
+    let operation = "plan the kernel arguments";
+    if let Some(bad) = args.chars().find(|&char| !(' '..='~').contains(&char)) {
+        return Err(Failure::invalid(operation, format!("{bad:?} is in them"))
+            .hinted("printable ASCII only"));
+    }
+    if args.len() > MAX_KERNEL_ARGS {
+        return Err(Failure::invalid(operation, format!("they have {} bytes", args.len()))
+            .hinted(format!("at most {MAX_KERNEL_ARGS}")));
+    }
+    Ok(())
+}
+
+fn unique(things: &str, what: &str, names: impl Iterator<Item = impl Into<String>>) -> Result<()> {
+    let mut seen = std::collections::BTreeSet::new();
+    for name in names {
+        let name = name.into();
+        if !seen.insert(name.clone()) {
+            return Err(Failure::invalid(
+                format!("plan the {things}"),
+                format!("two have the {what} {name:?}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::{CacheType, IoEngine, RateLimiter, TokenBucket};
+    use super::*;
+
+    fn document(boot: &Boot, drives: Vec<DriveConfig>) -> Value {
+        let config = VmConfig::new(boot, "/vmlinux", None, drives).unwrap();
+        serde_json::from_str(&config.to_json().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn smallest_config_has_required_fields() {
+        assert_eq!(
+            document(&Boot::new(), Vec::new()),
+            json!({
+                "boot-source": { "kernel_image_path": "/vmlinux" },
+                "drives": [],
+                "machine-config": { "vcpu_count": 1, "mem_size_mib": 128 },
+            })
+        );
+    }
+
+    #[test]
+    fn everything_has_firecrackers_names() {
+        let limiter = RateLimiter::new()
+            .bandwidth(TokenBucket::new(1_000_000, 1000).one_time_burst(5))
+            .ops(TokenBucket::new(100, 10));
+        let boot = Boot::new()
+            .vcpus(2)
+            .memory_mib(512)
+            .smt(true)
+            .track_dirty_pages(true)
+            .kernel_args("console=ttyS0")
+            .network(
+                NetworkInterface::new("eth0", "tap0")
+                    .mac("06:00:AC:10:00:02")
+                    .rx_rate_limiter(limiter.clone()),
+            )
+            .vsock(3);
+        let root = DriveConfig::new("rootfs", "/rootfs")
+            .unwrap()
+            .root_device(true)
+            .partuuid("0eaa91a0-01");
+        let data = DriveConfig::new("data", "/data")
+            .unwrap()
+            .read_only(true)
+            .cache_type(CacheType::Writeback)
+            .io_engine(IoEngine::Async)
+            .rate_limiter(limiter);
+        let config = VmConfig::new(&boot, "/vmlinux", Some("/initrd"), vec![root, data]).unwrap();
+        let limits = json!({
+            "bandwidth": { "size": 1_000_000, "one_time_burst": 5, "refill_time": 1000 },
+            "ops": { "size": 100, "refill_time": 10 },
+        });
+        assert_eq!(
+            serde_json::to_value(&config).unwrap(),
+            json!({
+                "boot-source": {
+                    "kernel_image_path": "/vmlinux", "initrd_path": "/initrd", "boot_args": "console=ttyS0",
+                },
+                "drives": [
+                    {
+                        "drive_id": "rootfs", "path_on_host": "/rootfs", "is_root_device": true,
+                        "is_read_only": false, "partuuid": "0eaa91a0-01",
+                    },
+                    {
+                        "drive_id": "data", "path_on_host": "/data", "is_root_device": false, "is_read_only": true,
+                        "cache_type": "Writeback", "io_engine": "Async", "rate_limiter": limits,
+                    },
+                ],
+                "machine-config": {
+                    "vcpu_count": 2, "mem_size_mib": 512, "smt": true, "track_dirty_pages": true,
+                },
+                "network-interfaces": [{
+                    "iface_id": "eth0", "host_dev_name": "tap0", "guest_mac": "06:00:AC:10:00:02",
+                    "rx_rate_limiter": limits,
+                }],
+                "vsock": { "guest_cid": 3, "uds_path": "/v.sock" },
+            })
+        );
+    }
+
+    #[test]
+    fn a_boot_survives_serialisation() {
+        let boot = Boot::new()
+            .network(NetworkInterface::new("eth0", "tap0"))
+            .vsock(7)
+            .kernel_args("quiet");
+        let text = serde_json::to_string(&boot).unwrap();
+        assert_eq!(serde_json::from_str::<Boot>(&text).unwrap(), boot);
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        let net = |id: &str, tap: &str| NetworkInterface::new(id, tap);
+        let mac = |mac: &str| Boot::new().network(net("eth0", "tap0").mac(mac));
+        let none = RateLimiter::new().ops(TokenBucket::new(0, 10));
+        for (boot, tells) in [
+            (Boot::new().vcpus(0), "0 vCPUs"),
+            (Boot::new().vcpus(33), "33 vCPUs"),
+            (Boot::new().vcpus(3).smt(true), "3 vCPUs"),
+            (Boot::new().memory_mib(0), "0 MiB"),
+            (Boot::new().memory_mib(u64::MAX), "18446744073709551615 MiB"),
+            (Boot::new().kernel_args("a\nb"), r"'\n'"),
+            (Boot::new().kernel_args("\u{e9}"), "'\u{e9}'"),
+            (Boot::new().kernel_args("x".repeat(1537)), "1537 bytes"),
+            (Boot::new().vsock(2), "2 is no context id"),
+            (Boot::new().vsock(u32::MAX), "4294967295"),
+            (Boot::new().network(net("", "tap0")), "\"\""),
+            (Boot::new().network(net("eth-0", "tap0")), "eth-0"),
+            (Boot::new().network(net("eth0", "")), "tap device"),
+            (Boot::new().network(net("eth0", "sixteen_bytes_xx")), "sixteen_bytes_xx"),
+            (Boot::new().network(net("eth0", "a/b")), "a/b"),
+            (Boot::new().network(net("eth0", "..")), ".."),
+            (Boot::new().network(net("eth0", "tap%d")), "tap%d"),
+            (Boot::new().network(net("e", "tap0")).network(net("e", "tap1")), "the id \"e\""),
+            (
+                Boot::new().network(net("e", "tap0")).network(net("f", "tap0")),
+                "the tap device \"tap0\"",
+            ),
+            (mac("06:00:ac:10:00"), "06:00:ac:10:00"),
+            (mac("06:00:ac:10:00:0g"), "0g"),
+            (mac("06:00:ac:10:00:+2"), "+2"),
+            (mac("06-00-ac-10-00-02"), "06-00"),
+            (mac("01:00:5e:00:00:01"), "a group's"),
+            (
+                mac("06:00:ac:10:00:02").network(net("e", "tap1").mac("06:00:AC:10:00:02")),
+                "06:00:ac:10:00:02",
+            ),
+            (
+                Boot::new().network(net("eth0", "tap0").tx_rate_limiter(none)),
+                "ops bucket has size 0",
+            ),
+        ] {
+            let error = VmConfig::new(&boot, "/vmlinux", None, Vec::new()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(tells), "{tells}: {error}");
+        }
+    }
+
+    #[test]
+    fn drives_are_refused_by_name() {
+        for id in ["", "a-b", "a.img", "a/b", "\u{e9}"] {
+            assert_eq!(
+                DriveConfig::new(id, "/x").unwrap_err().kind(),
+                ErrorKind::InvalidInput,
+                "{id}"
+            );
+        }
+        let drive = |id: &str| DriveConfig::new(id, "/x").unwrap();
+        let refused = |drives: Vec<DriveConfig>, tells: &str| {
+            let error = VmConfig::new(&Boot::new(), "/vmlinux", None, drives).unwrap_err();
+            assert!(error.to_string().contains(tells), "{error}");
+        };
+        refused(vec![drive("a"), drive("a")], "the id \"a\"");
+        refused(vec![drive("a").root_device(true), drive("b").root_device(true)], "2 of them");
+        refused(vec![drive("a").partuuid("1")], "partition");
+        refused(vec![drive("a").root_device(true).partuuid("../1")], "../1");
+        refused(
+            vec![drive("a").rate_limiter(RateLimiter::new().bandwidth(TokenBucket::new(1, 0)))],
+            "0 ms",
+        );
+    }
+}

@@ -1,0 +1,8 @@
+//! The description of a VM: files, limits, user, network namespace, machine and options.
+
+pub(crate) mod drive;
+pub(crate) mod firecracker;
+pub(crate) mod jail_spec;
+pub(crate) mod machine;
+
+pub use jail_spec::{JailSpec, User};

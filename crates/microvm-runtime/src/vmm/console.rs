@@ -1,0 +1,187 @@
+//! The destination of the guest's console: [`Console`].
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags, fstat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ErrorKind, Failure, Result};
+
+/// Bytes that are kept of a stream.
+pub(super) const TAIL: usize = 64 << 10;
+
+/// The destination of the guest's serial console, which is the VMM's stdout.
+///
+/// Firecracker's own log, and the stderr of the jailer and of Firecracker, always go to [`Vm::log`](crate::Vm::log).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Console(pub(super) Sink);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Sink {
+    Tail(usize),
+    File(PathBuf),
+    Null,
+}
+
+impl Console {
+    /// Keeps the last `bytes` in this process, for [`Vm::console`](crate::Vm::console). The default, with 64 KiB.
+    ///
+    /// The console is a FIFO beside the jail. The VM runs on if nobody reads the FIFO, and a launcher that adopts the VM
+    /// reads on.
+    #[must_use]
+    pub fn tail(bytes: usize) -> Self {
+        Self(Sink::Tail(bytes))
+    }
+
+    /// Appends the console to the regular file at this absolute path; a missing file is created with mode 0600.
+    ///
+    /// The VMM has a separate, write-only file description. The guest decides the size of the file.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self(Sink::File(path.into()))
+    }
+
+    /// Throws the console away.
+    #[must_use]
+    pub fn null() -> Self {
+        Self(Sink::Null)
+    }
+
+    /// Refuses, before anything is touched, a path that another process could not use.
+    pub(crate) fn check(&self) -> Result<()> {
+        let Sink::File(path) = &self.0 else { return Ok(()) };
+        let because = match path.to_str() {
+            None => "it is not UTF-8",
+            Some(_) if !path.is_absolute() => "it is not absolute",
+            Some(_) => return Ok(()),
+        };
+        Err(Failure::invalid("plan the console", because)
+            .path(path)
+            .hinted("Give an absolute path of UTF-8."))
+    }
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self::tail(TAIL)
+    }
+}
+
+/// Opens the null device.
+pub(super) fn null() -> Result<OwnedFd> {
+    let path = "/dev/null";
+    rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
+        Failure::new(ErrorKind::Spawn, "open the null device").path(path).source_of(errno)
+    })
+}
+
+/// A console file: the VMM's description of it, for writing, and ours, for reading from where this VM's part begins.
+pub(super) fn open_file(path: &Path) -> Result<(OwnedFd, Written)> {
+    let failed = |errno: Errno| {
+        let failure = Failure::new(ErrorKind::Filesystem, "open the console file").path(path);
+        match errno {
+            Errno::LOOP => failure.hinted(
+                "A symbolic link is not followed: name the file itself, or read `Vm::console`.",
+            ),
+            _ => failure,
+        }
+        .source_of(errno)
+    };
+    // A link is not followed: the file may lie where another user can plant one. Nothing here waits for a FIFO's reader.
+    let always = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | always;
+    let theirs = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+    let stat = fstat(&theirs).map_err(failed)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
+        return Err(Failure::invalid(
+            "open the console file",
+            "it is no regular file with one name",
+        )
+        .path(path)
+        .hinted("Give each console a file of its own, or use Console::tail."));
+    }
+    let ours = rustix::fs::open(path, OFlags::RDONLY | always, Mode::empty()).map_err(failed)?;
+    let now = fstat(&ours).map_err(failed)?;
+    if (now.st_dev, now.st_ino) != (stat.st_dev, stat.st_ino) {
+        return Err(Failure::new(ErrorKind::Untrusted, "open the console file")
+            .path(path)
+            .because("another file took its place"));
+    }
+    let from = u64::try_from(stat.st_size).unwrap_or(0);
+    Ok((theirs, Written { file: ours.into(), from }))
+}
+
+/// The part of a console file that one VM wrote.
+#[derive(Debug)]
+pub(super) struct Written {
+    file: File,
+    from: u64,
+}
+
+impl Written {
+    pub(super) fn last_words(&self) -> String {
+        read_tail(&self.file, self.from, TAIL as u64).unwrap_or_default()
+    }
+}
+
+/// The last bytes of a file from `from` on, at most `keep`, as text. It may grow while it is read.
+pub(crate) fn read_tail(file: &File, from: u64, keep: u64) -> io::Result<String> {
+    use std::os::unix::fs::FileExt as _;
+    let end = file.metadata()?.len();
+    let begin = from.max(end.saturating_sub(keep));
+    let length = usize::try_from(end.saturating_sub(begin)).unwrap_or(0);
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        match file.read_at(&mut bytes[filled..], begin + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes[..filled]).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, fcntl_getfl, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn row_50_console_file_is_write_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console");
+        let (first, written) = open_file(&path).unwrap();
+        rustix::io::write(&first, b"an earlier tenant").unwrap();
+        assert_eq!(written.last_words(), "an earlier tenant");
+        let (second, written) = open_file(&path).unwrap();
+        let flags = fcntl_getfl(&second).unwrap();
+        assert_eq!(flags & OFlags::RWMODE, OFlags::WRONLY);
+        assert!(flags.contains(OFlags::APPEND));
+        assert_eq!(rustix::io::pread(&second, &mut [0; 8], 0), Err(Errno::BADF));
+        rustix::io::write(&second, b"this one").unwrap();
+        assert_eq!(written.last_words(), "this one", "the words of this VM alone");
+    }
+
+    #[test]
+    fn only_plain_files_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        drop(open_file(&path("console")).unwrap());
+        rustix::fs::symlink(path("console"), path("link")).unwrap();
+        rustix::fs::link(path("console"), path("hard")).unwrap();
+        mknodat(CWD, path("fifo"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for bad in ["link", "hard", "fifo", "."] {
+            assert!(open_file(&path(bad)).is_err(), "{bad}");
+        }
+        let error = open_file(Path::new("/dev/stdout")).unwrap_err();
+        assert!(error.hint().is_some_and(|hint| hint.contains("symbolic link")), "{error}");
+        assert!(Console::file("relative").check().is_err());
+    }
+}

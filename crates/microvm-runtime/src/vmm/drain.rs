@@ -1,0 +1,160 @@
+//! The one thread that reads the streams of all VMs of this process: started with the first stream, ended with the last.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::{Errno, read, write};
+
+use super::tail::{PIECE, Tail};
+use crate::sys;
+
+static DRAIN: Mutex<Option<Drain>> = Mutex::new(None);
+
+/// The key of the event that ends the thread.
+const WAKE: u64 = 0;
+
+struct Drain {
+    /// The pid of the process that has the thread: a forked child has a copy of this value, and no thread.
+    owner: u32,
+    epoll: Arc<OwnedFd>,
+    wake: Arc<OwnedFd>,
+    sources: HashMap<u64, Source>,
+    next: u64,
+}
+
+/// A FIFO that feeds a tail.
+#[derive(Clone)]
+struct Source {
+    tail: Arc<Tail>,
+    index: usize,
+    fifo: Arc<OwnedFd>,
+}
+
+/// Keeps a tail fed until the value is dropped, or the tail's FIFOs have ended.
+#[derive(Debug)]
+pub(super) struct Registration {
+    owner: u32,
+    keys: Vec<u64>,
+}
+
+impl Registration {
+    /// Begins to feed the tail (`epoll_ctl(2)`).
+    pub(super) fn new(tail: &Arc<Tail>) -> io::Result<Self> {
+        let owner = std::process::id();
+        let mut this = Self { owner, keys: Vec::new() };
+        let fifos = tail.fifos();
+        if fifos.is_empty() {
+            return Ok(this);
+        }
+        let mut locked = lock();
+        let drain = match &mut *locked {
+            Some(drain) if drain.owner == owner => drain,
+            other => other.insert(Drain::start(owner)?),
+        };
+        for (index, fifo) in fifos.into_iter().enumerate() {
+            let key = drain.next;
+            let added = epoll::add(&drain.epoll, &fifo, EventData::new_u64(key), EventFlags::IN);
+            if let Err(errno) = added {
+                drop(locked);
+                drop(this);
+                return Err(errno.into());
+            }
+            drain.next += 1;
+            drain.sources.insert(key, Source { tail: Arc::clone(tail), index, fifo });
+            this.keys.push(key);
+        }
+        Ok(this)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let mut locked = lock();
+        // In a forked child the epoll instance is the parent's.
+        let Some(drain) = locked
+            .as_mut()
+            .filter(|drain| drain.owner == self.owner && self.owner == std::process::id())
+        else {
+            return;
+        };
+        let gone: Vec<_> = self.keys.iter().filter_map(|key| drain.remove(*key)).collect();
+        if drain.sources.is_empty() {
+            // A full counter wakes as well.
+            let _ = write(&drain.wake, &1_u64.to_ne_bytes());
+        }
+        drop(locked);
+        // A subscriber that goes with its tail may come back here.
+        drop(gone);
+    }
+}
+
+impl Drain {
+    fn start(owner: u32) -> io::Result<Self> {
+        let epoll = Arc::new(epoll::create(CreateFlags::CLOEXEC)?);
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
+        let this = Self {
+            owner,
+            epoll: Arc::clone(&epoll),
+            wake: Arc::clone(&wake),
+            sources: HashMap::new(),
+            next: WAKE + 1,
+        };
+        // No handler of the process runs in a thread that the process does not know of.
+        sys::without_signals(|| {
+            std::thread::Builder::new()
+                .name("vm-streams".to_owned())
+                .spawn(move || run(&epoll, &wake))
+        })?;
+        Ok(this)
+    }
+
+    /// Feeds from this FIFO no more. Removed by hand: a process that was just forked may hold a copy of the descriptor,
+    /// which would keep the event alive.
+    fn remove(&mut self, key: u64) -> Option<Source> {
+        let source = self.sources.remove(&key)?;
+        let _ = epoll::delete(&self.epoll, &source.fifo);
+        Some(source)
+    }
+}
+
+fn lock() -> MutexGuard<'static, Option<Drain>> {
+    DRAIN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run(epoll: &OwnedFd, wake: &OwnedFd) {
+    let mut buffer = vec![0; PIECE];
+    let mut events = Vec::<Event>::with_capacity(64);
+    loop {
+        events.clear();
+        match epoll::wait(epoll, spare_capacity(&mut events), None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            // Only a descriptor of ours that somebody else closed leads here; nothing can be read any more.
+            Err(_) => return *lock() = None,
+        }
+        for event in &events {
+            let key = event.data.u64();
+            if key == WAKE {
+                let _ = read(wake, &mut [0; 8]);
+            }
+            let source = lock().as_ref().and_then(|drain| drain.sources.get(&key).cloned());
+            let Some(Source { tail, index, .. }) = source else { continue };
+            let flags = event.flags;
+            let hung_up = flags.intersects(EventFlags::HUP | EventFlags::ERR);
+            if tail.feed(index, hung_up, &mut buffer) {
+                let gone = lock().as_mut().and_then(|drain| drain.remove(key));
+                drop(gone);
+            }
+        }
+        let mut locked = lock();
+        if locked.as_ref().is_none_or(|drain| drain.sources.is_empty()) {
+            *locked = None;
+            return;
+        }
+    }
+}

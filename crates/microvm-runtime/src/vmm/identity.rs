@@ -1,0 +1,140 @@
+//! Whether a process is a VMM of ours: the kernel's word for its user, its root and its executable.
+
+use jail_fs::{Dir, InodeId};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::getpgid;
+
+use super::{pidfd, procfs};
+use crate::error::{ErrorKind, Failure, Result};
+
+/// What the VMM of a jail is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// The inode of its root directory.
+    pub(crate) root: InodeId,
+    /// The name of the exec copy in that directory.
+    pub(crate) exec_name: String,
+    /// Whether it boots at once, from a configuration file.
+    pub(crate) boots: bool,
+}
+
+impl Expected {
+    /// Proves that this process has the jail's root, and the jail's user wholly.
+    ///
+    /// Whoever asks must hold the process by pidfd, or the answer may be about another.
+    pub(crate) fn prove(&self, pid: u32) -> Result<()> {
+        let root = InodeId::of(procfs::held(pid, "root")?)?;
+        if root != self.root {
+            return Err(doubt(
+                pid,
+                &format!("its root is inode {root}, the jail's is {}", self.root),
+            ));
+        }
+        let status = procfs::text(pid, "status")?;
+        for (key, id) in [("Uid", self.uid), ("Gid", self.gid)] {
+            let ids = procfs::field(&status, key);
+            if ids != [id; 4] {
+                return Err(doubt(pid, &format!("its {key} are {ids:?}, {id} was asked for")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Proves that it runs the exec copy, and not the jailer still. At the time of a start only: later the jail's user
+    /// may put another file in the copy's place.
+    pub(super) fn prove_exec_copy(&self, pid: u32, root: &Dir) -> Result<()> {
+        // One name, held and not followed.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let copy = rustix::fs::openat(root, self.exec_name.as_str(), flags, Mode::empty())
+            .map_err(|errno| {
+                Failure::new(ErrorKind::Identity, "find the exec copy")
+                    .path(&self.exec_name)
+                    .source_of(errno)
+            })?;
+        let (exe, copy) = (InodeId::of(procfs::held(pid, "exe")?)?, InodeId::of(copy)?);
+        if exe != copy {
+            return Err(doubt(pid, &format!("it executes inode {exe}, the exec copy is {copy}")));
+        }
+        Ok(())
+    }
+}
+
+/// The failure of a proof.
+pub(super) fn doubt(pid: u32, because: &str) -> Failure {
+    Failure::new(ErrorKind::Identity, format!("prove process {pid} to be the VMM")).because(because)
+}
+
+/// Every process whose root directory is this inode.
+pub(crate) fn rooted_in(root: InodeId) -> Result<Vec<u32>> {
+    procfs::processes()?
+        .filter(|pid| pid.as_ref().map_or(true, |pid| is_rooted_in(*pid, root)))
+        .collect()
+}
+
+/// Whether the process lives and its root directory is this inode.
+pub(crate) fn is_rooted_in(pid: u32, root: InodeId) -> bool {
+    // One that has ended, and a kernel thread, has no root to look at.
+    procfs::held(pid, "root").is_ok_and(|held| InodeId::of(held).is_ok_and(|id| id == root))
+}
+
+/// Whether the process is in the process group that `leader` leads (`getpgid(2)`): told of a zombie too, until it is
+/// reaped, and the group's number is no other's as long as anybody is in it.
+pub(super) fn is_in_group(pid: u32, leader: u32) -> bool {
+    let group = pidfd::number(pid).and_then(|number| getpgid(Some(number)).ok());
+    group.is_some() && group == pidfd::number(leader)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Command;
+
+    use super::*;
+
+    fn here() -> InodeId {
+        InodeId::of(procfs::held(std::process::id(), "root").unwrap()).unwrap()
+    }
+
+    #[test]
+    fn processes_are_found_by_root() {
+        let me = std::process::id();
+        assert!(is_rooted_in(me, here()));
+        assert!(rooted_in(here()).unwrap().contains(&me));
+        let elsewhere = InodeId::of(procfs::held(me, "exe").unwrap()).unwrap();
+        assert!(!is_rooted_in(me, elsewhere));
+    }
+
+    #[test]
+    fn zombies_keep_their_group() {
+        let mut child = Command::new("/bin/true").process_group(0).spawn().unwrap();
+        let pidfd = pidfd::open(child.id()).unwrap().unwrap();
+        assert!(pidfd::ended_by(pidfd.as_fd(), None).unwrap());
+        assert!(is_in_group(child.id(), child.id()));
+        assert!(!is_rooted_in(child.id(), here()), "its root is lost already");
+        assert!(!is_in_group(std::process::id(), child.id()));
+        child.wait().unwrap();
+        assert!(!is_in_group(child.id(), child.id()));
+    }
+
+    #[test]
+    fn other_users_and_roots_differ() {
+        let me = std::process::id();
+        let status = procfs::text(me, "status").unwrap();
+        let id = |key| procfs::field(&status, key)[0];
+        let right = Expected {
+            uid: id("Uid"),
+            gid: id("Gid"),
+            root: here(),
+            exec_name: "x".to_owned(),
+            boots: false,
+        };
+        right.prove(me).unwrap();
+        let other_user = Expected { uid: right.uid + 1, ..right.clone() };
+        assert!(other_user.prove(me).unwrap_err().contains("Uid"));
+        let exe = InodeId::of(procfs::held(me, "exe").unwrap()).unwrap();
+        assert!(Expected { root: exe, ..right }.prove(me).unwrap_err().contains("root"));
+    }
+}

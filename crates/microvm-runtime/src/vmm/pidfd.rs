@@ -1,0 +1,238 @@
+//! Processes by descriptor: opened, signalled and waited for without a race for their number.
+
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
+
+use super::stamp::ProcessStamp;
+use super::status::ExitStatus;
+use crate::deadline::Deadline;
+use crate::error::{ErrorKind, Failure, Result};
+use crate::sys;
+
+/// The time limit for the end of killed processes.
+pub(super) const DEATH: Duration = Duration::from_secs(5);
+
+/// The time to wait for the status of a process that another parent must reap first.
+const REAPED: Duration = Duration::from_secs(2);
+
+/// Converts a pid for the system calls; `None` for an impossible pid.
+pub(super) fn number(pid: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(pid).ok()?)
+}
+
+/// Opens `pid` (`pidfd_open(2)`); `None` where there is no such process.
+pub(crate) fn open(pid: u32) -> Result<Option<OwnedFd>> {
+    let failed = || Failure::new(ErrorKind::Identity, format!("open process {pid}"));
+    let number = number(pid).ok_or_else(|| failed().because("it is no pid"))?;
+    match pidfd_open(number, PidfdFlags::empty()) {
+        Ok(pidfd) => Ok(Some(pidfd)),
+        // The last two of a number that is a thread's, or one the kernel is about to give back.
+        Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => Ok(None),
+        Err(errno) => Err(failed().source_of(errno)),
+    }
+}
+
+/// Sends SIGKILL (`pidfd_send_signal(2)`). A process that has ended is fine.
+pub(crate) fn kill(pidfd: BorrowedFd<'_>) -> Result<()> {
+    match pidfd_send_signal(pidfd, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(errno) => Err(Failure::new(ErrorKind::Privilege, "kill the VMM").source_of(errno)),
+    }
+}
+
+/// Kills `pid` if `is_it` is true of it once it is held by descriptor; whether it was killed. A child of ours is reaped.
+pub(crate) fn kill_if(
+    pid: u32,
+    deadline: impl Into<Deadline>,
+    is_it: impl FnOnce(u32) -> bool,
+) -> Result<bool> {
+    let Some(pidfd) = open(pid)? else { return Ok(false) };
+    if !is_it(pid) || ended_by(pidfd.as_fd(), Deadline::now())? {
+        return Ok(false);
+    }
+    let is_child = parent(pid) == Some(std::process::id());
+    kill(pidfd.as_fd())?;
+    if is_child {
+        reap(&[pidfd], deadline);
+    }
+    Ok(true)
+}
+
+/// Kills the process that was recorded, if it lives; how many were killed.
+pub(crate) fn kill_recorded(stamp: &ProcessStamp, deadline: impl Into<Deadline>) -> Result<u64> {
+    let deadline = deadline.into();
+    let Some(pidfd) = open(stamp.pid())? else { return Ok(0) };
+    // After the open: the number cannot come to mean another process now.
+    if !stamp.still_alive()? {
+        return Ok(0);
+    }
+    kill(pidfd.as_fd())?;
+    if !ended_by(pidfd.as_fd(), deadline)? {
+        return Err(Failure::new(ErrorKind::Timeout, "kill the VMM")
+            .because(format!("process {} is still there", stamp.pid())));
+    }
+    reap(&[pidfd], deadline);
+    Ok(1)
+}
+
+/// The pid of a process's parent (`/proc/<pid>/stat`, field 4).
+fn parent(pid: u32) -> Option<u32> {
+    let stat = super::procfs::text(pid, "stat").ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+/// Opens those of these that are children of this process, at most `limit`. As far as there are descriptors: without one
+/// a zombie stays, and nothing else.
+pub(crate) fn hold_children(pids: &[u32], limit: usize) -> Vec<OwnedFd> {
+    let me = std::process::id();
+    let children = pids.iter().filter(|pid| parent(**pid) == Some(me));
+    children.take(limit).map_while(|pid| open(*pid).ok()).flatten().collect()
+}
+
+/// Reaps what was killed, where it is a child of ours: it has left its control group a moment before it can be reaped, and
+/// is waited for until the deadline. Its status stays known to whoever holds it (`PIDFD_GET_INFO`), on kernels that can
+/// tell.
+pub(crate) fn reap<'a>(
+    killed: impl IntoIterator<Item = &'a OwnedFd>,
+    deadline: impl Into<Deadline>,
+) {
+    let deadline = deadline.into();
+    for pidfd in killed {
+        // At worst a zombie is left of it. ECHILD: it was somebody else's.
+        let _ = ended_by(pidfd.as_fd(), deadline);
+        let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    }
+}
+
+/// Waits until the process has ended, or the deadline has passed: `false` then.
+pub(crate) fn ended_by(pidfd: BorrowedFd<'_>, deadline: impl Into<Deadline>) -> Result<bool> {
+    wait_for(pidfd, PollFlags::IN, deadline.into())
+}
+
+/// The status of a process that has ended: of a child, which is so reaped (`waitid(2)` with `P_PIDFD`), or of a stranger.
+pub(crate) fn status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
+    match rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED)) {
+        Ok(Some(status)) => Ok(match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => ExitStatus::Exited(code),
+            (None, Some(signal)) => ExitStatus::Signaled(signal),
+            (None, None) => ExitStatus::Unknown,
+        }),
+        Ok(None) => Ok(ExitStatus::Unknown),
+        // Not our child, or reaped by somebody else of this process.
+        Err(Errno::CHILD) => stranger_status(pidfd),
+        Err(errno) => Err(Failure::new(ErrorKind::Identity, "wait for the VMM").source_of(errno)),
+    }
+}
+
+/// The status of a process that has ended and is not our child: of one that its parent has not reaped yet, from
+/// `/proc/<pid>/stat`; of one that was reaped, by `ioctl(PIDFD_GET_INFO)`, Linux 6.15.
+fn stranger_status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
+    let deadline = Deadline::after(REAPED);
+    loop {
+        if let Some(status) = unreaped_status(pidfd) {
+            return Ok(ExitStatus::from_wait(status));
+        }
+        match sys::reaped_status(pidfd) {
+            Ok(Some(status)) => return Ok(ExitStatus::from_wait(status)),
+            Ok(None) if !deadline.has_passed() => {}
+            Ok(None) | Err(_) => return Ok(ExitStatus::Unknown),
+        }
+        // Between the two for a moment: POLLHUP says that it was reaped.
+        let moment = Deadline::after(Duration::from_millis(10));
+        wait_for(pidfd, PollFlags::HUP, deadline.min(moment))?;
+    }
+}
+
+/// The wait status of a process that has ended and was not reaped. Its number is its own until then, and the kernel
+/// tells it through the descriptor.
+fn unreaped_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let number = || {
+        let info = super::procfs::read(&format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+        let info = super::procfs::lossy(info);
+        info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse::<u32>().ok()
+    };
+    let pid = number()?;
+    let stat = super::procfs::text(pid, "stat").ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let status =
+        fields.starts_with('Z').then(|| fields.split_whitespace().last()?.parse().ok())??;
+    // Still the same: it was not reaped, and its number not given to another, in between.
+    (number() == Some(pid)).then_some(status)
+}
+
+fn wait_for(pidfd: BorrowedFd<'_>, what: PollFlags, deadline: Deadline) -> Result<bool> {
+    loop {
+        // HUP is always reported; to wait for it alone is to ask for nothing else.
+        let mut fds = [PollFd::from_borrowed_fd(pidfd, what.difference(PollFlags::HUP))];
+        match poll(&mut fds, deadline.timeout().as_ref()) {
+            Ok(0) => return Ok(false),
+            Ok(_) if fds[0].revents().intersects(what | PollFlags::HUP) => return Ok(true),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => {
+                return Err(Failure::new(ErrorKind::Identity, "wait for the VMM").source_of(errno));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_is_no_process() {
+        std::thread::spawn(|| {
+            let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+            assert!(open(thread).unwrap().is_none());
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn child_status_is_read() {
+        for (script, status) in [
+            ("exit 0", ExitStatus::Exited(0)),
+            ("exit 7", ExitStatus::Exited(7)),
+            ("kill -9 $$", ExitStatus::Signaled(9)),
+        ] {
+            #[expect(clippy::zombie_processes, reason = "reaped by pidfd")]
+            let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
+            let pidfd = open(child.id()).unwrap().unwrap();
+            assert!(ended_by(pidfd.as_fd(), Deadline::NEVER).unwrap());
+            assert_eq!(super::status(pidfd.as_fd()).unwrap(), status, "{script}");
+            assert!(kill(pidfd.as_fd()).is_ok(), "killing what has ended is fine");
+        }
+    }
+
+    #[test]
+    fn running_process_has_not_ended() {
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "read line"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pidfd = open(child.id()).unwrap().unwrap();
+        assert!(!ended_by(pidfd.as_fd(), Deadline::now()).unwrap());
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().code().is_some());
+        assert!(open(child.id()).unwrap().is_none());
+    }
+
+    #[test]
+    fn reaped_strangers_never_succeed() {
+        let mut child = Command::new("/bin/sh").args(["-c", "exit 3"]).spawn().unwrap();
+        let pidfd = open(child.id()).unwrap().unwrap();
+        child.wait().unwrap();
+        let status = stranger_status(pidfd.as_fd()).unwrap();
+        assert!(matches!(status, ExitStatus::Exited(3) | ExitStatus::Unknown), "never 0: {status}");
+    }
+}

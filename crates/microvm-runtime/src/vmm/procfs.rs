@@ -1,0 +1,173 @@
+//! The files of `/proc/<pid>`: `proc(5)`. Processes write part of them, so each read is bounded and takes any bytes.
+
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, statx};
+use rustix::io::Errno;
+
+use crate::error::{ErrorKind, Failure, Result};
+
+/// Most bytes that are read of one file. A process can make its command line gigabytes long (`PR_SET_MM_MAP`).
+const MAX_BYTES: u64 = 64 << 10;
+
+fn failed(
+    pid: u32,
+    name: &str,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Failure {
+    Failure::new(ErrorKind::Identity, "look at the VMM")
+        .path(format!("/proc/{pid}/{name}"))
+        .source_of(error)
+}
+
+/// Reads the first 64 KiB of a file of procfs.
+pub(super) fn read(path: &str) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    let mut bytes = Vec::new();
+    std::fs::File::from(file).take(MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads the first 64 KiB of `/proc/<pid>/<name>`.
+pub(super) fn bytes(pid: u32, name: &str) -> Result<Vec<u8>> {
+    read(&format!("/proc/{pid}/{name}")).map_err(|error| failed(pid, name, error))
+}
+
+/// Reads `/proc/<pid>/<name>` as text; bytes that are not UTF-8, as in a process's name, become U+FFFD.
+pub(super) fn text(pid: u32, name: &str) -> Result<String> {
+    bytes(pid, name).map(lossy)
+}
+
+/// Turns bytes into text.
+pub(super) fn lossy(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// What one magic link leads to, held without opening it (`O_PATH`).
+pub(super) fn held(pid: u32, name: &str) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/{name}");
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| failed(pid, name, errno))
+}
+
+/// What one magic link says it leads to.
+pub(super) fn link(pid: u32, name: &str) -> Result<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "a link of procfs, named by a number")]
+    std::fs::read_link(format!("/proc/{pid}/{name}")).map_err(|error| failed(pid, name, error))
+}
+
+/// Returns the effective uid of a process, from its directory (`statx(2)`): cheaper than its `status`. `None` if there is no
+/// such process.
+pub(super) fn effective_uid(pid: u32) -> Option<u32> {
+    let path = format!("/proc/{pid}");
+    let directory = statx(CWD, path, AtFlags::empty(), StatxFlags::UID | StatxFlags::TYPE).ok()?;
+    let kind = FileType::from_raw_mode(directory.stx_mode.into());
+    (kind == FileType::Directory).then_some(directory.stx_uid)
+}
+
+/// Whether an error says that the process has ended.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::SRCH))
+}
+
+/// The numbers that a directory has entries of: processes, threads or descriptors. One at a time, however many there are.
+/// (The standard library's `read_dir` panics over a directory that does not close.)
+pub(super) fn numbers(path: &str) -> io::Result<impl Iterator<Item = io::Result<u32>> + use<>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let entries = rustix::fs::Dir::new(rustix::fs::open(path, flags, Mode::empty())?)?;
+    Ok(entries.filter_map(|entry| match entry {
+        Ok(entry) => entry.file_name().to_str().ok()?.parse::<u32>().ok().map(Ok),
+        Err(errno) => Some(Err(errno.into())),
+    }))
+}
+
+/// The pids of all processes of this pid namespace, one at a time.
+pub(super) fn processes() -> Result<impl Iterator<Item = Result<u32>>> {
+    let failed = |error: io::Error| {
+        Failure::new(ErrorKind::Identity, "list the processes").path("/proc").source_of(error)
+    };
+    Ok(numbers("/proc").map_err(failed)?.map(move |pid| pid.map_err(failed)))
+}
+
+/// Whether one of its threads has a name that begins so; `false` also of a process that has ended.
+pub(super) fn has_thread(pid: u32, name: &str) -> bool {
+    let Ok(threads) = numbers(&format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        bytes(pid, &format!("task/{thread}/comm"))
+            .is_ok_and(|comm| comm.starts_with(name.as_bytes()))
+    })
+}
+
+/// The numbers after `key:` in a `status` file.
+pub(super) fn field(status: &str, key: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    line.map_or_else(Vec::new, |line| {
+        line.split_whitespace().filter_map(|number| number.parse().ok()).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_found_by_name() {
+        let me = std::process::id();
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::Builder::new()
+            .name("fc_vcpu 0".to_owned())
+            .spawn(move || receiver.recv())
+            .unwrap();
+        // The new thread names itself.
+        while !has_thread(me, "fc_vcpu") {
+            std::thread::yield_now();
+        }
+        assert!(!has_thread(me, "fc_api"));
+        drop(sender);
+        let _ = thread.join();
+    }
+
+    #[test]
+    fn status_fields_are_numbers() {
+        let status = "Name:\tx Uid: 7\nUid:\t1\t2\t3\t4\nUidMap:\t9\n";
+        assert_eq!(field(status, "Uid"), [1, 2, 3, 4]);
+        assert!(field(status, "Gid").is_empty());
+    }
+
+    #[test]
+    fn row_41_a_name_may_be_any_bytes() {
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let name = std::ffi::CString::new(b"\xff\xfe".as_slice()).unwrap();
+            rustix::thread::set_name(&name).unwrap();
+            tell.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+            let _ = receiver.recv();
+        });
+        let id = u32::try_from(told.recv().unwrap()).unwrap();
+        for file in ["status", "stat", "comm"] {
+            assert!(text(id, file).unwrap().contains("\u{fffd}\u{fffd}"), "{file}");
+        }
+        assert!(!field(&text(id, "status").unwrap(), "Uid").is_empty());
+        drop(sender);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn row_42_reads_are_bounded() {
+        assert_eq!(read("/dev/zero").unwrap().len() as u64, MAX_BYTES);
+    }
+
+    #[test]
+    fn a_processs_uid_is_its_directorys() {
+        let me = std::process::id();
+        let status = text(me, "status").unwrap();
+        assert_eq!(effective_uid(me), field(&status, "Uid").get(1).copied());
+        assert_eq!(effective_uid(u32::MAX), None);
+        assert!(processes().unwrap().any(|pid| pid.unwrap() == me));
+    }
+}

@@ -1,0 +1,110 @@
+//! A process that cannot be taken for another: pid, start time and boot.
+
+use serde::{Deserialize, Serialize};
+
+use super::procfs;
+use crate::error::{ErrorKind, Failure, Result};
+
+/// A process, told apart from every other this host has had or will have: its pid, when it started, and in which boot.
+///
+/// Source: `proc_pid_stat(5)`, field 22; `/proc/sys/kernel/random/boot_id`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProcessStamp {
+    pid: u32,
+    /// In clock ticks since the boot.
+    start_time: u64,
+    boot_id: String,
+}
+
+impl ProcessStamp {
+    /// The process that has this pid now; `None` where none has.
+    pub(crate) fn of(pid: u32) -> Result<Option<Self>> {
+        let Some(stat) = Stat::read(pid)? else { return Ok(None) };
+        Ok(Some(Self { pid, start_time: stat.start_time, boot_id: boot_id()? }))
+    }
+
+    /// Its pid on the host.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Whether it still runs; a zombie does not.
+    pub(crate) fn still_alive(&self) -> Result<bool> {
+        Ok(match Stat::read(self.pid)? {
+            Some(stat) => {
+                stat.runs && stat.start_time == self.start_time && boot_id()? == self.boot_id
+            }
+            None => false,
+        })
+    }
+}
+
+/// What is needed of `/proc/<pid>/stat`.
+struct Stat {
+    runs: bool,
+    start_time: u64,
+}
+
+impl Stat {
+    fn read(pid: u32) -> Result<Option<Self>> {
+        let path = format!("/proc/{pid}/stat");
+        let failed = || Failure::new(ErrorKind::Identity, "read the process's state").path(&path);
+        let text = match procfs::read(&path) {
+            Ok(text) => procfs::lossy(text),
+            Err(error) if procfs::is_gone(&error) => return Ok(None),
+            Err(error) => return Err(failed().source_of(error)),
+        };
+        Self::parse(&text).map(Some).ok_or_else(|| failed().because(format!("it reads {text:?}")))
+    }
+
+    /// The name in parentheses is the process's own choice, so the fields are counted from its end.
+    fn parse(text: &str) -> Option<Self> {
+        let (_, fields) = text.rsplit_once(") ")?;
+        let mut fields = fields.split(' ');
+        let state = fields.next()?;
+        let start_time = fields.nth(18)?.parse().ok()?;
+        Some(Self { runs: !matches!(state, "Z" | "X" | "x"), start_time })
+    }
+}
+
+fn boot_id() -> Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let text = procfs::read(path).map_err(|error| {
+        Failure::new(ErrorKind::Identity, "read the boot id").path(path).source_of(error)
+    })?;
+    let text = procfs::lossy(text);
+    Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reused_pids_are_told_apart() {
+        let stamp = ProcessStamp::of(std::process::id()).unwrap().unwrap();
+        assert!(stamp.still_alive().unwrap());
+        assert!(
+            !ProcessStamp { start_time: stamp.start_time - 1, ..stamp.clone() }
+                .still_alive()
+                .unwrap()
+        );
+        assert!(!ProcessStamp { boot_id: "another".to_owned(), ..stamp }.still_alive().unwrap());
+    }
+
+    #[test]
+    fn odd_process_names_are_parsed() {
+        let stat =
+            Stat::parse("7 (a) Z 9) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20\n")
+                .unwrap();
+        assert!(stat.runs);
+        assert_eq!(stat.start_time, 4711);
+        assert!(
+            !Stat::parse("7 (x) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20\n")
+                .unwrap()
+                .runs
+        );
+        assert!(Stat::parse("garbage").is_none());
+    }
+}
