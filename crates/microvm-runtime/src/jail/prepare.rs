@@ -265,6 +265,11 @@ fn give_back_uid(
 }
 
 fn publish_failure(error: jail_fs::Error) -> Failure {
+    if error.kind() == jail_fs::ErrorKind::AlreadyExists {
+        return Failure::new(ErrorKind::Busy, "publish the jail")
+            .because("another launcher has just made a jail of this id")
+            .source_of(error);
+    }
     Failure::files("publish the jail", error)
 }
 

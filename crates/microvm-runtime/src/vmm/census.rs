@@ -19,6 +19,9 @@ use crate::error::{ErrorKind, Failure, Result};
 /// Processes that are named, of however many there are.
 const EXAMPLES: usize = 4;
 
+/// Threads of a process that are asked for its root directory, if its first thread has ended.
+const THREADS: usize = 64;
+
 /// Levels that are climbed from a process's root directory.
 const LEVELS: usize = 4096;
 
@@ -131,9 +134,25 @@ impl Root {
                 Ok(id) => Self::Held { id, fd },
                 Err(_) => Self::Hidden,
             },
-            Err(Errno::NOENT | Errno::SRCH) => Self::None,
+            Err(Errno::NOENT | Errno::SRCH) => Self::of_other_threads(pid),
             Err(_) => Self::Hidden,
         }
+    }
+
+    /// The root directory of a process whose first thread has ended: its other threads run on, with a root each.
+    fn of_other_threads(pid: u32) -> Self {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let dir = format!("/proc/{pid}/task");
+        let Ok(threads) = procfs::numbers(&dir) else { return Self::None };
+        for thread in threads.flatten().filter(|thread| *thread != pid).take(THREADS) {
+            let root = rustix::fs::open(format!("{dir}/{thread}/root"), flags, Mode::empty());
+            if let Ok(fd) = root
+                && let Ok(id) = InodeId::of(&fd)
+            {
+                return Self::Held { id, fd };
+            }
+        }
+        Self::None
     }
 }
 

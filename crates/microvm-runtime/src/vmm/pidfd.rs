@@ -70,6 +70,10 @@ pub(crate) fn kill_recorded(stamp: &ProcessStamp, deadline: impl Into<Deadline>)
     let Some(pidfd) = open(stamp.pid())? else { return Ok(0) };
     // After the open: the number cannot come to mean another process now.
     if !stamp.still_alive()? {
+        if ProcessStamp::of(stamp.pid())?.as_ref() == Some(stamp) {
+            // A child that ended after its handle was dropped: nobody else would reap it.
+            reap(&[pidfd], Deadline::now());
+        }
         return Ok(0);
     }
     kill(pidfd.as_fd())?;
@@ -117,15 +121,16 @@ pub(crate) fn ended_by(pidfd: BorrowedFd<'_>, deadline: impl Into<Deadline>) -> 
 
 /// The status of a process that has ended: of a child, which is so reaped (`waitid(2)` with `P_PIDFD`), or of a stranger.
 pub(crate) fn status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
-    match rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED)) {
+    // Without a wait: the end of a process that another one traces is not told to its parent until the tracer has ended.
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    match rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), options)) {
         Ok(Some(status)) => Ok(match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => ExitStatus::Exited(code),
             (None, Some(signal)) => ExitStatus::Signaled(signal),
             (None, None) => ExitStatus::Unknown,
         }),
-        Ok(None) => Ok(ExitStatus::Unknown),
-        // Not our child, or reaped by somebody else of this process.
-        Err(Errno::CHILD) => stranger_status(pidfd),
+        // Traced, or not our child, or reaped by somebody else of this process.
+        Ok(None) | Err(Errno::CHILD) => stranger_status(pidfd),
         Err(errno) => Err(Failure::new(ErrorKind::Identity, "wait for the VMM").source_of(errno)),
     }
 }

@@ -29,7 +29,7 @@ impl ProcessStamp {
         self.pid
     }
 
-    /// Whether it still runs; a zombie does not.
+    /// Whether it still runs; a zombie does not, unless only its first thread has ended.
     pub(crate) fn still_alive(&self) -> Result<bool> {
         Ok(match Stat::read(self.pid)? {
             Some(stat) => {
@@ -63,8 +63,11 @@ impl Stat {
         let (_, fields) = text.rsplit_once(") ")?;
         let mut fields = fields.split(' ');
         let state = fields.next()?;
-        let start_time = fields.nth(18)?.parse().ok()?;
-        Some(Self { runs: !matches!(state, "Z" | "X" | "x"), start_time })
+        let threads: u32 = fields.nth(16)?.parse().ok()?;
+        let start_time = fields.nth(1)?.parse().ok()?;
+        // A process whose first thread has ended shows that thread's state, while other threads run on.
+        let runs = !matches!(state, "Z" | "X" | "x") || threads > 1;
+        Some(Self { runs, start_time })
     }
 }
 
@@ -101,10 +104,22 @@ mod tests {
         assert!(stat.runs);
         assert_eq!(stat.start_time, 4711);
         assert!(
-            !Stat::parse("7 (x) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20\n")
+            !Stat::parse("7 (x) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 1 18 4711 20\n")
                 .unwrap()
                 .runs
         );
         assert!(Stat::parse("garbage").is_none());
+    }
+
+    #[test]
+    fn a_leader_may_end_first() {
+        let runs = |state: &str, threads: u32| {
+            let text =
+                format!("7 (a) b) {state} 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 99 0 0");
+            let stat = Stat::parse(&text).unwrap();
+            assert_eq!(stat.start_time, 99);
+            stat.runs
+        };
+        assert!(runs("S", 1) && runs("Z", 2) && !runs("Z", 1) && !runs("X", 0));
     }
 }
