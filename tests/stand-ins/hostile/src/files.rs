@@ -165,8 +165,12 @@ pub(crate) fn grow() {
     }
 }
 
-/// Fills the filesystem: the test gave it a small one.
+/// Fills the filesystem as soon as the VM is ready: the test gave it a small one.
 pub(crate) fn fill_disk() {
+    crate::api::after_first_answer(fill);
+}
+
+fn fill() {
     let Ok(mut file) = File::create("/full") else { return };
     let block = vec![1; 1 << 20];
     // 256 MiB at most, should the filesystem be the host's.

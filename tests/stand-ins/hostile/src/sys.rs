@@ -170,10 +170,12 @@ pub(crate) fn show_huge_arguments(bytes: usize) -> io::Result<()> {
         auxv_size: 0,
         exe_fd: u32::MAX,
     };
+    // As long as a register: the call is variadic.
+    let none: libc::c_ulong = 0;
     // SAFETY: the struct has the kernel's layout and outlives the call. The fields are what `/proc` shows; only `brk` is
     // used by the allocator, and keeps its value.
     let set = unsafe {
-        libc::prctl(libc::PR_SET_MM, PR_SET_MM_MAP, &raw const map, size_of::<MemoryMap>(), 0)
+        libc::prctl(libc::PR_SET_MM, PR_SET_MM_MAP, &raw const map, size_of::<MemoryMap>(), none)
     };
     check(set.into()).map(drop)
 }
