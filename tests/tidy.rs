@@ -6,6 +6,8 @@
 mod circles;
 #[path = "tidy/documents.rs"]
 mod documents;
+#[path = "tidy/facade.rs"]
+mod facade;
 #[path = "tidy/layers.rs"]
 mod layers;
 #[path = "tidy/repository.rs"]

@@ -105,10 +105,8 @@ fn files_that_documents_name_exist() {
 }
 
 /// Rows of the threat model that tests hold by another name.
-const HELD_BY_ANOTHER_NAME: [(u32, &str); 2] = [
-    (34, "covered_mounts_do_not_count"),
-    (35, "reaped_strangers_never_succeed"),
-];
+const HELD_BY_ANOTHER_NAME: [(u32, &str); 2] =
+    [(34, "covered_mounts_do_not_count"), (35, "reaped_strangers_never_succeed")];
 
 #[test]
 fn every_attack_is_a_test() {

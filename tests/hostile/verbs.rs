@@ -1,0 +1,190 @@
+//! Every public verb of the facade, called on one VM.
+//!
+//! `tests/tidy/facade.rs` compares the names that are called here with the public methods there are.
+
+use std::path::Path;
+use std::time::Duration;
+
+use microvm_runtime::{
+    Action, CopyOptions, DeviceNodes, ErrorKind, JailSpec, Jailer, JailerConfig, Listing, Vm,
+    VmRuntimeResult,
+};
+use testkit::Binaries;
+
+use crate::usage::within;
+
+/// For verbs that have no deadline of the caller's: they may have one of their own, of at most 10 s.
+const OWN: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_millis(100);
+
+/// Calls a verb that returns a result, and reads the error as a person would.
+#[track_caller]
+pub(crate) fn call<T>(
+    verb: &str,
+    deadline: Duration,
+    call: impl FnOnce() -> VmRuntimeResult<T>,
+) -> VmRuntimeResult<T> {
+    let result = within(verb, deadline, call);
+    if let Err(error) = &result {
+        let text = format!("{error}\n{error:?}");
+        println!(
+            "  {:?}: {}",
+            error.kind(),
+            text.escape_debug().to_string().chars().take(600).collect::<String>()
+        );
+        assert!(text.len() <= 16 << 10, "{verb}: an error of {} bytes", text.len());
+        let control = |c: char| c.is_control() && c != '\n';
+        assert!(
+            !text.contains(control),
+            "{verb}: the error has control characters in it: {text:?}"
+        );
+        assert!(!text.contains("os error 24"), "{verb} needs too many descriptors: {text}");
+        assert!(!text.contains("UTF-8"), "{verb} stumbles over bytes: {text}");
+    }
+    result
+}
+
+/// Calls what returns no result.
+#[track_caller]
+fn get<T>(verb: &str, call: impl FnOnce() -> T) -> T {
+    within(verb, Duration::ZERO, call)
+}
+
+/// Makes and reads a plan, prepares, launches.
+pub(crate) fn launch(jailer: &Jailer, spec: &JailSpec) -> VmRuntimeResult<Vm> {
+    let plan = call("Jailer::plan", OWN, || jailer.plan(spec))?;
+    get("Plan::vm_id", || plan.vm_id().len());
+    get("Plan::jail_id", || plan.jail_id().clone());
+    get("Plan::layout", || plan.layout().root());
+    get("Plan::artifacts", || plan.artifacts().len());
+    get("Plan::files", || plan.files().len());
+    get("Plan::leaf", || plan.leaf().is_some());
+    get("Plan::warnings", || plan.warnings());
+    get("Plan::argv", || plan.argv());
+    let prepared = call("Plan::prepare", OWN, || plan.prepare(&CopyOptions::new()))?;
+    get("Prepared::receipt", || prepared.receipt());
+    get("Prepared::plan", || prepared.plan().vm_id().len());
+    call("Prepared::launch", OWN + Duration::from_secs(30), || prepared.launch())
+}
+
+/// What may be asked of a VM, running or not, without ending it.
+pub(crate) fn look(vm: &Vm) {
+    get("Vm::vm_id", || vm.vm_id().len());
+    get("Vm::jail_id", || vm.jail_id().clone());
+    get("Vm::pid", || vm.pid());
+    get("Vm::uid", || vm.uid());
+    get("Vm::ready_after", || vm.ready_after());
+    let _ = call("Vm::inspect", OWN, || vm.inspect());
+    let _ = call("Vm::stats", OWN, || vm.stats());
+    let _ = call("Vm::cgroup", OWN, || vm.cgroup().map(drop));
+    let console = get("Vm::console", || vm.console());
+    for stream in console.into_iter().chain([get("Vm::log", || vm.log())]) {
+        get("StreamReader::tail", || stream.tail());
+        get("StreamReader::text", || stream.text());
+        get("StreamReader::subscribe", || stream.subscribe(|_| ()));
+        within("StreamReader::wait_for_line", SHORT, || stream.wait_for_line(|_| false, SHORT));
+        within("StreamReader::wait_for_end", SHORT, || stream.wait_for_end(SHORT));
+    }
+    let _ = call("Vm::metrics_tail", OWN, || vm.metrics_tail(1 << 20));
+    ask(vm);
+    let _ = call("Vm::wait_timeout", SHORT, || vm.wait_timeout(SHORT));
+}
+
+/// Every request of the API.
+fn ask(vm: &Vm) {
+    let _ = call("Vm::api", OWN, || vm.api());
+    let Ok(api) = call("Vm::api_within", SHORT, || vm.api_within(SHORT)) else { return };
+    let api = get("Api::timeout", || api.timeout(SHORT));
+    let _ = call("Api::instance_info", SHORT, || api.instance_info());
+    let _ = call("Api::action", SHORT, || api.action(Action::FlushMetrics));
+    let _ = call("Api::pause", SHORT, || api.pause());
+    let _ = call("Api::resume", SHORT, || api.resume());
+    // A body larger than any socket's buffer, which nobody may read.
+    let body = serde_json::json!({ "text": "x".repeat(1 << 20) });
+    let _ = call("Api::request", SHORT, || api.request("PUT", "/mmds", Some(&body)));
+}
+
+/// The verbs of a launcher that does not have the VM, while another does.
+pub(crate) fn disturb(jailer: &Jailer, spec: &JailSpec) {
+    let id = spec.vm_id();
+    let list = list(jailer);
+    assert!(
+        list.jails.iter().any(|jail| jail.vm_id.as_deref() == Some(id)),
+        "{id} is not in {list:?}"
+    );
+    sweep(jailer);
+    for (verb, error) in [
+        ("Jailer::adopt", call("Jailer::adopt", OWN, || jailer.adopt(id)).map(drop)),
+        ("Jailer::launch", call("Jailer::launch", OWN, || jailer.launch(spec)).map(drop)),
+        ("Jailer::teardown", call("Jailer::teardown", OWN, || jailer.teardown(id))),
+    ] {
+        let kind = error.expect_err(verb).kind();
+        assert!(matches!(kind, ErrorKind::Busy | ErrorKind::Running), "{verb}: {kind:?}");
+    }
+}
+
+/// Lists all jails; none hides.
+pub(crate) fn list(jailer: &Jailer) -> Listing {
+    let list = call("Jailer::list", OWN, || jailer.list()).expect("list");
+    assert!(list.problems.is_empty(), "{list:?}");
+    list
+}
+
+/// Sweeps; nothing stands in its way.
+pub(crate) fn sweep(jailer: &Jailer) {
+    let swept = call("Jailer::sweep", OWN, || jailer.sweep()).expect("sweep");
+    assert!(swept.problems.is_empty(), "{swept:?}");
+}
+
+/// The 0.4 API, and what needs no VM.
+pub(crate) fn compat(jailer: &Jailer, kernel: &Path, config: &JailerConfig) {
+    get("Jailer::new", || Jailer::new(config.clone()));
+    get("Jailer::from_env", Jailer::from_env);
+    get("Jailer::config", || jailer.config().clone());
+    let nodes = get("Jailer::device_nodes", || jailer.clone().device_nodes(DeviceNodes::ByJailer));
+    call("Jailer::release", OWN, || nodes.release()).expect("release");
+    get("Jailer::chroot_for", || jailer.chroot_for("compat"));
+    let jail = call("Jailer::prepare", OWN, || jailer.prepare("compat", kernel, kernel, &[]));
+    let jail = jail.expect("prepare");
+    let firecracker = Binaries::stand_ins().firecracker().to_owned();
+    let command = || jailer.build_command("compat", &jail, &firecracker);
+    call("Jailer::build_command", OWN, command).expect("build_command");
+    call("Jailer::teardown_report", OWN, || jailer.teardown_report("compat")).expect("teardown");
+}
+
+/// Takes up a VM that this process let go of, looks at it and asks it to shut down.
+pub(crate) fn adopt_and_shut_down(jailer: &Jailer, id: &str) -> VmRuntimeResult<()> {
+    let vm = call("Jailer::adopt", OWN, || jailer.adopt(id))?;
+    look(&vm);
+    let exit = call("Vm::shutdown", SHORT, || vm.shutdown(SHORT)).expect("shutdown");
+    assert_eq!(call("Vm::wait", OWN, || vm.wait()).expect("wait"), exit);
+    Ok(())
+}
+
+/// Kills a VM of this process's.
+pub(crate) fn kill(vm: &Vm) {
+    call("Vm::start_kill", OWN, || vm.start_kill()).expect("start_kill");
+    call("Vm::kill", OWN, || vm.kill()).expect("kill");
+    for exit in within("Vm::kill_all", OWN, || Vm::kill_all([vm])) {
+        exit.expect("kill what has ended");
+    }
+}
+
+/// Ends a VM of this process's and removes its jail, by the verbs for many.
+pub(crate) fn remove_all(jailer: &Jailer, vm: Vm) {
+    let removed = within("Jailer::remove_all", OWN + OWN, || jailer.remove_all([vm]));
+    for vm in removed {
+        println!("  {:?}, {:?}", vm.exit, vm.removal);
+    }
+}
+
+/// Tears down what is left of a VM, by its jail's id.
+pub(crate) fn tear_down_jail(jailer: &Jailer, id: &str) {
+    let id = id.parse().unwrap();
+    call("Jailer::teardown_jail", OWN, || jailer.teardown_jail(&id)).expect("teardown_jail");
+}
+
+/// Tears down what is left of a VM.
+pub(crate) fn tear_down(jailer: &Jailer, id: &str) -> VmRuntimeResult<()> {
+    call("Jailer::teardown_report", OWN + OWN, || jailer.teardown_report(id)).map(drop)
+}
