@@ -4,11 +4,13 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use jail_fs::{
     Artifact, ErrorKind, Lease, Owner, StagedTree, TrustedDir, ensure_char_device, persistent,
     private, read_only, remove_tree, sweep, write,
 };
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
@@ -309,9 +311,17 @@ fn row_54_failed_replacement_reported() {
     });
 }
 
+/// Remounts the filesystem. A child that another test forks has files open for writing (EBUSY) until an exec.
 fn remount(scene: &Scene, flags: MsFlags) {
     let root = scene.root();
-    mount(None::<&str>, &root, None::<&str>, MsFlags::MS_REMOUNT | flags, None::<&str>).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let flags = MsFlags::MS_REMOUNT | flags;
+        match mount(None::<&str>, &root, None::<&str>, flags, None::<&str>) {
+            Err(Errno::EBUSY) if Instant::now() < deadline => std::thread::yield_now(),
+            done => return done.unwrap(),
+        }
+    }
 }
 
 #[test]
