@@ -27,7 +27,8 @@ struct Pass {
 impl Leaf {
     /// Sends SIGKILL to every process in the leaf and below it; no process escapes by forking.
     ///
-    /// v2: one write to `cgroup.kill` (Linux 5.14). Otherwise: freezes the leaf, signals each process by pidfd, thaws,
+    /// v2: one write to `cgroup.kill` (Linux 5.14), which passes over processes whose first thread has ended: they are signalled
+    /// by pidfd. Otherwise: freezes the leaf, signals each process by pidfd, thaws,
     /// and looks again. v1 without a freezer forbids new tasks (`pids.max`) meanwhile. Needs at most four descriptors
     /// and no memory per process. A process that cannot be signalled does not keep the others from the signal.
     ///
@@ -56,7 +57,7 @@ impl Leaf {
             by_signal |= !kill_at_once(group, self.version())?;
         }
         if !by_signal {
-            return Ok(());
+            return self.kill_leaderless(&groups);
         }
         self.kill_by_signal(&groups)?;
         match (self.version(), self.frozen_above()?) {
@@ -68,6 +69,36 @@ impl Leaf {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Signals the processes that `cgroup.kill` passes over: the kernel sends that signal to the first thread of each process,
+    /// and a first thread that has ended hands none on.
+    fn kill_leaderless(&self, groups: &[&Group]) -> Result<()> {
+        for _ in 0..PASSES {
+            let mut found = false;
+            for group in groups {
+                let mut failure = None;
+                members::for_each(&group.dir, PROCS, |pid| {
+                    if leader_has_ended(pid) {
+                        found = true;
+                        failure = signal(group, self.version(), pid).err().or(failure.take());
+                    }
+                    ControlFlow::<()>::Continue(())
+                })?;
+                if let Some(error) = failure {
+                    return Err(error);
+                }
+            }
+            if !found {
+                break;
+            }
+            // The forks that such a process made before its signal have first threads.
+            for group in groups {
+                kill_at_once(group, self.version())?;
+            }
+            wait::pause();
+        }
+        Ok(())
     }
 
     fn kill_by_signal(&self, groups: &[&Group]) -> Result<()> {
@@ -129,6 +160,16 @@ fn kill_at_once(group: &Group, version: CgroupVersion) -> Result<bool> {
         Err(error) if error.errno() == Some(Errno::NOENT) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Returns whether the first thread of a process has ended (`/proc/<pid>/stat`, field 3), other threads or not.
+fn leader_has_ended(pid: u32) -> bool {
+    let stat = Dir::open_system(format!("/proc/{pid}")).and_then(|proc| proc.read("stat"));
+    stat.is_ok_and(|stat| {
+        // The name before it may contain anything.
+        let name = stat.iter().rposition(|byte| *byte == b')');
+        name.and_then(|end| stat.get(end + 2)).is_some_and(|state| *state == b'Z')
+    })
 }
 
 /// Signals the process `pid` of the group. Returns false if it is none.

@@ -62,6 +62,10 @@ pub(crate) fn end(
         },
         deadline,
     )?;
+    if let Some(stamp) = stamp {
+        // Reaps a child that ended unseen: a traced one can be reaped only once its tracer has ended.
+        killed += vmm::kill_recorded(stamp, deadline)?;
+    }
     prove(base, jail.path(), record, deadline)?;
     Ok(Ended { killed, leaves })
 }

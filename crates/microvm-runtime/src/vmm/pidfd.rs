@@ -21,6 +21,9 @@ pub(super) const DEATH: Duration = Duration::from_secs(5);
 /// The time to wait for the status of a process that another parent must reap first.
 const REAPED: Duration = Duration::from_secs(2);
 
+/// Interval between two looks at a child that has ended and is still traced.
+const TRACED: Duration = Duration::from_millis(5);
+
 /// Converts a pid for the system calls; `None` for an impossible pid.
 pub(super) fn number(pid: u32) -> Option<Pid> {
     Pid::from_raw(i32::try_from(pid).ok()?)
@@ -121,17 +124,26 @@ pub(crate) fn ended_by(pidfd: BorrowedFd<'_>, deadline: impl Into<Deadline>) -> 
 
 /// The status of a process that has ended: of a child, which is so reaped (`waitid(2)` with `P_PIDFD`), or of a stranger.
 pub(crate) fn status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
-    // Without a wait: the end of a process that another one traces is not told to its parent until the tracer has ended.
+    // Not by a wait in the kernel: the end of a traced process is not told to its parent until the tracer has ended, which
+    // may be a process of the VM.
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-    match rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), options)) {
-        Ok(Some(status)) => Ok(match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => ExitStatus::Exited(code),
-            (None, Some(signal)) => ExitStatus::Signaled(signal),
-            (None, None) => ExitStatus::Unknown,
-        }),
-        // Traced, or not our child, or reaped by somebody else of this process.
-        Ok(None) | Err(Errno::CHILD) => stranger_status(pidfd),
-        Err(errno) => Err(Failure::new(ErrorKind::Identity, "wait for the VMM").source_of(errno)),
+    let deadline = Deadline::after(REAPED);
+    loop {
+        match rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), options)) {
+            Ok(Some(status)) => {
+                return Ok(match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => ExitStatus::Exited(code),
+                    (None, Some(signal)) => ExitStatus::Signaled(signal),
+                    (None, None) => ExitStatus::Unknown,
+                });
+            }
+            Ok(None) if !deadline.has_passed() => std::thread::sleep(TRACED),
+            // Traced, or not our child, or reaped by somebody else of this process.
+            Ok(None) | Err(Errno::CHILD) => return stranger_status(pidfd),
+            Err(errno) => {
+                return Err(Failure::new(ErrorKind::Identity, "wait for the VMM").source_of(errno));
+            }
+        }
     }
 }
 
