@@ -31,6 +31,12 @@ const ID: &str = "hostile";
 const RENAMES: [&str; 6] =
     ["links", "fifos", "directories", "other-sockets", "sparse-files", "tree-names"];
 
+/// The modes whose processes take long to exit once they are killed.
+const SLOW: [&str; 1] = ["watches"];
+
+/// The modes that met a fault in some cells and not in others: they are run in all cells, also in the short form.
+const ALL_CELLS: [&str; 2] = ["leader-exits", "traced-vmm"];
+
 /// What a launch of a mode comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Launch {
@@ -181,11 +187,11 @@ impl Case {
             verbs::list(jailer);
             verbs::sweep(jailer);
             let adopted = verbs::adopt_and_shut_down(jailer, ID);
-            if lives && let Err(error) = adopted {
-                panic!("it is not taken up: {error:?}");
-            }
             bystanders.assert_unharmed();
-            self.restart(jailer, spec);
+            match adopted {
+                Ok(()) => self.restart(jailer, spec),
+                Err(error) => assert!(!lives, "it is not taken up: {error:?}"),
+            }
         }
         self.remove(jailer);
     }
@@ -234,7 +240,15 @@ impl Case {
     /// Tears down, after which nothing is left of the VM.
     fn remove(&self, jailer: &Jailer) {
         let Place { uid, cgroup_parent, .. } = &self.place;
-        if let Err(error) = verbs::tear_down(jailer, ID) {
+        let mut removed = verbs::tear_down(jailer, ID);
+        // The kernel takes seconds to close a hundred inotify instances of a process that was killed: such a teardown may reach
+        // its deadline, and is taken up again.
+        let mut tries = if SLOW.contains(&self.mode.as_str()) { 6 } else { 0 };
+        while removed.is_err() && tries > 0 {
+            removed = verbs::tear_down(jailer, ID);
+            tries -= 1;
+        }
+        if let Err(error) = removed {
             // What cannot be proven to be the jail's is refused (rule 11), and nothing is released.
             assert!(!self.is_provable(), "the teardown failed: {error:?}");
             let list = jailer.list().expect("list");
@@ -286,7 +300,7 @@ fn cases(dir: &Path) -> Vec<Case> {
         }
         for (column, pid_namespace) in PID_NAMESPACES.into_iter().enumerate() {
             for (row, leaf) in LEAVES.into_iter().enumerate() {
-                let short = index % 9 == column * 3 + row;
+                let short = index % 9 == column * 3 + row || ALL_CELLS.contains(&mode.as_str());
                 if !(short || testkit::long() || only.is_some()) {
                     continue;
                 }
