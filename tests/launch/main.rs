@@ -4,12 +4,14 @@
 
 mod bad_input;
 mod boot;
+mod capabilities;
 mod contract;
 mod drives;
 mod ending;
 mod errors;
 mod fleet;
 mod host;
+mod host_conditions;
 mod hostile;
 mod inherited;
 mod modes;

@@ -6,8 +6,8 @@ use jail_cmd::{JailId, JailerVersion};
 use jail_fs::{CopyOptions, TrustedDir};
 
 use crate::error::{Failure, Result, VmRuntimeResult};
+use crate::host_check::{self, Verb};
 use crate::jail::remove::{self, Teardown};
-use crate::kernel;
 use crate::plan::Plan;
 use crate::plan::release::KnownJailer;
 use crate::spec::JailSpec;
@@ -77,7 +77,6 @@ impl Jailer {
     }
 
     fn find_jailer(&self) -> Result<KnownJailer> {
-        kernel::check()?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let found = KnownJailer::find(&self.config.jailer_bin, known.as_ref())?;
         Ok(known.insert(found).clone())
@@ -98,6 +97,7 @@ impl Jailer {
             .hinted("leave `DeviceNodes::Precreate` to `Jailer::prepare`")
             .into());
         }
+        host_check::before(Verb::Plan)?;
         Ok(Plan::new(&self.config, self.find_jailer()?, spec)?)
     }
 
@@ -112,6 +112,7 @@ impl Jailer {
     /// # Privileges
     /// Root.
     pub fn launch(&self, spec: &JailSpec) -> VmRuntimeResult<Vm> {
+        host_check::before(Verb::Launch)?;
         self.plan(spec)?.prepare(&CopyOptions::default())?.launch()
     }
 
@@ -123,7 +124,10 @@ impl Jailer {
         let id = JailId::for_vm(vm_id).map_err(Failure::from)?;
         match self.open_base()? {
             None => Ok(Teardown::default()),
-            Some(base) => Ok(trace::verb("teardown", vm_id, || remove::teardown(&base, &id))?),
+            Some(base) => Ok(trace::verb("teardown", vm_id, || {
+                host_check::before(Verb::Teardown)?;
+                remove::teardown(&base, &id)
+            })?),
         }
     }
 
@@ -134,12 +138,14 @@ impl Jailer {
     /// As [`teardown`](Self::teardown).
     pub fn teardown_jail(&self, jail_id: &JailId) -> VmRuntimeResult<Teardown> {
         let Some(base) = self.open_base()? else { return Ok(Teardown::default()) };
-        Ok(trace::verb("teardown", jail_id.as_str(), || remove::teardown(&base, jail_id))?)
+        Ok(trace::verb("teardown", jail_id.as_str(), || {
+            host_check::before(Verb::Teardown)?;
+            remove::teardown(&base, jail_id)
+        })?)
     }
 
     /// The chroot base, checked; `None` where there is none yet.
     pub(crate) fn open_base(&self) -> Result<Option<TrustedDir>> {
-        kernel::check()?;
         match TrustedDir::open(&self.config.chroot_base) {
             Ok(base) => Ok(Some(base)),
             Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => Ok(None),

@@ -6,6 +6,7 @@ use jail_cgroup::Leaf;
 
 use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::host_check::{self, Verb};
 use crate::jail::liveness::Survey;
 use crate::jail::prepare::Prepared;
 use crate::jail::remove;
@@ -72,6 +73,7 @@ fn blame_limits(leaf: &Leaf, failure: Failure) -> Failure {
 }
 
 fn start(prepared: &mut Prepared) -> Result<Started> {
+    host_check::before(Verb::Launch)?;
     let (uid, gid) = prepared.user()?;
     let argv = prepared.plan.jailer_args(uid, gid)?.to_argv();
     let root = prepared.root()?;

@@ -54,9 +54,9 @@ mod compat;
 mod config;
 mod deadline;
 pub mod error;
+mod host_check;
 mod jail;
 pub mod jailer;
-mod kernel;
 mod launch;
 mod plan;
 #[cfg(doctest)]

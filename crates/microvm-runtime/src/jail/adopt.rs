@@ -3,6 +3,7 @@
 use jail_cmd::JailId;
 
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::host_check::{self, Verb};
 use crate::jail::prepare::open_root;
 use crate::jail::record::Progress;
 use crate::jail::{self, Jail};
@@ -36,6 +37,7 @@ impl Jailer {
         let Some(base) = self.open_base()? else {
             return Err(none("its chroot base does not exist"));
         };
+        host_check::before(Verb::Adopt)?;
         let mut found = jail::exec_dirs(&base)?;
         for (_, exec_dir) in std::mem::take(&mut found.dirs) {
             let Some(jail) = Jail::lock(&exec_dir, &id)? else { continue };

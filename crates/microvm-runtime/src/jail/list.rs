@@ -8,6 +8,7 @@ use jail_fs::{Name, TrustedDir};
 use serde::Serialize;
 
 use crate::error::{Failure, Result, VmRuntimeResult};
+use crate::host_check::{self, Verb};
 use crate::jail::liveness::{Alive, Survey, alive};
 use crate::jail::record::{Progress, Record};
 use crate::jail::remove::{self, Problem, Teardown};
@@ -93,6 +94,7 @@ impl Jailer {
     /// Root.
     pub fn list(&self) -> VmRuntimeResult<Listing> {
         let Some(base) = self.open_base()? else { return Ok(Listing::default()) };
+        host_check::before(Verb::List)?;
         let survey = Survey::default();
         let mut listing = Listing::default();
         let found = jail::exec_dirs(&base)?;
@@ -122,6 +124,7 @@ impl Jailer {
     /// Root.
     pub fn sweep(&self) -> VmRuntimeResult<Swept> {
         let Some(base) = self.open_base()? else { return Ok(Swept::default()) };
+        host_check::before(Verb::Sweep)?;
         let survey = Survey::default();
         let mut swept = Swept::default();
         let found = jail::exec_dirs(&base)?;

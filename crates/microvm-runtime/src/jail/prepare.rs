@@ -9,6 +9,7 @@ use jail_fs::{
 use serde::Serialize;
 
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::host_check::{self, Verb};
 use crate::jail::liveness::{self, Alive, Survey};
 use crate::jail::record::{Progress, Record};
 use crate::jail::{self, Jail, ROOT, leaf_mark};
@@ -106,6 +107,10 @@ impl Plan {
 }
 
 pub(crate) fn prepare(plan: &Plan, options: &CopyOptions, hand_over: HandOver) -> Result<Prepared> {
+    host_check::before(match hand_over {
+        HandOver::ToJailer => Verb::Prepare,
+        HandOver::ToUser => Verb::PrepareNodes,
+    })?;
     // Before anything is touched, and held from here on: what is staged is what was looked at.
     let sources = plan.artifacts.iter().map(open_artifact).collect::<Result<Vec<_>>>()?;
     if plan.jailer.is_some() {

@@ -5,6 +5,7 @@ use std::ffi::{c_char, c_int, c_long};
 use std::io;
 use std::ptr;
 
+use super::credentials;
 use super::signals;
 
 /// The child's parameters.
@@ -14,6 +15,7 @@ pub(super) struct Child {
     /// The child's stdin, stdout and stderr.
     pub(super) stdio: [c_int; 3],
     pub(super) leads_group: bool,
+    pub(super) as_root: bool,
     /// v1: the `tasks` files of the control group to join.
     pub(super) tasks: Box<[c_int]>,
     pub(super) limits: Box<[(c_int, libc::rlimit64)]>,
@@ -29,17 +31,19 @@ pub(super) enum Step {
     SetDescriptors,
     LeadGroup,
     EnterRoot,
+    BecomeRoot,
     JoinKeyring,
     SetLimits,
     Exec,
 }
 
 impl Step {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::JoinGroup,
         Self::SetDescriptors,
         Self::LeadGroup,
         Self::EnterRoot,
+        Self::BecomeRoot,
         Self::JoinKeyring,
         Self::SetLimits,
         Self::Exec,
@@ -57,6 +61,7 @@ impl Step {
             Self::SetDescriptors => "dup3",
             Self::LeadGroup => "setpgid",
             Self::EnterRoot => "chdir",
+            Self::BecomeRoot => "setresuid",
             Self::JoinKeyring => "keyctl(KEYCTL_JOIN_SESSION_KEYRING)",
             Self::SetLimits => "prlimit",
             Self::Exec => "execve",
@@ -121,6 +126,9 @@ pub(super) extern "C" fn become_program(child: &Child) -> ! {
     check(failure, Step::EnterRoot, unsafe { libc::chdir(c"/".as_ptr()) });
     // SAFETY: the mask is this process's own, as CLONE_FS was not asked for.
     unsafe { libc::umask(UMASK) };
+    if child.as_root && !credentials::become_root() {
+        fail(failure, Step::BecomeRoot);
+    }
     // SAFETY: a null name asks for a new keyring; credentials are this process's own.
     let keyring =
         unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, ptr::null::<c_char>()) };

@@ -32,6 +32,8 @@ pub(crate) struct NewProcess {
     pub(crate) pid_namespace: bool,
     /// True to give the process new IPC and UTS namespaces.
     pub(crate) isolated: bool,
+    /// Whether it runs as root, whoever its parent is.
+    pub(crate) as_root: bool,
     /// v2: the control group that it is born in.
     pub(crate) group: Option<OwnedFd>,
     /// v1: the `tasks` files that it joins its control group by.
@@ -176,6 +178,7 @@ fn make(new: &NewProcess, place: &PidfdPlace) -> Result<Made, SpawnError> {
         argv: argv.as_ptr(),
         stdio: new.stdio.each_ref().map(|fd| fd.as_raw_fd()),
         leads_group: new.leads_group,
+        as_root: new.as_root,
         tasks: new.tasks.iter().map(|file| file.as_raw_fd()).collect(),
         limits: limits.collect(),
         failure: fails.as_raw_fd(),
@@ -265,6 +268,7 @@ mod tests {
             stdio: [null(), null(), null()],
             leads_group: true,
             pid_namespace: false,
+            as_root: false,
             isolated: false,
             group: None,
             tasks: Vec::new(),

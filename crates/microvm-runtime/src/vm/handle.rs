@@ -12,6 +12,7 @@ use jail_fs::{Dir, TrustedDir};
 use crate::api::Api;
 use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::host_check::{self, Verb};
 use crate::jail::Jail;
 use crate::jail::liveness::{self, Survey};
 use crate::jail::prepare::{Prepared, open_root};
@@ -145,7 +146,8 @@ impl Vm {
     /// socket is a link, is not the uid's, or is answered by another process; [`Timeout`](ErrorKind::Timeout) if the VMM
     /// accepts no connection within 10 s.
     pub fn api(&self) -> VmRuntimeResult<Api> {
-        Ok(self.connect(Deadline::after(CONNECTED))?)
+        let connected = self.connect(Deadline::after(CONNECTED));
+        Ok(connected.map_err(|failure| host_check::explain(Verb::Api, failure))?)
     }
 
     /// Returns the API as [`api`](Self::api), but the VMM has `timeout` to accept the connection, and as long for each
@@ -154,7 +156,9 @@ impl Vm {
     /// # Errors
     /// As [`api`](Self::api).
     pub fn api_within(&self, timeout: Duration) -> VmRuntimeResult<Api> {
-        Ok(self.connect(Deadline::after(timeout))?.timeout(timeout))
+        let connected = self.connect(Deadline::after(timeout));
+        let api = connected.map_err(|failure| host_check::explain(Verb::Api, failure))?;
+        Ok(api.timeout(timeout))
     }
 
     pub(crate) fn connect(&self, deadline: Deadline) -> Result<Api> {
@@ -187,7 +191,8 @@ impl Vm {
     /// # Errors
     /// [`Identity`](ErrorKind::Identity) if the process has ended.
     pub fn inspect(&self) -> VmRuntimeResult<Inspection> {
-        Ok(self.process.inspect(self.record.root)?)
+        let inspection = self.process.inspect(self.record.root);
+        Ok(inspection.map_err(|failure| host_check::explain(Verb::Inspect, failure))?)
     }
 
     /// Reads the VM's resource usage from the control group.

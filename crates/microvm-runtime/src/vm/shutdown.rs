@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::api::Action;
 use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::host_check::{self, Verb};
 use crate::trace;
 use crate::vm::exit::Exit;
 use crate::vm::{Life, Vm};
@@ -21,7 +22,10 @@ impl Vm {
     /// # Errors
     /// As [`kill`](Self::kill). An API that does not answer is no error: the VM is killed.
     pub fn shutdown(&self, grace: Duration) -> VmRuntimeResult<Exit> {
-        Ok(trace::verb("shutdown", self.vm_id(), || self.ask_then_kill(grace))?)
+        Ok(trace::verb("shutdown", self.vm_id(), || {
+            self.ask_then_kill(grace)
+                .map_err(|failure| host_check::explain(Verb::Shutdown, failure))
+        })?)
     }
 
     /// Kills the VMM by pidfd and all other processes of the control group (`cgroup.kill`), and waits for the VMM's end.
@@ -76,12 +80,13 @@ impl Vm {
         if matches!(*life, Life::Seen(_)) {
             return Ok(());
         }
-        self.process.kill()?;
-        match self.open_leaf()? {
-            None => Ok(()),
-            Some(leaf) => {
-                leaf.kill().map_err(|error| Failure::cgroup("kill the VM's control group", error))
-            }
-        }
+        let kill_leaf = || {
+            let Some(leaf) = self.open_leaf()? else { return Ok(()) };
+            leaf.kill().map_err(|error| Failure::cgroup("kill the VM's control group", error))
+        };
+        self.process
+            .kill()
+            .and_then(|()| kill_leaf())
+            .map_err(|failure| host_check::explain(Verb::Kill, failure))
     }
 }

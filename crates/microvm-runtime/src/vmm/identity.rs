@@ -42,8 +42,8 @@ impl Expected {
         Ok(())
     }
 
-    /// Proves that it runs the exec copy, and not the jailer still. At the time of a start only: later the jail's user
-    /// may put another file in the copy's place.
+    /// Proves that it runs the exec copy, and not the jailer still, without a capability. At the time of a start only: later
+    /// the jail's user may put another file in the copy's place, and has every capability in a user namespace of its own.
     pub(super) fn prove_exec_copy(&self, pid: u32, root: &Dir) -> Result<()> {
         // One name, held and not followed.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -56,6 +56,16 @@ impl Expected {
         let (exe, copy) = (InodeId::of(procfs::held(pid, "exe")?)?, InodeId::of(copy)?);
         if exe != copy {
             return Err(doubt(pid, &format!("it executes inode {exe}, the exec copy is {copy}")));
+        }
+        let status = procfs::text(pid, "status")?;
+        for key in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            let set = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+            if set.is_none_or(|set| set.trim().bytes().any(|digit| digit != b'0')) {
+                return Err(doubt(
+                    pid,
+                    &format!("its {key} is {set:?}, no capability is expected"),
+                ));
+            }
         }
         Ok(())
     }
