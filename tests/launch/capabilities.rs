@@ -180,7 +180,7 @@ const VERBS: [Verb; 10] = [
         scene.jailer.list().map(drop)
     }),
     ("inspect", NEEDS_TO_READ, |scene| scene.vm().inspect().map(drop)),
-    ("stats", CapabilitySet::empty(), |scene| scene.vm().stats().map(drop)),
+    ("stats", CapabilitySet::SYS_ADMIN, |scene| scene.vm().stats().map(drop)),
     ("api", CapabilitySet::DAC_OVERRIDE, |scene| scene.vm().api().map(drop)),
     ("adopt", NEEDS_TO_READ.union(CapabilitySet::SYS_ADMIN), |scene| {
         scene.vm = None;

@@ -32,6 +32,9 @@ const CALLS: [(&str, i64); 14] = [
     ("mknodat", libc::SYS_mknodat),
 ];
 
+/// The v1 hierarchy that allows and denies devices.
+const DEVICES: &str = "/sys/fs/cgroup/devices";
+
 fn remount(flags: MsFlags) {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | flags, None::<&str>).unwrap();
@@ -120,6 +123,12 @@ pub(crate) fn set(test: &str, name: &str, value: &str, spec: &JailSpec, config: 
             "slave" => MsFlags::MS_SLAVE,
             _ => MsFlags::MS_PRIVATE,
         }),
+        "no-kvm" => {
+            let group = Path::new(DEVICES).join(config.cgroup_parent.as_str());
+            fs::create_dir(&group).unwrap();
+            fs::write(group.join("devices.deny"), "c 10:232 rwm").unwrap();
+            fs::write(group.join("cgroup.procs"), "0").unwrap();
+        }
         "base" => mount_base(value, &config.chroot_base),
         other => panic!("no condition {other:?}"),
     }
@@ -236,4 +245,15 @@ fn mount_flags_of_the_base_are_named() {
     for flag in ["nodev", "noexec", "ro"] {
         is_refused(test, &format!("base {flag}"), &["Unsupported", &format!("mounted {flag}")]);
     }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_denied_kvm_is_named() {
+    let test = "host_conditions::a_denied_kvm_is_named";
+    let official = testkit::Binaries::find().are_official();
+    if !official || !Path::new(DEVICES).join("devices.deny").exists() {
+        return testkit::skip(test, "it takes the official binaries and a v1 devices hierarchy");
+    }
+    is_refused(test, "no-kvm", &["EarlyDeath", "/dev/kvm"]);
 }

@@ -37,7 +37,8 @@
 //!
 //! # Privileges
 //!
-//! Root, as the jailer itself. [`Jailer::plan`] needs none.
+//! Root, or the nine capabilities that `docs/operations.md` lists by verb. [`Jailer::plan`] needs none. What is missing is an
+//! error of kind [`Privilege`](ErrorKind::Privilege) that names all of it, before anything is touched.
 //!
 //! # What it is not
 //!

@@ -19,7 +19,8 @@ struct Need {
 }
 
 use Verb::{
-    Adopt, Api, Inspect, Kill, Launch, List, Prepare, PrepareNodes, Shutdown, Sweep, Teardown,
+    Adopt, Api, Inspect, Kill, Launch, List, Prepare, PrepareNodes, Shutdown, Stats, Sweep,
+    Teardown,
 };
 
 const NEEDS: &[Need] = &[
@@ -69,7 +70,18 @@ const NEEDS: &[Need] = &[
         capability: CapabilitySet::SYS_ADMIN,
         name: "CAP_SYS_ADMIN",
         reason: "a VM has namespaces of its own, and its control group the mark of its jail",
-        verbs: &[Prepare, PrepareNodes, Launch, List, Adopt, Shutdown, Kill, Teardown, Sweep],
+        verbs: &[
+            Prepare,
+            PrepareNodes,
+            Launch,
+            List,
+            Adopt,
+            Stats,
+            Shutdown,
+            Kill,
+            Teardown,
+            Sweep,
+        ],
         jailer: true,
     },
     Need {

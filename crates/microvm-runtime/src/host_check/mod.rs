@@ -11,7 +11,6 @@ mod user_namespace;
 
 use crate::error::{Error, Result};
 use crate::sys::{JAILERS, OURS};
-use crate::vmm;
 
 /// A verb, for what it needs of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +23,7 @@ pub(crate) enum Verb {
     List,
     Adopt,
     Inspect,
+    Stats,
     Api,
     Shutdown,
     Kill,
@@ -45,10 +45,6 @@ impl Verb {
 /// [`Unsupported`](crate::ErrorKind::Unsupported) or [`Privilege`](crate::ErrorKind::Privilege), with the check's name, what was found and
 /// what to do.
 pub(crate) fn before(verb: Verb) -> Result<()> {
-    check(verb).map_err(vmm::explain_limits)
-}
-
-fn check(verb: Verb) -> Result<()> {
     let status = proc_mount::check().map_err(|fault| fault.into_error("proc"))?;
     system_calls::check(OURS, status.filtered).map_err(|fault| fault.into_error("system calls"))?;
     if verb.makes_jail() {

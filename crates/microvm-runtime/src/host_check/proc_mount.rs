@@ -71,6 +71,13 @@ pub(super) fn check() -> Result<ThreadStatus, Fault> {
 }
 
 fn unreadable(error: &io::Error) -> Fault {
+    if [Some(libc::EMFILE), Some(libc::ENFILE)].contains(&error.raw_os_error()) {
+        return Fault::new(
+            ErrorKind::Filesystem,
+            format!("/proc/thread-self/status cannot be opened: {error}"),
+            "Raise RLIMIT_NOFILE: this process has no descriptor left.",
+        );
+    }
     let is_proc = statfs("/proc").is_ok_and(|fs| fs.f_type == PROC_MAGIC);
     match (is_proc, error.kind()) {
         (false, _) => Fault::new(

@@ -98,7 +98,7 @@ impl Plan {
     /// launcher holds it, and whatever staging and control groups refuse. The host is left as it was.
     ///
     /// # Privileges
-    /// Root, or `CAP_CHOWN`, `CAP_FOWNER`, `CAP_DAC_READ_SEARCH`, `CAP_MKNOD` and write access to the control groups.
+    /// Root, or `CAP_CHOWN`, `CAP_DAC_OVERRIDE`, `CAP_FOWNER` and `CAP_SYS_ADMIN`.
     pub fn prepare(&self, options: &CopyOptions) -> VmRuntimeResult<Prepared> {
         Ok(trace::verb("prepare", self.vm_id(), || {
             prepare(self, options, HandOver::ToJailer).map_err(vmm::explain_limits)

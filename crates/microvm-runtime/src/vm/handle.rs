@@ -213,10 +213,13 @@ impl Vm {
     }
 
     fn leaf(&self, operation: &str) -> Result<Leaf> {
-        self.open_leaf()?.ok_or_else(|| {
-            Failure::new(ErrorKind::Unsupported, operation)
-                .because("the VM has no control group of its own")
-        })
+        let leaf = self.open_leaf().and_then(|leaf| {
+            leaf.ok_or_else(|| {
+                Failure::new(ErrorKind::Unsupported, operation)
+                    .because("the VM has no control group of its own")
+            })
+        });
+        leaf.map_err(|failure| host_check::explain(Verb::Stats, failure))
     }
 
     /// Waits until the VMM has ended (`poll(2)` on the pidfd, then `waitid(2)`).

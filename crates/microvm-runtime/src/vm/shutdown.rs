@@ -81,7 +81,14 @@ impl Vm {
             return Ok(());
         }
         let kill_leaf = || {
-            let Some(leaf) = self.open_leaf()? else { return Ok(()) };
+            let Some(leaf) = self.open_leaf()? else {
+                // Without CAP_SYS_ADMIN the mark of the leaf cannot be read, and the leaf seems to be another's.
+                return if self.record.leaf.is_some() {
+                    host_check::before(Verb::Kill)
+                } else {
+                    Ok(())
+                };
+            };
             leaf.kill().map_err(|error| Failure::cgroup("kill the VM's control group", error))
         };
         self.process
