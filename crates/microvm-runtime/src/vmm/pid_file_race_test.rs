@@ -24,7 +24,7 @@ use super::vmm_process::Process;
 mod race;
 use race::{Round, race};
 
-const NAME: &str = "process::races::row_23_race_for_the_pid_file";
+const NAME: &str = "vmm::pid_file_race_test::row_23_race_for_the_pid_file";
 const ROLE: &str = "MICROVM_TEST_ROLE";
 const UID: u32 = 52_023;
 
