@@ -63,8 +63,12 @@ impl Dir {
     }
 
     /// Returns whether both descriptors are of the same directory (fstat(2)).
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        sys::id(&self.fd).is_ok_and(|id| sys::id(&other.fd) == Ok(id))
+    pub(crate) fn is_same(&self, other: &Self) -> Result<bool> {
+        Ok(self.id()? == other.id()?)
+    }
+
+    fn id(&self) -> Result<(u64, u64)> {
+        sys::id(&self.fd).map_err(|errno| self.failed("stat", "", errno))
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -44,10 +44,11 @@ impl Leaf {
             let Some((parent, name)) = group.below.parent().zip(group.below.file_name()) else {
                 continue;
             };
-            if let Some(dir) = group.mount.open_if_exists(parent)?
-                && dir.open_if_exists(name)?.is_some_and(|now| now.is_same(&group.dir))
-            {
-                remove_tree(&dir, Path::new(name), &mut report.removed)?;
+            if let Some(dir) = group.mount.open_if_exists(parent)? {
+                let now = dir.open_if_exists(name)?;
+                if now.map_or(Ok(false), |now| now.is_same(&group.dir))? {
+                    remove_tree(&dir, Path::new(name), &mut report.removed)?;
+                }
             }
             remove_parents(&group.mount, parent, &mut report.removed)?;
         }
