@@ -263,7 +263,9 @@ fn judge(life: &Life, traced: &Traced, known: Known) -> Option<String> {
         return Some(format!("it ended with {:?}: {}", traced.status, said()));
     }
     let error = life.failed.as_ref()?;
-    if let Some(lack) = error.lacks(known.about_a_file) {
+    // A check of the host tries calls on no file: its name and what it found say what is wrong.
+    let on_file = known.about_a_file && !error.operation.starts_with("pass the host check");
+    if let Some(lack) = error.lacks(on_file) {
         return Some(format!("its error names no {lack}: {error:?}"));
     }
     if !life.left.is_empty() {

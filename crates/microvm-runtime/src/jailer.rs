@@ -89,16 +89,20 @@ impl Jailer {
     /// [`Unsupported`](crate::ErrorKind::Unsupported) what this release or host cannot do;
     /// [`NotFound`](crate::ErrorKind::NotFound) a missing file.
     pub fn plan(&self, spec: &JailSpec) -> VmRuntimeResult<Plan> {
+        host_check::before(Verb::Plan)?;
+        Ok(self.plan_checked(spec)?)
+    }
+
+    /// Plans on a host that was checked.
+    fn plan_checked(&self, spec: &JailSpec) -> Result<Plan> {
         if self.nodes == DeviceNodes::Precreate {
             return Err(Failure::invalid(
                 "plan the VM",
                 "the official jailer starts in no jail that has device nodes",
             )
-            .hinted("leave `DeviceNodes::Precreate` to `Jailer::prepare`")
-            .into());
+            .hinted("leave `DeviceNodes::Precreate` to `Jailer::prepare`"));
         }
-        host_check::before(Verb::Plan)?;
-        Ok(Plan::new(&self.config, self.find_jailer()?, spec)?)
+        Plan::new(&self.config, self.find_jailer()?, spec)
     }
 
     /// Plans, prepares and launches: returns when the VM is ready.
@@ -113,7 +117,8 @@ impl Jailer {
     /// Root.
     pub fn launch(&self, spec: &JailSpec) -> VmRuntimeResult<Vm> {
         host_check::before(Verb::Launch)?;
-        self.plan(spec)?.prepare(&CopyOptions::default())?.launch()
+        // What a launch needs of the host is more than what planning and preparing need.
+        self.plan_checked(spec)?.prepare_checked(&CopyOptions::default())?.launch()
     }
 
     /// Tears the VM's jail down, as [`teardown`](Self::teardown), and tells what was there and is gone.

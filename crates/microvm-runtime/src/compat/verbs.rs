@@ -10,6 +10,7 @@ use jail_cmd::{
 
 use crate::compat::VmJail;
 use crate::error::{Failure, Result, VmRuntimeResult};
+use crate::host_check::{self, Verb};
 use crate::jail::prepare::{HandOver, prepare};
 use crate::jailer::{DeviceNodes, Jailer};
 use crate::plan::Plan;
@@ -67,10 +68,11 @@ impl Jailer {
             &spec,
             ExecName::new(EXEC_NAME).map_err(Failure::from)?,
         )?;
-        let hand_over = match self.nodes() {
-            DeviceNodes::ByJailer => HandOver::ToJailer,
-            DeviceNodes::Precreate => HandOver::ToUser,
+        let (hand_over, verb) = match self.nodes() {
+            DeviceNodes::ByJailer => (HandOver::ToJailer, Verb::Prepare),
+            DeviceNodes::Precreate => (HandOver::ToUser, Verb::PrepareNodes),
         };
+        host_check::before(verb)?;
         let prepared = prepare(&plan, &jail_fs::CopyOptions::default(), hand_over)?;
         Ok(VmJail::at(prepared.plan.layout.root()))
     }

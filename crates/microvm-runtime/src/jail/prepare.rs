@@ -100,17 +100,19 @@ impl Plan {
     /// # Privileges
     /// Root, or `CAP_CHOWN`, `CAP_DAC_OVERRIDE`, `CAP_FOWNER` and `CAP_SYS_ADMIN`.
     pub fn prepare(&self, options: &CopyOptions) -> VmRuntimeResult<Prepared> {
-        Ok(trace::verb("prepare", self.vm_id(), || {
+        host_check::before(Verb::Prepare)?;
+        Ok(self.prepare_checked(options)?)
+    }
+
+    /// Prepares on a host that was checked.
+    pub(crate) fn prepare_checked(&self, options: &CopyOptions) -> Result<Prepared> {
+        trace::verb("prepare", self.vm_id(), || {
             prepare(self, options, HandOver::ToJailer).map_err(vmm::explain_limits)
-        })?)
+        })
     }
 }
 
 pub(crate) fn prepare(plan: &Plan, options: &CopyOptions, hand_over: HandOver) -> Result<Prepared> {
-    host_check::before(match hand_over {
-        HandOver::ToJailer => Verb::Prepare,
-        HandOver::ToUser => Verb::PrepareNodes,
-    })?;
     // Before anything is touched, and held from here on: what is staged is what was looked at.
     let sources = plan.artifacts.iter().map(open_artifact).collect::<Result<Vec<_>>>()?;
     if plan.jailer.is_some() {
