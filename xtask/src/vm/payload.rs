@@ -18,7 +18,7 @@ const ON_THE_HOST: [&str; 6] =
 
 /// Tests that stay on the host: races and crowds take minutes where the processor is emulated, and the others need a program
 /// or more memory than a machine has, or compare times or texts that differ there.
-const LONG: [&str; 16] = [
+const LONG: [&str; 18] = [
     "fleet::",
     "races::",
     "any_end_is_noticed",
@@ -34,7 +34,9 @@ const LONG: [&str; 16] = [
     "cgroup_namespaces_manage_leaves",
     "crowd::",
     "time::",
+    "row_32_",
     "row_40_",
+    "processes_run_on_their_cpus",
 ];
 
 /// The programs of one machine and what they are given.
