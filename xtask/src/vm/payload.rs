@@ -18,7 +18,7 @@ const ON_THE_HOST: [&str; 6] =
 
 /// Tests that stay on the host: races and crowds take minutes where the processor is emulated, and the others need a program
 /// or more memory than a machine has, or compare times or texts that differ there.
-const LONG: [&str; 18] = [
+const LONG: [&str; 19] = [
     "fleet::",
     "races::",
     "any_end_is_noticed",
@@ -28,6 +28,7 @@ const LONG: [&str; 18] = [
     "inherited::",
     "removal::",
     "neighbours::",
+    "capabilities::",
     "ending::",
     "conditions::",
     "host_",
