@@ -1,4 +1,4 @@
-//! Which jailer and which Firecracker the tests run.
+//! The jailer and the Firecracker that the tests run.
 
 use std::env;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::sync::Once;
 
 use crate::kvm_works;
 
-/// The directory with the stand-ins and the guests, as [`build::stand_ins`](crate::build::stand_ins) made it.
+/// The directory of the stand-ins and the guests, made by [`build::stand_ins`](crate::build::stand_ins).
 pub const STAND_INS_ENV: &str = "MICROVM_TEST_STAND_INS";
 /// The jailer to test, instead of the first on the PATH.
 pub const JAILER_ENV: &str = "MICROVM_JAILER_BIN";
@@ -19,18 +19,18 @@ pub const OLD_JAILERS_ENV: &str = "MICROVM_OLD_JAILERS";
 
 const OLD_JAILERS_DEFAULT: &str = "/usr/local/lib/firecracker-official";
 
-/// What a [`Binaries`] is a set of.
+/// The origin of a set of [`Binaries`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BinaryKind {
-    /// Firecracker's own release.
+    /// A release of the Firecracker project.
     Official {
         /// The version `jailer --version` prints, such as `1.16.1`.
         jailer: String,
         /// The version `firecracker --version` prints.
         firecracker: String,
     },
-    /// Ours, under `tests/stand-ins`.
+    /// Our programs under `tests/stand-ins`.
     StandIn,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for BinaryKind {
     }
 }
 
-/// A jailer, a Firecracker and the guests to boot in it.
+/// A jailer, a Firecracker and guests.
 #[derive(Debug, Clone)]
 pub struct Binaries {
     kind: BinaryKind,
@@ -55,30 +55,32 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// The official ones where they are installed and KVM works, else the stand-ins; says once which.
+    /// Returns the official binaries if both are installed and KVM works, or else the stand-ins. Prints the choice
+    /// once.
     ///
-    /// Looked for in `MICROVM_JAILER_BIN` and `MICROVM_FIRECRACKER_BIN`, then as `jailer` and `firecracker` on the PATH.
+    /// The search covers `MICROVM_JAILER_BIN` and `MICROVM_FIRECRACKER_BIN`, then `jailer` and `firecracker` on the
+    /// PATH.
     ///
     /// # Panics
-    /// When `MICROVM_TEST_STAND_INS` is unset (the guests come from there), or a variable names what is no jailer.
+    /// If `MICROVM_TEST_STAND_INS`, the directory of the guests, is unset, or if a variable names a wrong program.
     #[must_use]
     pub fn find() -> Self {
-        static SAID: Once = Once::new();
+        static PRINTED: Once = Once::new();
         let (binaries, why) = match (Self::official(), kvm_works()) {
             (Some(official), Ok(())) => (official, String::new()),
             (Some(official), Err(why)) => {
-                (Self::stand_ins(), format!(" (there is the {}, but {why})", official.kind))
+                (Self::stand_ins(), format!(" (the {} is installed, but {why})", official.kind))
             }
             (None, _) => (Self::stand_ins(), String::new()),
         };
-        SAID.call_once(|| println!("using: {}{why}", binaries.kind));
+        PRINTED.call_once(|| println!("using: {}{why}", binaries.kind));
         binaries
     }
 
-    /// The official ones, if both are installed; KVM may still not work.
+    /// Returns the official binaries if both are installed. KVM may be unavailable.
     ///
     /// # Panics
-    /// As [`Binaries::find`].
+    /// See [`Binaries::find`].
     #[must_use]
     pub fn official() -> Option<Self> {
         let jailer = named_or_on_path(JAILER_ENV, "jailer")?;
@@ -94,10 +96,10 @@ impl Binaries {
         Some(Self { kind, jailer, firecracker, stand_ins })
     }
 
-    /// The stand-ins.
+    /// Returns the stand-ins.
     ///
     /// # Panics
-    /// When `MICROVM_TEST_STAND_INS` is unset or names a directory without them.
+    /// If `MICROVM_TEST_STAND_INS` is unset or names a directory without guests.
     #[must_use]
     pub fn stand_ins() -> Self {
         let stand_ins = stand_ins_dir();
@@ -109,76 +111,77 @@ impl Binaries {
         }
     }
 
-    /// Each there is, for what must hold of both alike: this is how the stand-ins are kept honest.
+    /// Returns the stand-ins, and the official binaries if installed. A test on both proves that the stand-ins behave
+    /// like the official binaries.
     #[must_use]
     pub fn each() -> Vec<Self> {
         Self::official().into_iter().chain([Self::stand_ins()]).collect()
     }
 
-    /// What they are.
+    /// Returns the origin of the binaries.
     #[must_use]
     pub fn kind(&self) -> &BinaryKind {
         &self.kind
     }
 
-    /// Whether they are Firecracker's own.
+    /// Returns true for the official binaries.
     #[must_use]
     pub fn are_official(&self) -> bool {
         self.kind != BinaryKind::StandIn
     }
 
-    /// The jailer's absolute path.
+    /// Returns the jailer's absolute path.
     #[must_use]
     pub fn jailer(&self) -> &Path {
         &self.jailer
     }
 
-    /// Firecracker's absolute path.
+    /// Returns Firecracker's absolute path.
     #[must_use]
     pub fn firecracker(&self) -> &Path {
         &self.firecracker
     }
 
-    /// A static program that prints one line on stdout, one on stderr, and exits 7: what a jailer does is seen by it.
+    /// Returns a static program that prints one line on stdout and one line on stderr, and exits with 7.
     #[must_use]
     pub fn stub(&self) -> PathBuf {
         self.stand_ins.join("stub")
     }
 
-    /// The VMM that attacks its launcher: by its file's name, `firecracker-<mode>`.
+    /// Returns the VMM that attacks the launcher. The file name `firecracker-<mode>` selects the attack.
     #[must_use]
     pub fn hostile(&self) -> PathBuf {
         self.stand_ins.join("hostile")
     }
 
-    /// The kernel that says its line and resets: the VMM exits 0.
+    /// Returns the kernel that prints [`GUEST_LINE`] and resets. The VMM then exits with 0.
     #[must_use]
     pub fn guest(&self) -> PathBuf {
         self.stand_ins.join("guest.elf")
     }
 
-    /// The kernel that says its line and sleeps until Ctrl+Alt+Del arrives, then resets.
+    /// Returns the kernel that prints [`GUEST_LINE`], sleeps until Ctrl+Alt+Del arrives, and resets.
     #[must_use]
     pub fn idle_guest(&self) -> PathBuf {
         self.stand_ins.join("guest-idle.elf")
     }
 
-    /// The kernel that says its line and never hears anything again: only a signal to the VMM ends it.
+    /// Returns the kernel that prints [`GUEST_LINE`] and then ignores Ctrl+Alt+Del. Only a signal ends the VMM.
     #[must_use]
     pub fn deaf_guest(&self) -> PathBuf {
         self.stand_ins.join("guest-deaf.elf")
     }
 }
 
-/// What the guests print, and the VMM stand-in in their place.
+/// The line that the guests print; the VMM stand-in prints the same line.
 pub const GUEST_LINE: &str = "microvm-runtime guest: hello from ring 0";
 
-/// The other releases of the official jailer there are, as (version, path), oldest first.
+/// Lists other releases of the official jailer as (version, path), oldest first.
 ///
-/// From `MICROVM_OLD_JAILERS`, else those under `/usr/local/lib/firecracker-official`.
+/// The releases come from `MICROVM_OLD_JAILERS`, or else from `/usr/local/lib/firecracker-official`.
 ///
 /// # Panics
-/// When `MICROVM_OLD_JAILERS` names what does not exist.
+/// If `MICROVM_OLD_JAILERS` names a path that does not exist.
 #[must_use]
 pub fn older_jailers() -> Vec<(String, PathBuf)> {
     let asked = env::var_os(OLD_JAILERS_ENV);
@@ -192,7 +195,7 @@ pub fn older_jailers() -> Vec<(String, PathBuf)> {
                 path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("jailer-v"))
             }));
         } else if asked.is_some() {
-            panic!("{OLD_JAILERS_ENV} names {}, which is not there", place.display());
+            panic!("{OLD_JAILERS_ENV} names {}, which does not exist", place.display());
         }
     }
     let mut jailers: Vec<_> =
@@ -214,7 +217,7 @@ fn stand_ins_dir() -> PathBuf {
 
 fn named_or_on_path(variable: &str, name: &str) -> Option<PathBuf> {
     if let Some(path) = env::var_os(variable).map(PathBuf::from) {
-        assert!(path.is_file(), "{variable} names {}, which is no file", path.display());
+        assert!(path.is_file(), "{variable} names {}, which is not a file", path.display());
         return Some(path);
     }
     let path = env::var_os("PATH")?;
@@ -224,11 +227,11 @@ fn named_or_on_path(variable: &str, name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// The version a program prints after `prefix`.
+/// Returns the version that a program prints after `prefix`.
 fn version(program: &Path, prefix: &str) -> String {
     let output = match Command::new(program).arg("--version").output() {
         Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
-        Err(err) => panic!("ask {} its version: {err}", program.display()),
+        Err(err) => panic!("run {} --version: {err}", program.display()),
     };
     match output.lines().find_map(|line| line.strip_prefix(prefix)) {
         Some(version) => version.trim().to_owned(),

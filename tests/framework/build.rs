@@ -1,4 +1,4 @@
-//! How the stand-ins and the guests are built: static, and apart from the workspace's own build.
+//! Builds the stand-ins and the guests.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,15 +7,15 @@ use std::{env, fs};
 
 use anyhow::{Context as _, bail, ensure};
 
-/// Builds everything [`Binaries`](crate::Binaries) needs beside the official binaries, and returns the directory to name
-/// in `MICROVM_TEST_STAND_INS`: `<target_dir>/stand-ins` with `jailer`, `firecracker`, `stub`, `hostile`,
+/// Builds the stand-ins and the guests of [`Binaries`](crate::Binaries), and returns the directory, which the caller
+/// must name in `MICROVM_TEST_STAND_INS`: `<target_dir>/stand-ins` with `jailer`, `firecracker`, `stub`, `hostile`,
 /// `guest.elf`, `guest-idle.elf`, `guest-deaf.elf`.
 ///
-/// The programs run in empty jails: they are static, as everything here is (`.cargo/config.toml`). The features are those
-/// of the whole workspace, so that nothing is compiled for them alone.
+/// The programs are static, because a jail contains no libraries (`.cargo/config.toml`). The build uses the features of
+/// the whole workspace, so that cargo compiles no dependency twice.
 ///
 /// # Errors
-/// When cargo or rustc fails; their own words were printed.
+/// If cargo or rustc fails. The messages of both go to stderr.
 pub fn stand_ins(target_dir: &Path) -> anyhow::Result<PathBuf> {
     let dir = target_dir.join("stand-ins");
     fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
@@ -46,10 +46,10 @@ pub fn stand_ins(target_dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-/// The stand-ins.
+/// The names of the stand-ins.
 const NAMES: [&str; 4] = ["jailer", "firecracker", "stub", "hostile"];
 
-/// The program that one of cargo's messages names.
+/// Returns the program that a message of cargo names.
 fn executable(message: &str) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
     Some(PathBuf::from(message.get("executable")?.as_str()?))
@@ -58,7 +58,7 @@ fn executable(message: &str) -> Option<PathBuf> {
 /// Builds the three freestanding kernels of `tests/guest` into `dir`, each by one call of rustc.
 ///
 /// # Errors
-/// As [`stand_ins`]; also on another architecture than x86-64, which they are written for.
+/// See [`stand_ins`]. Also fails on architectures other than x86-64.
 pub fn guests(dir: &Path) -> anyhow::Result<()> {
     ensure!(cfg!(target_arch = "x86_64"), "the guest kernels are x86-64 code");
     let source = workspace().join("tests/guest");
@@ -95,13 +95,13 @@ pub fn guests(dir: &Path) -> anyhow::Result<()> {
             .arg(&made);
         run(rustc)?;
         let size = made.metadata()?.len();
-        ensure!(size < 1024, "{name} is {size} bytes: more than the kernel was linked in");
+        ensure!(size < 1024, "{name} has {size} bytes, which is too large for a bare kernel");
         place(&made, &dir.join(name))?;
     }
     Ok(())
 }
 
-/// Puts a copy without symbols in place: jails are small, and each takes a copy.
+/// Installs a copy without symbols, because each jail gets a copy.
 fn install(from: &Path, to: &Path) -> anyhow::Result<()> {
     let aside = to.with_extension(format!("new-{}", std::process::id()));
     let mut strip = Command::new("strip");
@@ -110,14 +110,14 @@ fn install(from: &Path, to: &Path) -> anyhow::Result<()> {
     place(&aside, to)
 }
 
-/// Moves a new file over the old one, unless both are alike: the old one may be another run's, which goes by its inode.
+/// Replaces the old file by the new file, unless both are equal. Another run may depend on the inode of the old file.
 fn place(new: &Path, to: &Path) -> anyhow::Result<()> {
     let placed = if fs::read(to).is_ok_and(|old| fs::read(new).is_ok_and(|new| old == new)) {
         fs::remove_file(new)
     } else {
         fs::rename(new, to)
     };
-    placed.with_context(|| format!("put {} in place", to.display()))
+    placed.with_context(|| format!("install {}", to.display()))
 }
 
 fn run(mut command: Command) -> anyhow::Result<()> {
@@ -128,7 +128,7 @@ fn run(mut command: Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The tool cargo runs us with, else the one on the PATH.
+/// Returns the tool that cargo names in `variable`, or else `name`, for the PATH.
 fn tool(variable: &str, name: &str) -> OsString {
     env::var_os(variable).unwrap_or_else(|| name.into())
 }
@@ -145,7 +145,7 @@ mod tests {
     use crate::{GUEST_LINE, Scratch};
 
     #[test]
-    fn each_guest_is_a_small_elf_that_has_its_line() {
+    fn guests_are_small_elf_files() {
         let scratch = Scratch::new("guests");
         guests(scratch.path()).unwrap();
         let has =

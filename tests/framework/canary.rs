@@ -1,4 +1,4 @@
-//! Host files that nothing may touch.
+//! Host files that must not change.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
-/// Every byte, owner, mode, link count, device number and xattr name of a tree, as it was.
+/// A snapshot of a tree: all contents, owners, modes, link counts, inodes, device numbers and xattr names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Canary {
     dir: PathBuf,
@@ -28,10 +28,10 @@ struct Entry {
 }
 
 impl Canary {
-    /// Reads the tree at `dir`, the directory itself included; nothing is followed.
+    /// Reads the tree at `dir`, with the directory itself, without following symlinks.
     ///
     /// # Panics
-    /// When something in it cannot be read.
+    /// If an entry cannot be read.
     #[must_use]
     pub fn take(dir: &Path) -> Self {
         let mut entries = BTreeMap::new();
@@ -40,7 +40,7 @@ impl Canary {
         Self { dir: dir.to_owned(), entries }
     }
 
-    /// What is no longer as it was, one sentence each.
+    /// Lists the changes since the snapshot, one line each.
     #[must_use]
     pub fn differences(&self) -> Vec<String> {
         let now = Self::take(&self.dir);
@@ -56,8 +56,10 @@ impl Canary {
             .collect()
     }
 
+    /// Compares the tree with the snapshot.
+    ///
     /// # Panics
-    /// When anything differs, with the list.
+    /// If anything has changed. The message lists the changes.
     #[track_caller]
     pub fn assert_same(&self) {
         let differences = self.differences();
@@ -132,9 +134,9 @@ mod tests {
     use super::*;
     use crate::Scratch;
 
-    /// Whatever is done to the tree, it is seen: a canary that cannot die proves nothing.
+    /// Checks that the canary can fail: each kind of change is a difference.
     #[test]
-    fn every_kind_of_change_is_seen() {
+    fn every_change_is_detected() {
         let scratch = Scratch::new("canary");
         let dir = scratch.dir("tree/sub");
         let tree = scratch.join("tree");

@@ -1,4 +1,4 @@
-//! The control groups a test made, in whichever hierarchy: found by name, emptied, removed.
+//! Finds, empties and removes the control groups of a test, in all hierarchies.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::mounts;
 use crate::scratch::PREFIX;
 
-/// Every directory `<hierarchy>/<parent>/<leaf>` there is, over all mounted hierarchies; an empty leaf means the parent.
+/// Lists the directories `<hierarchy>/<parent>/<leaf>` of all mounted hierarchies. An empty leaf means the parent.
 #[must_use]
 pub fn cgroups_named(parent: &str, leaf: &str) -> Vec<PathBuf> {
     hierarchies()
@@ -20,7 +20,7 @@ pub fn cgroups_named(parent: &str, leaf: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Where the hierarchies are mounted, v1 and v2, each once.
+/// Lists the mount points of all v1 and v2 hierarchies, without duplicates.
 #[must_use]
 pub fn hierarchies() -> Vec<PathBuf> {
     let mut tops: Vec<_> = mounts::all()
@@ -33,13 +33,13 @@ pub fn hierarchies() -> Vec<PathBuf> {
     tops
 }
 
-/// Kills what lives in the control group `name`, relative to each hierarchy's mount, and removes it with all below it.
+/// Kills all processes in the control group `name` of each hierarchy, and removes the group with all groups below.
 ///
-/// Fine when there is none. Best effort, as it runs in drops: what stays is printed. Only a name made by
-/// [`unique`](crate::unique) is accepted, so that a slip never empties somebody's slice.
+/// A missing group is not an error. The removal is best effort, because drops call this function: a group that stays is
+/// printed. Only names of [`unique`](crate::unique) are accepted, so that a mistake never empties a slice of the host.
 pub fn remove_cgroup(name: &str) {
     if !name.starts_with(PREFIX) {
-        eprintln!("left alone: control group {name:?} is no test's");
+        eprintln!("not removed: control group {name:?} does not belong to a test");
         return;
     }
     for dir in cgroups_named(name, "") {
@@ -51,7 +51,7 @@ pub fn remove_cgroup(name: &str) {
 
 fn empty_and_remove(top: &Path) -> std::io::Result<()> {
     let mut last = Ok(());
-    // A killed process leaves its group when it is reaped, which may be somebody else's to do.
+    // A killed process stays in the group until reaped, perhaps by another process.
     for _ in 0..500 {
         let dirs = tree(top);
         for dir in &dirs {
@@ -66,7 +66,7 @@ fn empty_and_remove(top: &Path) -> std::io::Result<()> {
     last
 }
 
-/// `top` and all directories below it, parents first.
+/// Returns `top` and all directories below, parents first.
 pub(crate) fn tree(top: &Path) -> Vec<PathBuf> {
     let mut dirs = vec![top.to_owned()];
     let mut next = 0;
@@ -85,14 +85,14 @@ pub(crate) fn tree(top: &Path) -> Vec<PathBuf> {
 }
 
 fn kill_members(dir: &Path) {
-    // The frozen do not die: thaw, on v1 and on v2.
+    // A frozen process does not exit on SIGKILL: thaw first, on v1 and v2.
     let _ = fs::write(dir.join("freezer.state"), "THAWED");
     let _ = fs::write(dir.join("cgroup.freeze"), "0");
     for pid in members(dir) {
         let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
             continue;
         };
-        // The pid may have found a new owner between the two: then it is no member any more.
+        // Another process may have got the pid before pidfd_open: check the membership again.
         if members(dir).contains(&pid) {
             let _ = pidfd_send_signal(pidfd, Signal::KILL);
         }

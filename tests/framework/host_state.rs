@@ -1,7 +1,6 @@
-//! What tests leave on a host, looked up rather than assumed.
+//! Searches a host for mounts, loop devices, control groups and processes that tests have left.
 //!
-//! The host is alive: other people's mounts, control groups, loop devices and processes come and go during a test. Only
-//! what carries a mark of the test or of its run counts.
+//! Other programs change the host during a test. Only things with a mark of the test or of the run count.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -14,31 +13,34 @@ use std::{fs, process};
 use crate::scratch::RUN_ENV;
 use crate::{cgroups, mounts, scratch};
 
-/// How long something that was let go may stay: the kernel detaches a loop device only after its last user, and anybody
-/// who lists the devices is one.
+/// The time that a released thing may take to disappear. The kernel detaches a loop device after the last user has
+/// closed the device, and a listing of all devices is a user too.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What there is on the host by the names this thread, that is this test, made with [`unique`](crate::unique) (which
-/// [`Scratch`](crate::Scratch) and all else here are named by), now and later.
+/// A snapshot of the things on the host that have a name of this thread, and so of this test.
 ///
-/// Names are how tests that run at once stay apart. A thread the test starts counts for itself.
+/// The names come from [`unique`](crate::unique), which [`Scratch`](crate::Scratch) and the other types here use. Names
+/// separate tests that run at once. The names of other threads do not count.
 #[derive(Debug)]
 pub struct HostState {
     before: BTreeSet<String>,
 }
 
 impl HostState {
-    /// Looks at mounts, loop devices, control groups and processes; the test's scratch directories do not count.
+    /// Records mounts, loop devices, control groups and processes. Scratch directories do not count.
     #[must_use]
     pub fn snapshot() -> Self {
         Self { before: left_by_this_test() }
     }
 
+    /// Compares the host with the snapshot, and waits up to ten seconds for things to disappear.
+    ///
     /// # Panics
-    /// When there is something that was not there at the snapshot, with the list.
+    /// If something is new since the snapshot. The message lists the new things.
     #[track_caller]
     pub fn assert_unchanged(&self) {
-        let new = settled(|| left_by_this_test().difference(&self.before).cloned().collect());
+        let new =
+            wait_until_empty(|| left_by_this_test().difference(&self.before).cloned().collect());
         assert!(new.is_empty(), "left on the host:\n  {}", new.join("\n  "));
     }
 }
@@ -46,11 +48,11 @@ impl HostState {
 /// Returns everything that carries the mark of a run: scratch directories, mounts, loop devices, control groups, and
 /// processes by command line, environment, control group or root. The caller and its ancestors do not count.
 ///
-/// Waits up to ten seconds for what the kernel is about to let go.
+/// Waits up to ten seconds for things to disappear.
 #[must_use]
 pub fn left_by_run(run: &str) -> Vec<String> {
     let mark = format!("-{run}-");
-    settled(|| {
+    wait_until_empty(|| {
         let mut left = left_with(|text| text.contains(&mark), Some(run));
         let entries = fs::read_dir(scratch::place()).into_iter().flatten().flatten();
         left.extend(
@@ -63,8 +65,8 @@ pub fn left_by_run(run: &str) -> Vec<String> {
     })
 }
 
-/// What `look` finds once that is nothing, or after the grace.
-fn settled(look: impl Fn() -> Vec<String>) -> Vec<String> {
+/// Repeats `look` until the result is empty or the grace period is over, and returns the last result.
+fn wait_until_empty(look: impl Fn() -> Vec<String>) -> Vec<String> {
     let begun = Instant::now();
     loop {
         let found = look();
@@ -80,8 +82,8 @@ fn left_by_this_test() -> BTreeSet<String> {
     left_with(|text| names.iter().any(|name| text.contains(name)), None)
 }
 
-/// All that is named so: mounts, loop devices by their backing file, control groups, processes by command line, group or
-/// root, and by environment if a run is given. One look at the host, however many the names.
+/// Lists the mounts, loop devices, control groups and processes with a name for which `is_named` returns true. With a
+/// run, the environment of processes is searched too. The host is searched once for all names.
 fn left_with(is_named: impl Fn(&str) -> bool, run: Option<&str>) -> BTreeSet<String> {
     let named = |path: &Path| is_named(&path.to_string_lossy());
     let mounts = mounts::all()
@@ -107,7 +109,7 @@ fn left_with(is_named: impl Fn(&str) -> bool, run: Option<&str>) -> BTreeSet<Str
     mounts.chain(loops).chain(cgroups).chain(processes).collect()
 }
 
-/// Every loop device in use, with its backing file.
+/// Lists the loop devices in use and the backing files.
 fn loops() -> Vec<(String, String)> {
     fs::read_dir("/sys/block")
         .into_iter()
@@ -129,7 +131,7 @@ fn processes() -> Vec<u32> {
         .collect()
 }
 
-/// This process and those it was started by: a shell or sudo(8) may have a name on its command line.
+/// Returns this process and all ancestors. A parent shell or sudo(8) may have a name on the command line.
 fn ancestors() -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
     let mut next = Some(process::id());
@@ -139,20 +141,21 @@ fn ancestors() -> BTreeSet<u32> {
     found
 }
 
-/// Whether the process was started with the run's mark in its environment.
+/// Returns true if the initial environment of the process contains the mark of the run.
 fn was_started_in(pid: u32, run: &str) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     let setting = format!("{RUN_ENV}={run}");
     environment.split(|byte| *byte == 0).any(|entry| OsStr::from_bytes(entry) == &*setting)
 }
 
-/// Whether the process has a name in its command line, its control groups or its root.
+/// Returns true if the command line, the control groups or the root of the process contain a name.
 fn carries(pid: u32, is_named: impl Fn(&str) -> bool) -> bool {
     let text = |file: &str| {
         let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     };
-    // A jailed process shows where its root was taken from; whoever shares our mounts shows all of them.
+    // In another mount namespace, mountinfo shows the source of a jail's root. In our namespace, mountinfo shows all
+    // mounts.
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
     let elsewhere = namespace(&pid.to_string()) != namespace("self");
     is_named(&text("cmdline"))
@@ -161,7 +164,7 @@ fn carries(pid: u32, is_named: impl Fn(&str) -> bool) -> bool {
             && text("mountinfo").lines().any(|line| line.split(' ').nth(3).is_some_and(&is_named))
 }
 
-/// Whether it has ended and waits for another parent than this process to reap it: init does so when it gets to it.
+/// Returns true if the process is a zombie that another process, such as init, must reap.
 fn is_inits(pid: u32) -> bool {
     status_field(pid, "State:").starts_with('Z')
         && status_field(pid, "PPid:") != process::id().to_string()
@@ -171,7 +174,7 @@ fn describe(pid: u32) -> String {
     format!("process {pid} {} ({})", status_field(pid, "Name:"), status_field(pid, "State:"))
 }
 
-/// A field of `/proc/<pid>/status`; empty if the process is gone.
+/// Returns a field of `/proc/<pid>/status`; empty if the process does not exist.
 fn status_field(pid: u32, name: &str) -> String {
     let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
     let status = String::from_utf8_lossy(&status);
@@ -186,7 +189,7 @@ mod tests {
     use crate::{KillOnDrop, Scratch, Tmpfs};
 
     #[test]
-    fn a_process_that_stays_is_seen() {
+    fn leftover_processes_are_detected() {
         let scratch = Scratch::new("state");
         let host = HostState::snapshot();
         host.assert_unchanged();
@@ -203,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_runs_remains_are_seen() {
+    fn marked_processes_are_detected() {
         let run = crate::new_run();
         let start = |name: &str, value: &str| {
             let mut command = Command::new("/bin/sh");
@@ -222,7 +225,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs root: cargo xtask test-root"]
-    fn a_mount_and_a_control_group_that_stay_are_seen() {
+    fn mounts_and_groups_are_detected() {
         let host = HostState::snapshot();
         let scratch = Scratch::new("state");
         let tmpfs = Tmpfs::mount(&scratch.dir("mnt"), "size=1m");

@@ -1,4 +1,4 @@
-//! Conditions that a process may inherit, set for a process of the test's own: all last until it exits.
+//! Sets conditions that a process may inherit. Each condition lasts until the process exits, so use a separate process.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,23 +10,23 @@ use nix::unistd::Pid;
 
 use crate::sys;
 
-/// Ignores SIGCHLD: no child leaves a zombie.
+/// Ignores SIGCHLD, so that no child becomes a zombie.
 ///
 /// # Panics
-/// When the kernel refuses.
+/// If the kernel refuses.
 pub fn ignore_children() {
     sys::set_children(true, SaFlags::empty()).expect("ignore SIGCHLD");
 }
 
-/// Sets `SA_NOCLDWAIT`: no child leaves a zombie.
+/// Sets `SA_NOCLDWAIT`, so that no child becomes a zombie.
 ///
 /// # Panics
-/// When the kernel refuses.
+/// If the kernel refuses.
 pub fn keep_no_zombies() {
     sys::set_children(false, SaFlags::SA_NOCLDWAIT).expect("set SA_NOCLDWAIT");
 }
 
-/// Starts a thread that reaps every child of this process, whoever started it.
+/// Starts a thread that reaps every child of this process.
 pub fn reap_everything() {
     std::thread::spawn(|| {
         loop {
@@ -40,21 +40,21 @@ pub fn reap_everything() {
 /// Sends SIGALRM to this process twice a millisecond.
 ///
 /// # Panics
-/// When the kernel refuses.
+/// If the kernel refuses.
 pub fn start_alarms() {
     sys::start_alarms(500).expect("start the timer");
 }
 
-/// How many of those signals were handled.
+/// Returns the number of handled SIGALRM signals.
 #[must_use]
 pub fn alarms() -> u64 {
     sys::ALARMS.load(Ordering::Relaxed)
 }
 
-/// Has the system call `number` fail with `errno`, as a container's filter does.
+/// Makes the system call `number` fail with `errno`, as the seccomp filter of a container does.
 ///
 /// # Panics
-/// When the kernel refuses.
+/// If the kernel refuses.
 pub fn refuse_call(number: i64, errno: Errno) {
     sys::refuse_call(u32::try_from(number).expect("a call's number"), errno)
         .expect("set the filter");

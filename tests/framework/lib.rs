@@ -1,10 +1,10 @@
 //! The small framework under the system tests.
 //!
-//! A test takes a [`Scratch`] directory, perhaps a real filesystem ([`LoopFs`]) and the [`Binaries`] there are, does its
-//! work and lets go: everything here undoes itself on drop, also when the test panics, and [`HostState`] looks whether
-//! it did. What the machine cannot do is reported by [`skip`]; what it should be able to do and fails is a panic.
+//! A test uses a [`Scratch`] directory, [`Binaries`] and sometimes a real filesystem ([`LoopFs`]). Every type here
+//! cleans up on drop, even if the test panics, and [`HostState`] checks that nothing is left. [`skip`] reports a
+//! missing feature of the machine. A missing privilege or any other failure is a panic.
 
-#![expect(clippy::panic, reason = "the framework fails the test it runs in, with its own words")]
+#![expect(clippy::panic, reason = "the framework fails the running test with a clear message")]
 
 mod binaries;
 pub mod build;

@@ -1,4 +1,4 @@
-//! A real block device on an ordinary file.
+//! A block device that is backed by a regular file.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd as _;
@@ -12,7 +12,8 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use crate::sys;
 
-/// A loop device (loop(4)), detached on drop, or by the kernel with its last user should the test be killed.
+/// A loop device (loop(4)), detached on drop. If the test is killed, the kernel detaches the device after the last
+/// user.
 #[derive(Debug)]
 pub struct LoopDevice {
     path: PathBuf,
@@ -20,10 +21,10 @@ pub struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// Puts the file at `backing` behind a free loop device. `None` when this machine has no loop driver.
+    /// Attaches the file `backing` to a free loop device. Returns `None` if this machine has no loop driver.
     ///
     /// # Errors
-    /// When the driver is there and refuses: no privilege, no free device, an unreadable file.
+    /// If the driver refuses: no privilege, no free device, an unreadable file.
     pub fn attach(backing: &Path) -> anyhow::Result<Option<Self>> {
         let control = match OpenOptions::new().read(true).write(true).open("/dev/loop-control") {
             Ok(control) => control,
@@ -35,7 +36,7 @@ impl LoopDevice {
             .write(true)
             .open(backing)
             .with_context(|| format!("open {}", backing.display()))?;
-        // Another process may take the free device first, or remove it: then the next one.
+        // Another process may take or remove the free device first: try the next device.
         for _ in 0..256 {
             let number = sys::free_loop_number(&control).context("find a free loop device")?;
             let number = u32::try_from(number).context("loop device number")?;
@@ -52,19 +53,19 @@ impl LoopDevice {
                 }
             }
         }
-        bail!("every free loop device was taken by someone else")
+        bail!("other processes took every free loop device")
     }
 
-    /// The device's node, such as `/dev/loop3`.
+    /// Returns the device's node, such as `/dev/loop3`.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its device number, as `st_rdev` has it.
+    /// Returns the device number, as in `st_rdev`.
     ///
     /// # Panics
-    /// When the descriptor we hold has no metadata, which cannot be.
+    /// If fstat(2) fails on the open device, which is impossible.
     #[must_use]
     pub fn rdev(&self) -> u64 {
         self.device.metadata().expect("fstat a held loop device").rdev()
@@ -79,14 +80,14 @@ impl Drop for LoopDevice {
     }
 }
 
-/// Whether the device or its node was removed between two calls.
+/// Returns true if the error means that the device or the node was removed.
 fn is_gone(err: &anyhow::Error) -> bool {
     err.downcast_ref::<std::io::Error>().is_some_and(|err| {
         matches!(err.raw_os_error().map(Errno::from_raw), Some(Errno::ENXIO | Errno::ENOENT))
     })
 }
 
-/// Opens `/dev/loop<number>`; makes the node where no devtmpfs does (the driver's major is 7).
+/// Opens `/dev/loop<number>`; makes the node if devtmpfs has not (the driver's major is 7).
 fn open_node(number: u32) -> anyhow::Result<(PathBuf, File)> {
     let path = PathBuf::from(format!("/dev/loop{number}"));
     let node = makedev(7, number.into());

@@ -1,4 +1,4 @@
-//! Real filesystems to test on, whatever the machine's own disk has.
+//! Real filesystems for tests, independent of the machine's disk.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::{LoopDevice, Scratch, skip};
 
-/// The filesystems whose differences matter to staging: reflinks, sparse files, extents.
+/// A filesystem that staging must support; reflinks, sparse files and extents differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FsKind {
@@ -25,10 +25,10 @@ pub enum FsKind {
 }
 
 impl FsKind {
-    /// All of them, for tests that run on each.
+    /// All kinds, for tests that run on each filesystem.
     pub const ALL: [Self; 3] = [Self::Ext4, Self::Xfs, Self::Btrfs];
 
-    /// The name mount(2) knows it by.
+    /// Returns the name of the filesystem for mount(2).
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -38,13 +38,13 @@ impl FsKind {
         }
     }
 
-    /// Whether FICLONE works on it.
+    /// Returns true if the filesystem supports FICLONE.
     #[must_use]
     pub fn reflinks(self) -> bool {
         self != Self::Ext4
     }
 
-    /// The smallest image its mkfs accepts, in bytes.
+    /// Returns the smallest image that mkfs accepts, in bytes.
     fn smallest(self) -> u64 {
         match self {
             Self::Ext4 => 8 << 20,
@@ -56,7 +56,7 @@ impl FsKind {
     fn mkfs(self, image: &Path) -> Command {
         let mut command = Command::new(format!("mkfs.{}", self.name()));
         match self {
-            // Everything now: lazy initialisation would write to the disk under a measurement.
+            // Lazy initialisation would write to the disk during a measurement.
             Self::Ext4 => {
                 command.args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
             }
@@ -76,22 +76,22 @@ impl fmt::Display for FsKind {
 
 /// A fresh filesystem in a sparse image on a loop device, mounted in the test's private mount namespace.
 ///
-/// On drop it is unmounted, its device detached, its image deleted; a killed test leaves the image file alone, for the
-/// mount goes with the namespace and the device with the mount.
+/// Drop unmounts the filesystem, detaches the device and deletes the image. A killed test leaves only the image file:
+/// the kernel removes the mount with the namespace, and the device with the mount.
 #[derive(Debug)]
 pub struct LoopFs {
     kind: FsKind,
-    // In the order they must go: the mount (in `Drop`), the device, the image.
+    // Dropped in this order: the mount (in `Drop`), the device, the image.
     _device: LoopDevice,
     scratch: Scratch,
 }
 
 impl LoopFs {
-    /// Makes and mounts one of at least `bytes` (less than the kind's minimum is raised to it), its root 0755.
-    /// `None` when this machine lacks the loop driver, the kernel's filesystem or its mkfs.
+    /// Makes and mounts a filesystem of at least `bytes`, with mode 0755 on the root directory. A size below the
+    /// minimum of `kind` is raised. Returns `None` if this machine lacks the loop driver, the filesystem or mkfs.
     ///
     /// # Errors
-    /// When what is there fails: mkfs(8), the loop ioctls, mount(2), for example for want of privilege.
+    /// If mkfs(8), a loop ioctl or mount(2) fails, for example because of a missing privilege.
     pub fn new(kind: FsKind, bytes: u64) -> anyhow::Result<Option<Self>> {
         let scratch = Scratch::new(kind.name());
         let image = scratch.join("image");
@@ -124,30 +124,30 @@ impl LoopFs {
         Ok(Some(this))
     }
 
-    /// [`LoopFs::new`], and where the machine cannot, the skip of `test` is reported.
+    /// Calls [`LoopFs::new`], and reports `test` as skipped if the result is `None`.
     ///
     /// # Panics
-    /// Where it could and failed.
+    /// If [`LoopFs::new`] fails.
     #[must_use]
     pub fn or_skip(test: &str, kind: FsKind, bytes: u64) -> Option<Self> {
-        let fs =
-            Self::new(kind, bytes).unwrap_or_else(|err| panic!("a {kind} to test on: {err:#}"));
+        let fs = Self::new(kind, bytes)
+            .unwrap_or_else(|err| panic!("make a {kind} filesystem: {err:#}"));
         if fs.is_none() {
             skip(
                 test,
-                &format!("no {kind} here: needs loop devices, the kernel's {kind} and mkfs.{kind}"),
+                &format!("no {kind}: needs loop devices, {kind} in the kernel and mkfs.{kind}"),
             );
         }
         fs
     }
 
-    /// What it is.
+    /// Returns the kind of the filesystem.
     #[must_use]
     pub fn kind(&self) -> FsKind {
         self.kind
     }
 
-    /// Where it is mounted.
+    /// Returns the mount point.
     #[must_use]
     pub fn path(&self) -> std::path::PathBuf {
         self.scratch.join("mnt")
@@ -157,7 +157,7 @@ impl LoopFs {
 impl Drop for LoopFs {
     fn drop(&mut self) {
         let point = self.path();
-        // What a test mounted inside must not keep this one.
+        // A mount inside makes umount2 fail with EBUSY: detach both then.
         if let Err(err) =
             umount2(&point, MntFlags::empty()).or_else(|_| umount2(&point, MntFlags::MNT_DETACH))
         {
@@ -172,9 +172,9 @@ mod tests {
 
     #[test]
     #[ignore = "needs root: cargo xtask test-root"]
-    fn each_filesystem_is_real_and_goes_away() {
+    fn filesystems_are_mounted_and_removed() {
         for kind in FsKind::ALL {
-            let Some(fs) = LoopFs::or_skip("each_filesystem_is_real_and_goes_away", kind, 0) else {
+            let Some(fs) = LoopFs::or_skip("filesystems_are_mounted_and_removed", kind, 0) else {
                 continue;
             };
             let point = fs.path();

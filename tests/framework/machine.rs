@@ -1,13 +1,13 @@
-//! What this machine can do.
+//! The features of this machine.
 
 use std::fs::OpenOptions;
 
 use crate::sys;
 
-/// Whether `/dev/kvm` makes virtual machines: it opens, speaks version 12 of its API, and makes an empty one.
+/// Checks that KVM works: opens `/dev/kvm`, compares the API version with 12 and makes an empty virtual machine.
 ///
 /// # Errors
-/// Why not, in a sentence's end.
+/// The reason, in words that complete a sentence.
 pub fn kvm_works() -> Result<(), String> {
     let kvm = OpenOptions::new()
         .read(true)
@@ -16,7 +16,7 @@ pub fn kvm_works() -> Result<(), String> {
         .map_err(|err| format!("/dev/kvm does not open: {err}"))?;
     match sys::kvm_api_version(&kvm) {
         Ok(12) => {}
-        Ok(other) => return Err(format!("/dev/kvm speaks version {other} of its API")),
+        Ok(other) => return Err(format!("/dev/kvm has API version {other}")),
         Err(err) => return Err(format!("/dev/kvm does not answer: {err}")),
     }
     sys::kvm_create_vm(&kvm)
@@ -24,14 +24,14 @@ pub fn kvm_works() -> Result<(), String> {
         .map_err(|err| format!("/dev/kvm makes no virtual machine: {err}"))
 }
 
-/// Whether the kernel tells the exit status of a process that is not our child (`PIDFD_GET_INFO` with
+/// Returns true if the kernel reports the exit status of a process that is not our child (`PIDFD_GET_INFO` with
 /// `PIDFD_INFO_EXIT`, Linux 6.15).
 #[must_use]
 pub fn kernel_tells_exit_of_strangers() -> bool {
     kernel_at_least(6, 15)
 }
 
-/// Whether the running kernel's release is `major.minor` or later (uname(2)).
+/// Returns true if the running kernel is `major.minor` or later (uname(2)).
 #[must_use]
 pub fn kernel_at_least(major: u32, minor: u32) -> bool {
     let uname = rustix::system::uname();

@@ -1,37 +1,37 @@
-//! The mounts this process sees.
+//! The mounts in the mount namespace of this process.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-/// One line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)), as far as the tests ask.
+/// A line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)), with the fields that tests need.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Mount {
-    /// The directory of the filesystem that is mounted: not `/` for a bind mount.
+    /// The mounted directory of the filesystem; other than `/` for most bind mounts.
     pub root: PathBuf,
-    /// Where it is mounted, octal escapes undone.
+    /// The mount point, without octal escapes.
     pub point: PathBuf,
     /// The filesystem's type, such as `ext4` or `cgroup2`.
     pub fstype: String,
-    /// What is mounted: a device, or whatever the filesystem calls itself.
+    /// The mount source: a device, or another text of the filesystem.
     pub source: String,
-    /// The filesystem's own options; for cgroup v1 they name the controllers.
+    /// The options of the filesystem; for cgroup v1, the names of the controllers.
     pub super_options: String,
 }
 
-/// All mounts of this mount namespace, oldest first.
+/// Lists all mounts of this mount namespace, oldest first.
 ///
 /// # Panics
-/// When `/proc` is not mounted.
+/// If `/proc` is not mounted.
 #[must_use]
 pub fn all() -> Vec<Mount> {
     let bytes = std::fs::read("/proc/self/mountinfo").expect("read /proc/self/mountinfo");
-    // Others mount what they like; a path need not be UTF-8.
+    // A mount point need not be UTF-8.
     String::from_utf8_lossy(&bytes).lines().filter_map(parse).collect()
 }
 
-/// The mount points at `dir` or below it, oldest first.
+/// Lists the mount points at `dir` or below, oldest first.
 #[must_use]
 pub fn below(dir: &Path) -> Vec<PathBuf> {
     all().into_iter().map(|mount| mount.point).filter(|point| point.starts_with(dir)).collect()
@@ -49,7 +49,7 @@ fn parse(line: &str) -> Option<Mount> {
     })
 }
 
-/// Undoes the kernel's `\040` for space, tab, newline and backslash.
+/// Decodes the kernel's octal escapes of space, tab, newline and backslash, such as `\040`.
 fn unescape(text: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_taken_apart() {
+    fn mountinfo_lines_are_parsed() {
         let mount =
             parse(r"41 30 0:34 / /srv/a\040b rw,relatime shared:5 - cgroup cgroup rw,cpu,cpuacct")
                 .unwrap();
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_backslash_stays() {
+    fn stray_backslashes_are_kept() {
         assert_eq!(unescape(r"/a\"), Path::new(r"/a\"));
         assert_eq!(unescape(r"/a\9"), Path::new(r"/a\9"));
         assert_eq!(unescape(r"/\134\011"), Path::new("/\\\t"));

@@ -1,4 +1,4 @@
-//! A network namespace with a name, as `ip netns add` makes.
+//! A network namespace bound to a file, as `ip netns add` makes.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::{Scratch, sys};
 
-/// A fresh, empty network namespace bound to a file, for `--netns`; gone on drop.
+/// A new, empty network namespace bound to a file, for `--netns`; unmounted on drop.
 #[derive(Debug)]
 pub struct Netns {
     path: PathBuf,
@@ -17,10 +17,11 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Makes one below `scratch`: a thread of its own leaves for it (unshare(2)) and binds it to a file (mount(2)).
+    /// Makes a network namespace bound to a file below `scratch`. A new thread calls unshare(2) and mount(2), so that
+    /// the calling thread stays in the old namespace.
     ///
     /// # Panics
-    /// When it cannot be made.
+    /// If a call fails.
     #[must_use]
     pub fn new(scratch: &Scratch) -> Self {
         let path = scratch.join(crate::unique("netns"));
@@ -42,17 +43,17 @@ impl Netns {
         Self { path, inode }
     }
 
-    /// The file it is bound to.
+    /// Returns the path of the bound file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Makes a tap device in it that belongs to this user, as `ip tuntap add` does; `false` where this machine has no tun
-    /// driver. It goes with the namespace.
+    /// Makes a tap device for the user `owner` in the namespace, as `ip tuntap add` does. Returns false if this machine
+    /// has no tun driver. The kernel removes the device with the namespace.
     ///
     /// # Panics
-    /// When there is a driver and it cannot be made.
+    /// If the driver exists and a call fails.
     #[must_use]
     pub fn add_tap(&self, name: &str, owner: u32) -> bool {
         let Ok(tun) = File::options().read(true).write(true).open("/dev/net/tun") else {
@@ -61,7 +62,7 @@ impl Netns {
         drop(tun);
         let make = || -> std::io::Result<()> {
             setns(File::open(&self.path)?, CloneFlags::CLONE_NEWNET)?;
-            // Opened there: a tap device is made in the namespace its descriptor was opened in.
+            // Opened after setns: a tap device belongs to the namespace in which the descriptor was opened.
             let tun = File::options().read(true).write(true).open("/dev/net/tun")?;
             Ok(sys::make_tap(&tun, name, owner)?)
         };
@@ -71,7 +72,7 @@ impl Netns {
         true
     }
 
-    /// Its inode on nsfs: what `/proc/<pid>/ns/net` shows in brackets.
+    /// Returns the namespace's inode on nsfs: the number in the link `/proc/<pid>/ns/net`.
     #[must_use]
     pub fn inode(&self) -> u64 {
         self.inode

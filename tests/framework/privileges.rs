@@ -1,4 +1,4 @@
-//! Fewer privileges for this process: capabilities, users, system calls.
+//! Reduces the privileges of the calling thread: uid, groups and capabilities.
 
 use rustix::process::{Gid, Uid};
 use rustix::thread::{
@@ -7,16 +7,16 @@ use rustix::thread::{
     set_thread_groups, set_thread_uid,
 };
 
-/// Makes the calling thread `uid`, gid alike and in the further group `group`, with these capabilities and no others in
-/// every set: what it executes has them too (capabilities(7)).
+/// Changes the calling thread to `uid`, an equal gid and the supplementary group `group`, and sets all capability sets
+/// to `set`. A program executed by the thread keeps the capabilities (capabilities(7)).
 ///
-/// To be called in a process of its own, which then executes itself again ([`reenter`](crate::reenter)).
+/// Call this function in a new process, which then executes the test again ([`reenter`](crate::reenter)).
 ///
 /// # Panics
-/// When the kernel refuses.
+/// If the kernel refuses.
 pub fn become_user(uid: u32, group: u32, set: CapabilitySet) {
     for capability in CapabilitySet::all().difference(set) {
-        // The kernel has fewer than there are names.
+        // Fails for capabilities that the kernel does not have.
         let _ = remove_capability_from_bounding_set(capability);
     }
     let panic = |errno| panic!("become uid {uid} with {set:?}: {errno}");
@@ -35,10 +35,10 @@ pub fn become_user(uid: u32, group: u32, set: CapabilitySet) {
     }
 }
 
-/// Calls `run` while the calling thread has these effective capabilities alone.
+/// Calls `run` with `set` as the effective capabilities of the calling thread, and restores the old set.
 ///
 /// # Panics
-/// When the kernel refuses, for one that is not permitted.
+/// If the kernel refuses, because a capability is not permitted.
 pub fn with_effective<T>(set: CapabilitySet, run: impl FnOnce() -> T) -> T {
     let before = capabilities(None).expect("a thread may read its own sets");
     let make_effective = |set| {

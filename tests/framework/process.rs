@@ -1,11 +1,11 @@
-//! Processes of the test's own.
+//! Processes that a test starts.
 
 use std::ffi::OsStr;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 
-/// A child that is killed and reaped when it goes out of scope.
+/// A child process that is killed and reaped on drop.
 #[derive(Debug)]
 pub struct KillOnDrop(Child);
 
@@ -13,7 +13,7 @@ impl KillOnDrop {
     /// Starts `command`.
     ///
     /// # Panics
-    /// When it does not start, with the command line.
+    /// If the command does not start. The message contains the command line.
     #[must_use]
     pub fn spawn(command: &mut Command) -> Self {
         match command.spawn() {
@@ -45,7 +45,7 @@ impl DerefMut for KillOnDrop {
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        // Does nothing once it was waited for: the pid may be another's by then.
+        // `Child::kill` does nothing after a wait, because another process may have the pid by then.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -53,8 +53,8 @@ impl Drop for KillOnDrop {
 
 const ROLE_ENV: &str = "MICROVM_TEST_ROLE";
 
-/// The test `test` (its full name, such as `races::row_4`) of this very binary, to be run again in a process of its own
-/// that plays `role`: an attacker, a victim, a hog. Its first lines ask [`role`]:
+/// Returns a command that runs the test `test` of this binary again in a new process, with the role `role`, such as an
+/// attacker or a victim. `test` is the full name, such as `races::row_4`. The test must call [`role`] first:
 ///
 /// ```no_run
 /// fn a_test() {
@@ -66,25 +66,25 @@ const ROLE_ENV: &str = "MICROVM_TEST_ROLE";
 /// }
 /// ```
 ///
-/// Works for static binaries, and from directories the attacker's uid may not enter.
+/// The command works for static binaries, and in directories that the uid of the role may not enter.
 #[must_use]
 pub fn reenter(test: &str, role: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command
         .args(["--exact", test, "--include-ignored", "--nocapture", "--quiet", "--test-threads=1"])
         .env(ROLE_ENV, role)
-        // What it skips or writes is not the runner's business.
+        // The runner must not count the skips of the new process.
         .env_remove(crate::SKIPS_ENV);
     command
 }
 
-/// The role this process was started for by [`reenter`].
+/// Returns the role of this process, set by [`reenter`].
 #[must_use]
 pub fn role() -> Option<String> {
     std::env::var(ROLE_ENV).ok()
 }
 
-/// Lets `command` run as `uid`, gid alike, without supplementary groups (setgroups(2), setgid(2), setuid(2)).
+/// Makes `command` run as `uid` with an equal gid and no supplementary groups (setgroups(2), setgid(2), setuid(2)).
 #[must_use]
 pub fn as_user(mut command: Command, uid: u32) -> Command {
     command.gid(uid).uid(uid);
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs root: cargo xtask test-root"]
-    fn a_test_comes_back_as_another_user() {
+    fn tests_reenter_as_another_user() {
         const UID: u32 = 54_321;
         if role().as_deref() == Some("other") {
             assert_eq!(rustix::process::getuid().as_raw(), UID);
@@ -105,13 +105,13 @@ mod tests {
             assert!(rustix::process::getgroups().unwrap().is_empty());
             std::process::exit(42);
         }
-        let other = reenter("process::tests::a_test_comes_back_as_another_user", "other");
+        let other = reenter("process::tests::tests_reenter_as_another_user", "other");
         let status = as_user(other, UID).status().unwrap();
         assert_eq!(status.code(), Some(42));
     }
 
     #[test]
-    fn a_child_out_of_scope_is_dead() {
+    fn dropped_children_are_dead() {
         let child = KillOnDrop::spawn(
             Command::new("/bin/sh").args(["-c", "read _"]).stdin(std::process::Stdio::piped()),
         );

@@ -1,31 +1,32 @@
-//! A race: an attacker against the real verb, and against a weak twin of it.
+//! A race of an attacker against a verb, and against a twin of the verb without protection.
 //!
-//! It fails if the verb loses once, and also if the twin never loses: then nothing was contested. Nothing but the
-//! standard library is used here, so that the tests inside a published crate, which may not build on this framework, can
-//! take the file in as a module.
+//! The race fails if the verb loses once. The race also fails if the twin never loses, because then the attacker is too
+//! weak. This file uses only the standard library: the tests of a published crate, which cannot depend on this
+//! framework, include the file as a module.
 
 use std::collections::BTreeMap;
 
-/// How one round ended.
+/// The outcome of a round.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Round {
-    /// The attacker got what it wanted.
+    /// The attack succeeded.
     Lost,
-    /// It did not, and this is what happened instead.
+    /// The attack failed, with this outcome.
     Won(&'static str),
 }
 
-/// Whether this is the long run (`MICROVM_TEST_LONG=1`).
+/// Returns true in the long form of the tests (`MICROVM_TEST_LONG=1`).
 #[must_use]
 pub fn long() -> bool {
     std::env::var_os("MICROVM_TEST_LONG").is_some_and(|value| value == "1")
 }
 
-/// Plays `verb` for 4 000 rounds, in the long run for as many as make 1 000 000 of a race that is run `times` times,
-/// then `twin` until it has lost, while `attackers` run; prints how the rounds ended.
+/// Calls `verb` for 4 000 rounds while `attackers` run, then `twin` until a round is lost, and prints the outcomes.
+///
+/// In the long form, a race that is called `times` times has 1 000 000 rounds in total.
 ///
 /// # Panics
-/// When the verb lost, or the twin never did.
+/// If the verb loses a round, or the twin loses none.
 pub fn race<A>(
     label: &str,
     times: u32,
@@ -39,7 +40,7 @@ pub fn race<A>(
         *strong.entry(verb()).or_insert(0_u32) += 1;
     }
     let mut weak = BTreeMap::new();
-    // The twin may lose as often as it likes; it has to lose once.
+    // The twin must lose at least once.
     for round in 0..rounds.max(200_000) {
         *weak.entry(twin()).or_insert(0_u32) += 1;
         if round >= 1_000 && weak.contains_key(&Round::Lost) {
@@ -47,7 +48,7 @@ pub fn race<A>(
         }
     }
     drop(attackers);
-    // The runner repeats what begins like this.
+    // The runner repeats lines that begin with `race: `.
     println!("race: {label}: verb {}; twin {}", histogram(&strong), histogram(&weak));
     assert_eq!(strong.get(&Round::Lost), None, "the verb lost");
     assert!(weak.contains_key(&Round::Lost), "the weak twin never lost: nothing was contested");

@@ -1,4 +1,4 @@
-//! A directory of the test's own, in a place that may hold a chroot base.
+//! A temporary directory that may be a chroot base.
 
 use std::cell::RefCell;
 use std::fs;
@@ -13,13 +13,13 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::mounts;
 
-/// Where scratch directories go, when the default does not suit: an absolute path.
+/// The absolute path of the directory for scratch directories, instead of the default.
 pub const DIR_ENV: &str = "MICROVM_TEST_DIR";
 
-/// What every name made by [`unique`] begins with.
+/// The prefix of every name made by [`unique`].
 pub const PREFIX: &str = "vmtest-";
 
-/// The mark of the run that a test belongs to, set by the runner; without it each process is a run of its own.
+/// The mark of the run, set by the runner. Without the variable, each process is a separate run.
 pub const RUN_ENV: &str = "MICROVM_TEST_RUN";
 
 thread_local! {
@@ -28,7 +28,7 @@ thread_local! {
 
 /// Returns a mark that no other run on this host has: an `r` and six hexadecimal digits.
 ///
-/// Pids would not do: a run in its own pid namespace has the same ones as the next.
+/// A pid is not unique: runs in different pid namespaces have equal pids.
 #[must_use]
 pub fn new_run() -> String {
     format!("r{:06x}", RandomState::new().hash_one(std::process::id()) >> 40)
@@ -48,32 +48,32 @@ pub fn unique(label: &str) -> String {
         format!("{run}-{process}")
     });
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    // Ends in a letter: `…-1` would be found in `…-10`.
+    // The last letter prevents a match of `…-1` in `…-10`.
     let name = format!("{PREFIX}{label}-{}-{n}z", *MARK);
     NAMES.with_borrow_mut(|names| names.push(name.clone()));
     name
 }
 
-/// The names this thread made.
+/// Returns the names that this thread has made.
 pub(crate) fn names_of_this_thread() -> Vec<String> {
     NAMES.with_borrow(Clone::clone)
 }
 
-/// A fresh directory, 0755 whatever the umask, gone at the end of the test also when it panics.
+/// A new directory with mode 0755, independent of the umask, removed on drop.
 ///
-/// It lies below `/var/tmp` or `/tmp` (or `MICROVM_TEST_DIR`), whichever allows devices and execution, so that it may be
-/// a chroot base: made by its owner under a sticky directory. What is still mounted below it is unmounted first; a mount
-/// that stays makes it stay too, with a message, for nothing is ever deleted through a mount.
+/// The parent is `MICROVM_TEST_DIR`, or else `/var/tmp` or `/tmp`: the first that allows devices and execution, so that
+/// the directory may be a chroot base. Drop first unmounts every mount below the directory. If a mount stays, the
+/// directory stays too, with a message, because a removal must never delete files through a mount.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
 }
 
 impl Scratch {
-    /// Makes `<place>/<name>`, the name as [`unique`] makes it (mkdir(2), chmod(2)).
+    /// Makes a directory with a name of [`unique`] (mkdir(2), chmod(2)).
     ///
     /// # Panics
-    /// When it cannot be made: no test of ours can go on without.
+    /// If a call fails.
     #[must_use]
     pub fn new(label: &str) -> Self {
         let path = place().join(unique(label));
@@ -83,22 +83,22 @@ impl Scratch {
         Self { path }
     }
 
-    /// Its absolute path, free of links.
+    /// Returns the absolute path of the directory, which contains no symlinks.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The path of `name` below it; nothing is made.
+    /// Returns the path of `name` below the directory; makes no file.
     #[must_use]
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Makes the directory `name` below it, parents included, each 0755.
+    /// Makes the directory `name` below the scratch directory, with all parents, each with mode 0755.
     ///
     /// # Panics
-    /// When it cannot be made.
+    /// If a call fails.
     #[must_use]
     pub fn dir(&self, name: impl AsRef<Path>) -> PathBuf {
         let mut dir = self.path.clone();
@@ -114,10 +114,10 @@ impl Scratch {
         dir
     }
 
-    /// Writes `bytes` to a new file `name` below it, 0644, and returns its path.
+    /// Writes `bytes` to the file `name` below the directory, with mode 0644, and returns the path.
     ///
     /// # Panics
-    /// When it cannot be written.
+    /// If the file cannot be written.
     #[must_use]
     pub fn file(&self, name: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path.join(name);
@@ -130,7 +130,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // The latest mount is the outermost cover: undo them in reverse.
+        // The latest mount covers earlier mounts: unmount in reverse order.
         for mount in mounts::below(&self.path).iter().rev() {
             if let Err(err) = umount2(mount, MntFlags::MNT_DETACH) {
                 eprintln!("left behind: mount at {}: {err}", mount.display());
@@ -148,7 +148,7 @@ impl Drop for Scratch {
     }
 }
 
-/// The first of the usual places where a jail could live: no link in its path, sticky or closed, with devices and exec.
+/// Returns the directory for scratch directories: the first with a sticky bit or closed mode, devices and execution.
 pub(crate) fn place() -> PathBuf {
     if let Some(dir) = std::env::var_os(DIR_ENV) {
         return PathBuf::from(dir);

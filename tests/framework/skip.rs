@@ -1,18 +1,18 @@
-//! What a machine cannot do is said, counted and named: skipped is never passed.
+//! Reports skipped tests, so that a skip is never counted as a pass.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
 
-/// The file the runner reads the skipped tests from, one `<test>: <why>` a line.
+/// The file from which the runner reads skipped tests, one `<test>: <why>` per line.
 pub const SKIPS_ENV: &str = "MICROVM_TEST_SKIPS";
 
-/// Reports that `test` did not run here, and why; the caller returns right after.
+/// Reports that `test` is skipped because of `why`. The test must return after the call.
 ///
-/// Prints `skipped: <test>: <why>` and appends the same to the file named by `MICROVM_TEST_SKIPS`, by which the runner
-/// counts and names it (and fails under `--require`). A missing *privilege* is no reason to skip: that panics.
+/// Prints `skipped: <test>: <why>` and appends `<test>: <why>` to the file named by `MICROVM_TEST_SKIPS`. The runner
+/// counts the skips, and fails under `--require`. A missing *privilege* is no reason for a skip: the test must panic.
 ///
 /// # Panics
-/// When the runner's file cannot be written: a skip that is not counted would be a silent pass.
+/// If the file cannot be written, because an uncounted skip would be a silent pass.
 pub fn skip(test: &str, why: &str) {
     let line = format!("{test}: {}", why.replace('\n', " "));
     println!("skipped: {line}");
@@ -23,7 +23,7 @@ pub fn skip(test: &str, why: &str) {
         .create(true)
         .append(true)
         .open(&file)
-        // One write: lines of tests that run at once do not mix.
+        // A single write, so that lines of parallel tests do not mix.
         .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()))
         .unwrap_or_else(|err| panic!("count the skip of {test} in {}: {err}", file.display()));
 }

@@ -1,5 +1,5 @@
-//! The calls that need `unsafe`: ioctls of the loop driver (loop(4)), of KVM, and of the tun driver; signals, a timer and
-//! a seccomp filter.
+//! The calls that need `unsafe`: ioctls of the loop driver (loop(4)), of KVM and of the tun driver, signals, a timer
+//! and a seccomp filter.
 
 #![expect(unsafe_code, reason = "ioctl(2) and what a test inherits have no safe wrapper")]
 
@@ -14,7 +14,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 nix::ioctl_none_bad!(loop_ctl_get_free, 0x4C82);
 nix::ioctl_write_ptr_bad!(loop_configure, 0x4C0A, LoopConfig);
 nix::ioctl_none_bad!(loop_clr_fd, 0x4C01);
-// KVM refuses any argument but 0, so one must be passed.
+// KVM requires the argument 0.
 nix::ioctl_write_int_bad!(get_api_version, nix::request_code_none!(0xAE, 0x00));
 nix::ioctl_write_int_bad!(create_vm, nix::request_code_none!(0xAE, 0x01));
 nix::ioctl_write_ptr_bad!(
@@ -25,10 +25,10 @@ nix::ioctl_write_ptr_bad!(
 nix::ioctl_write_int_bad!(tun_set_persist, nix::request_code_write!(b'T', 203, size_of::<u32>()));
 nix::ioctl_write_int_bad!(tun_set_owner, nix::request_code_write!(b'T', 204, size_of::<u32>()));
 
-/// `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`, as Firecracker attaches.
+/// `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`, the flags that Firecracker uses.
 const TAP: u16 = 0x0002 | 0x1000 | 0x4000;
 
-/// `struct ifreq` of `linux/if.h`, as `TUNSETIFF` reads it.
+/// `struct ifreq` of `linux/if.h`, the argument of `TUNSETIFF`.
 #[repr(C)]
 #[derive(Debug)]
 struct TapRequest {
@@ -37,7 +37,7 @@ struct TapRequest {
     rest: [u8; 22],
 }
 
-/// `LO_FLAGS_AUTOCLEAR`: the kernel detaches the device with its last user.
+/// `LO_FLAGS_AUTOCLEAR`: the kernel detaches the device after the last user has closed the device.
 const AUTOCLEAR: u32 = 4;
 
 /// `struct loop_config` of `linux/loop.h`.
@@ -69,13 +69,13 @@ struct LoopInfo64 {
     init: [u64; 2],
 }
 
-/// The number of a loop device that was free a moment ago (`LOOP_CTL_GET_FREE`).
+/// Returns the number of a loop device that is free, until another process takes the device (`LOOP_CTL_GET_FREE`).
 pub(crate) fn free_loop_number(control: &File) -> nix::Result<i32> {
     // SAFETY: the ioctl takes no argument and touches no memory of ours.
     unsafe { loop_ctl_get_free(control.as_raw_fd()) }
 }
 
-/// Puts `backing` behind the loop device, to be detached with its last user (`LOOP_CONFIGURE`, Linux 5.8).
+/// Attaches `backing` to the loop device, until the last user has closed the device (`LOOP_CONFIGURE`, Linux 5.8).
 pub(crate) fn configure_loop(device: &File, backing: BorrowedFd<'_>) -> nix::Result<()> {
     let config = LoopConfig {
         // A descriptor is never negative.
@@ -102,31 +102,31 @@ pub(crate) fn configure_loop(device: &File, backing: BorrowedFd<'_>) -> nix::Res
     unsafe { loop_configure(device.as_raw_fd(), &raw const config) }.map(drop)
 }
 
-/// Takes the backing file away, now or with the last user (`LOOP_CLR_FD`).
+/// Detaches the backing file, now or after the last user has closed the device (`LOOP_CLR_FD`).
 pub(crate) fn clear_loop(device: &File) -> nix::Result<()> {
     // SAFETY: the ioctl takes no argument and touches no memory of ours.
     unsafe { loop_clr_fd(device.as_raw_fd()) }.map(drop)
 }
 
-/// The version of KVM's API (`KVM_GET_API_VERSION`).
+/// Returns the version of KVM's API (`KVM_GET_API_VERSION`).
 pub(crate) fn kvm_api_version(kvm: &File) -> nix::Result<i32> {
     // SAFETY: the ioctl takes no argument and touches no memory of ours.
     unsafe { get_api_version(kvm.as_raw_fd(), 0) }
 }
 
-/// An empty virtual machine of the default type (`KVM_CREATE_VM`).
+/// Makes an empty virtual machine of the default type (`KVM_CREATE_VM`).
 pub(crate) fn kvm_create_vm(kvm: &File) -> nix::Result<OwnedFd> {
     // SAFETY: the argument is the machine type, a number; no memory of ours is touched.
     let fd = unsafe { create_vm(kvm.as_raw_fd(), 0) }?;
-    // SAFETY: the kernel just made this descriptor for us and nobody else knows it.
+    // SAFETY: the kernel returned this new descriptor to us alone, so nothing else owns the descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Makes the tap device `name` in the calling thread's network namespace, to stay there for `owner` to attach to
+/// Makes the persistent tap device `name` for the user `owner` in the calling thread's network namespace
 /// (`TUNSETIFF`, `TUNSETOWNER`, `TUNSETPERSIST`).
 pub(crate) fn make_tap(tun: &File, name: &str, owner: u32) -> nix::Result<()> {
     let mut request = TapRequest { name: [0; 16], flags: TAP, rest: [0; 22] };
-    // The last byte stays 0.
+    // The last byte stays 0, to terminate the name.
     for (to, from) in request.name[..15].iter_mut().zip(name.bytes()) {
         *to = from;
     }
@@ -139,7 +139,7 @@ pub(crate) fn make_tap(tun: &File, name: &str, owner: u32) -> nix::Result<()> {
     unsafe { tun_set_persist(tun.as_raw_fd(), 1) }.map(drop)
 }
 
-/// Gives SIGCHLD a disposition without a handler (`sigaction(2)`).
+/// Sets SIGCHLD to the default or to be ignored, with `flags` (`sigaction(2)`).
 pub(crate) fn set_children(ignored: bool, flags: SaFlags) -> nix::Result<()> {
     let handler = if ignored { SigHandler::SigIgn } else { SigHandler::SigDfl };
     let action = SigAction::new(handler, flags, SigSet::empty());
@@ -151,28 +151,29 @@ extern "C" fn count(_: i32) {
     ALARMS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// How many alarms there were.
+/// The number of handled alarms.
 pub(crate) static ALARMS: AtomicU64 = AtomicU64::new(0);
 
-/// Has SIGALRM sent to this process again and again (`setitimer(2)`), and counts the signals.
+/// Starts a timer that sends SIGALRM to this process every `every_us` microseconds, and counts the signals
+/// (`setitimer(2)`).
 pub(crate) fn start_alarms(every_us: i64) -> nix::Result<()> {
     let action = SigAction::new(SigHandler::Handler(count), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler does nothing but to count in an atomic.
     unsafe { sigaction(Signal::SIGALRM, &action) }?;
     let every = libc::timeval { tv_sec: 0, tv_usec: every_us };
     let timer = libc::itimerval { it_interval: every, it_value: every };
-    // SAFETY: the timer is there; the old one is not asked for.
+    // SAFETY: `timer` is valid for reads during the call; a null pointer for the old value is allowed.
     Errno::result(unsafe {
         libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut())
     })
     .map(drop)
 }
 
-/// Has one system call fail with this error in this thread, and in all that the thread starts (`seccomp(2)`).
+/// Makes one system call fail with `errno` in this thread and in all later children of the thread (`seccomp(2)`).
 pub(crate) fn refuse_call(number: u32, errno: Errno) -> nix::Result<()> {
     let step = |code: u16, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let refuse = libc::SECCOMP_RET_ERRNO | (errno as i32).unsigned_abs();
-    // The number is the first word of what a filter sees.
+    // The call's number is the first word of `struct seccomp_data`.
     let mut program = [
         step(0x20, 0, 0, 0),
         step(0x15, 0, 1, number),
@@ -180,7 +181,7 @@ pub(crate) fn refuse_call(number: u32, errno: Errno) -> nix::Result<()> {
         step(0x06, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let filter = libc::sock_fprog { len: 4, filter: program.as_mut_ptr() };
-    // SAFETY: the kernel copies the program, which has as many steps as is said.
+    // SAFETY: `filter` points to a program of `len` steps that outlives the call; the kernel copies the program.
     Errno::result(unsafe {
         libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter)
     })
@@ -192,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layouts_are_the_kernels() {
+    fn layouts_match_the_kernel() {
         assert_eq!(size_of::<LoopInfo64>(), 232);
         assert_eq!(size_of::<LoopConfig>(), 304);
         assert_eq!(size_of::<TapRequest>(), 40);

@@ -1,4 +1,4 @@
-//! A filesystem in memory: another device to copy to, small enough to fill.
+//! A tmpfs: a second device for copies, and a filesystem small enough to fill.
 
 use std::path::{Path, PathBuf};
 
@@ -14,16 +14,16 @@ impl Tmpfs {
     /// Mounts a tmpfs over the existing directory `point` with `options`, such as `size=1m,mode=0755`.
     ///
     /// # Panics
-    /// When mount(2) refuses: a missing privilege is an error of the run, not a reason to skip.
+    /// If mount(2) fails. A missing privilege is an error of the run, not a reason for a skip.
     #[must_use]
     pub fn mount(point: &Path, options: &str) -> Self {
         Self::mount_with(point, options, MsFlags::empty())
     }
 
-    /// The same with mount flags, such as `MsFlags::MS_NODEV`.
+    /// Mounts a tmpfs with mount flags, such as `MsFlags::MS_NODEV`.
     ///
     /// # Panics
-    /// As [`Tmpfs::mount`].
+    /// See [`Tmpfs::mount`].
     #[must_use]
     pub fn mount_with(point: &Path, options: &str, flags: MsFlags) -> Self {
         mount(Some("tmpfs"), point, Some("tmpfs"), flags, Some(options))
@@ -31,7 +31,7 @@ impl Tmpfs {
         Self { point: point.to_owned() }
     }
 
-    /// Where it is mounted.
+    /// Returns the mount point.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.point

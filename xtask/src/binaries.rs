@@ -1,4 +1,4 @@
-//! The test binaries, built by cargo as whoever runs xtask.
+//! The test binaries, built by cargo as the calling user.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,16 +10,16 @@ use crate::counts::Selection;
 use crate::progress::Progress;
 use crate::{command, paths};
 
-/// A test binary and where it wants to run.
+/// A test binary and the directory to run the binary in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct TestBinary {
-    /// The package it belongs to.
+    /// The name of the package.
     pub(crate) package: String,
     /// The target's name: the crate's, or the integration test's.
     pub(crate) target: String,
     /// The executable.
     pub(crate) path: PathBuf,
-    /// The package's directory, where cargo would run it.
+    /// The package's directory, in which cargo runs tests.
     pub(crate) dir: PathBuf,
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn build(selection: &Selection, progress: &mut Progress) -> Result<Ve
     cargo.current_dir(paths::workspace()).args([
         "test",
         "--no-run",
-        // As the tests without root are built, or all would be built twice.
+        // The same features as the tests without root, or cargo would build everything twice.
         "--all-features",
         "--message-format=json-render-diagnostics",
     ]);
@@ -46,24 +46,25 @@ pub(crate) fn build(selection: &Selection, progress: &mut Progress) -> Result<Ve
         line.trim_start().starts_with("Compiling").then(|| line.trim().to_owned())
     })?;
     if !built.status.success() {
-        // Cargo's messages for machines are of no use here.
-        let said: Vec<&str> = built.output.lines().filter(|line| !line.starts_with('{')).collect();
+        // Cargo's JSON messages are not for people.
+        let messages: Vec<&str> =
+            built.output.lines().filter(|line| !line.starts_with('{')).collect();
         progress.clear();
-        eprintln!("{}", said.join("\n"));
-        bail!("the tests do not build");
+        eprintln!("{}", messages.join("\n"));
+        bail!("failed to build the tests");
     }
     if binaries.is_empty() {
-        bail!("no test binary among the selected packages");
+        bail!("the selected packages have no test binary");
     }
     Ok(binaries)
 }
 
-/// The cargo that runs this program.
+/// Returns the path of the cargo that runs this program.
 pub(crate) fn cargo() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-/// The test binary of one of cargo's `compiler-artifact` messages.
+/// Returns the test binary that a `compiler-artifact` message of cargo names.
 fn executable(line: &str) -> Option<TestBinary> {
     #[derive(Deserialize)]
     struct Artifact {
@@ -93,7 +94,7 @@ fn executable(line: &str) -> Option<TestBinary> {
     })
 }
 
-/// The name in a package id: `path+file:///p/tests/fs#fs-tests@0.1.0`, or `path+file:///p/jail-fs#0.1.0`.
+/// Returns the name in a package id: `path+file:///p/tests/fs#fs-tests@0.1.0`, or `path+file:///p/jail-fs#0.1.0`.
 fn package_name(id: &str) -> Option<&str> {
     let (url, fragment) = id.split_once('#')?;
     match fragment.split_once('@') {
@@ -102,7 +103,7 @@ fn package_name(id: &str) -> Option<&str> {
     }
 }
 
-/// The names of the binary's ignored tests that pass the filters, without running any.
+/// Lists the binary's ignored tests that match the filters.
 pub(crate) fn ignored_tests(binary: &TestBinary, filters: &[String]) -> Result<Vec<String>> {
     let output = Command::new(&binary.path)
         .args(["--list", "--ignored", "--format=terse"])
@@ -112,7 +113,7 @@ pub(crate) fn ignored_tests(binary: &TestBinary, filters: &[String]) -> Result<V
         .with_context(|| format!("list the tests of {}", binary.path.display()))?;
     if !output.status.success() {
         bail!(
-            "{} does not list its tests: {}",
+            "failed to list the tests of {}: {}",
             binary.path.display(),
             String::from_utf8_lossy(&output.stderr)
         );
@@ -121,7 +122,7 @@ pub(crate) fn ignored_tests(binary: &TestBinary, filters: &[String]) -> Result<V
     Ok(list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }
 
-/// The directory, or `/` where it is not there, as in another machine.
+/// Returns `dir`, or `/` if the directory does not exist, as in another machine.
 fn existing(dir: &Path) -> &Path {
     if dir.is_dir() { dir } else { Path::new("/") }
 }
@@ -131,14 +132,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn package_ids_have_names() {
+    fn package_ids_contain_names() {
         assert_eq!(package_name("path+file:///p/tests/fs#fs-tests@0.1.0"), Some("fs-tests"));
         assert_eq!(package_name("path+file:///p/crates/jail-fs#0.1.0"), Some("jail-fs"));
         assert_eq!(package_name("jail-fs 0.1.0"), None);
     }
 
     #[test]
-    fn artifacts_that_are_no_tests_are_left_out() {
+    fn only_test_artifacts_are_kept() {
         let line = |test: bool| {
             format!(
                 r#"{{"reason":"compiler-artifact","package_id":"path+file:///p/a#0.1.0","manifest_path":"/p/a/Cargo.toml","target":{{"name":"a"}},"profile":{{"test":{test}}},"executable":"/t/a-1"}}"#

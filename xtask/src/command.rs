@@ -1,4 +1,4 @@
-//! A command whose output goes to a log, line by line past whoever wants to see it.
+//! Runs a command, writes the output to a log and passes each line to a callback.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, PipeReader, Write as _};
@@ -11,18 +11,19 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::progress::Progress;
 
-/// A command that says nothing for so long hangs. Generous: it is no test of speed.
+/// The time without output after which a command is killed. The time is generous, because a slow command is not an
+/// error.
 const HANGS: Duration = Duration::from_secs(30 * 60);
 
-/// How a command ended, and all it said.
+/// The exit status and the whole output of a command.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) status: ExitStatus,
     pub(crate) output: String,
 }
 
-/// Runs `command` to its end. Its stdout and stderr are merged into `log`; `on_line` sees each line, and may say what the
-/// progress line shows.
+/// Runs `command` and waits for the exit. Writes stdout and stderr to `log`. Calls `on_line` for each line; the text
+/// that `on_line` returns is shown on the progress line.
 pub(crate) fn run(
     mut command: Command,
     log: &Path,
@@ -33,7 +34,7 @@ pub(crate) fn run(
     let (reader, writer) = std::io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn().with_context(|| format!("start {command:?}"))?;
-    // It holds the pipe's writing end: nothing would ever read its end.
+    // `command` holds a writing end of the pipe: the reader would never see the end of the file.
     let shown = format!("{command:?}");
     drop(command);
 
@@ -52,11 +53,11 @@ pub(crate) fn run(
                     progress.detail(detail);
                 }
             }
-            // Everyone who could write has ended.
+            // Every process that held the writing end has exited.
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
                 progress.tick();
-                // Something it left behind may hold the pipe for ever; it is found by whoever looks after the host.
+                // A process left behind may hold the pipe for ever; the search for orphans reports such a process.
                 if child.try_wait()?.is_some() {
                     break;
                 }
@@ -64,7 +65,7 @@ pub(crate) fn run(
                     child.kill()?;
                     child.wait()?;
                     bail!(
-                        "{shown} said nothing for {} min and was killed; see {}",
+                        "{shown} printed nothing for {} min and was killed; see {}",
                         HANGS.as_secs() / 60,
                         log.display()
                     );
@@ -76,7 +77,7 @@ pub(crate) fn run(
     Ok(Finished { status, output })
 }
 
-/// The lines that come through the pipe, in a thread of their own, so that their absence can be noticed.
+/// Starts a thread that sends each line of the pipe, so that the caller can wait with a timeout.
 fn read_lines(pipe: PipeReader) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {

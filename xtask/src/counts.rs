@@ -1,4 +1,4 @@
-//! What ran and how it ended: counts, skips, and libtest's lines read into them.
+//! The results of tests: counts and skips, parsed from the output of libtest.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,20 +6,20 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
-/// Which tests, and how.
+/// A selection of tests, and options of the run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Selection {
-    /// Only these packages' tests; all where empty.
+    /// The packages to test; empty for all packages.
     pub(crate) packages: Vec<String>,
-    /// Only tests whose name contains one of these; all where empty.
+    /// Parts of test names; empty for all tests.
     pub(crate) filters: Vec<String>,
-    /// More rounds, more cases (`MICROVM_TEST_LONG=1`).
+    /// Run more rounds and more cases (`MICROVM_TEST_LONG=1`).
     pub(crate) long: bool,
-    /// A skip is a failure.
+    /// Count a skip as a failure.
     pub(crate) require: bool,
 }
 
-/// How many tests passed, failed and were skipped: skipped is never passed.
+/// The numbers of passed, failed and skipped tests. A skipped test is never counted as passed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     pub(crate) passed: u64,
@@ -28,7 +28,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// A check that is one whole, such as the format.
+    /// Returns the counts of a single check, such as the format.
     pub(crate) fn check(passed: bool) -> Self {
         Self { passed: passed.into(), failed: (!passed).into(), skipped: 0 }
     }
@@ -48,30 +48,30 @@ impl fmt::Display for Counts {
     }
 }
 
-/// What a run of tests came to.
+/// The result of a run of tests.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Summary {
     pub(crate) counts: Counts,
-    /// What did not run here and why, one `<test>: <why>` each.
+    /// The skipped tests, each as `<test>: <why>`.
     pub(crate) skips: BTreeSet<String>,
-    /// What the tests ran against, and how races went, as they said it themselves (`using: …`, `race: …`).
+    /// The lines of tests about the binaries in use and the results of races (`using: …`, `race: …`).
     pub(crate) using: BTreeSet<String>,
-    /// What is wrong besides failed tests, such as something left on the host.
+    /// Problems other than failed tests, such as a mount left on the host.
     pub(crate) problems: Vec<String>,
 }
 
 impl Summary {
-    /// What a check that is one whole came to.
+    /// Returns the summary of a single check.
     pub(crate) fn check(passed: bool) -> Self {
         Self { counts: Counts::check(passed), ..Self::default() }
     }
 
-    /// Whether nothing failed, nothing is wrong, and something ran.
+    /// Returns true if a test ran, no test failed and there is no problem.
     pub(crate) fn good(&self) -> bool {
         self.counts.failed == 0 && self.problems.is_empty() && self.counts != Counts::default()
     }
 
-    /// `ok`, or another word for the tables.
+    /// Returns `ok`, `skipped` or `FAILED`, for the tables.
     pub(crate) fn verdict(&self) -> &'static str {
         let Counts { passed, failed, skipped } = self.counts;
         match () {
@@ -83,7 +83,7 @@ impl Summary {
         }
     }
 
-    /// Takes tests that libtest saw pass out of the passed ones, when they reported themselves skipped.
+    /// Counts the tests of `lines` as skipped. libtest counted a skipped test as passed.
     pub(crate) fn skip(&mut self, lines: impl IntoIterator<Item = String>) {
         let lines: BTreeSet<_> = lines.into_iter().filter(|line| !line.trim().is_empty()).collect();
         let tests: BTreeSet<_> =
@@ -94,7 +94,7 @@ impl Summary {
         self.skips.extend(lines);
     }
 
-    /// Turns skips into failures, under `--require`.
+    /// Counts every skip as a failure, for `--require`.
     pub(crate) fn require(&mut self) {
         self.counts.failed += std::mem::take(&mut self.counts.skipped);
         self.problems.extend(
@@ -102,7 +102,7 @@ impl Summary {
         );
     }
 
-    /// What else there is to say after the counts, a line each.
+    /// Returns the lines to print besides the counts: binaries, skips and problems.
     pub(crate) fn remarks(&self) -> impl Iterator<Item = String> {
         let using = self.using.iter().cloned();
         let skips = self.skips.iter().map(|skip| format!("skipped: {skip}"));
@@ -119,7 +119,7 @@ impl AddAssign for Summary {
     }
 }
 
-/// One line of libtest's, as far as anyone asks.
+/// A line of libtest's output.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line<'a> {
     /// `test <name> ... ok`
@@ -134,7 +134,7 @@ pub(crate) enum Line<'a> {
         passed: u64,
         failed: u64,
     },
-    /// `using: …`, which launch tests print, and `race: …`, how a race went.
+    /// `using: …`, the binaries of a launch test, or `race: …`, the result of a race.
     Using(&'a str),
 }
 
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libtests_lines_are_read() {
+    fn libtest_lines_are_parsed() {
         assert_eq!(Line::parse("test a::b ... ok"), Some(Line::Passed("a::b")));
         assert_eq!(Line::parse("test a ... FAILED"), Some(Line::Failed("a")));
         assert_eq!(
@@ -191,7 +191,7 @@ mod tests {
     fn skipped_is_not_passed() {
         let mut summary =
             Summary { counts: Counts { passed: 3, failed: 0, skipped: 0 }, ..Summary::default() };
-        // One test that skips two of its parts is one test.
+        // A test that skips two parts counts as one skipped test.
         summary.skip([
             "a: no xfs".to_owned(),
             "a: no btrfs".to_owned(),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_run_is_not_good() {
+    fn an_empty_run_fails() {
         assert!(!Summary::default().good());
     }
 }

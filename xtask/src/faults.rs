@@ -1,7 +1,7 @@
-//! `cargo xtask faults`: every system call of a launcher fails once with each plausible errno, and the launcher is killed
-//! before each; what must hold afterwards is looked at each time.
+//! `cargo xtask faults`: injects each plausible errno into every system call of a launcher, kills the launcher before
+//! every call, and checks the invariants after each fault.
 //!
-//! The work is [`faults`]'s. It is done as root, in namespaces of its own where there are no other processes.
+//! The crate [`faults`] does the work, as root, in new namespaces without other processes.
 
 use std::process::Command;
 use std::time::Instant;
@@ -15,16 +15,16 @@ use crate::progress::{Progress, seconds};
 use crate::table::Table;
 use crate::{no_more, paths, root, setup};
 
-/// The hidden command of the part in its own namespaces.
+/// The hidden command that runs inside the new namespaces.
 pub(crate) const INSIDE: &str = "__faults";
-/// The hidden command that is a launcher.
+/// The hidden command that runs as the launcher under test.
 pub(crate) const LAUNCHER: &str = "__launcher";
 
-/// What the command line asks for.
+/// The options of the command line.
 #[derive(Debug, Clone)]
 struct Options {
     choice: Choice,
-    /// All, where none is named.
+    /// The phases to run; empty for all phases.
     phases: Vec<String>,
     shape: Shape,
     official: bool,
@@ -54,9 +54,9 @@ impl Options {
     }
 }
 
-/// Builds what it needs as whoever we are, and goes where it can be done; whether all is well.
+/// Builds the stand-ins, becomes root and starts the run in new namespaces. Returns false on a violation.
 pub(crate) fn command(args: &mut lexopt::Parser) -> Result<bool> {
-    // Refused here, and not as root in another namespace.
+    // A wrong option is an error of this process, before the change of namespaces.
     Options::parse(args)?;
     if std::env::var_os(testkit::STAND_INS_ENV).is_none() || !root::is_root() {
         setup::ensure(setup::ROOT_TESTS)?;
@@ -73,23 +73,23 @@ pub(crate) fn command(args: &mut lexopt::Parser) -> Result<bool> {
     Ok(status.success())
 }
 
-/// A launcher: whether it came through.
+/// Runs the launcher under test. Returns true on success.
 pub(crate) fn launcher(args: lexopt::Parser) -> Result<bool> {
     no_more(args)?;
     Ok(launcher::serve())
 }
 
-/// The part in its own namespaces.
+/// Runs the faults inside the new namespaces and prints the report.
 pub(crate) fn inside(args: &mut lexopt::Parser) -> Result<bool> {
     let options = Options::parse(args)?;
     let binaries = match (options.official, Binaries::official()) {
         (false, _) => Binaries::stand_ins(),
         (true, Some(official)) => official,
-        (true, None) => bail!("no official jailer and Firecracker are installed"),
+        (true, None) => bail!("the official jailer and Firecracker are not installed"),
     };
     let using = binaries.kind().to_string();
     let scenes = Scene::several(8, &binaries, options.shape, || {
-        // The file this process was started from may have been replaced by a build.
+        // A build may have replaced this process's executable.
         let mut launcher = Command::new("/proc/self/exe");
         launcher.arg(LAUNCHER);
         launcher

@@ -28,29 +28,29 @@ use crate::counts::Selection;
 const HELP: &str = "\
 cargo xtask <command>
 
-  demo                          boot a tiny guest in a jail with limits; show what the kernel says of it (root, or sudo)
-  test [--long] [--require]     format, lints, docs, unit, doc, property and root tests, here and in throw-away machines
+  demo                          boot a tiny guest in a jail with limits; show the state in the kernel (root, or sudo)
+  test [--long] [--require]     format, lints, docs, unit, doc, property and root tests, here and in virtual machines
   test-root [options] [filter…] the root tests alone, each binary in a private mount namespace (root, or sudo)
-      -p, --package <name>      only this package's (repeatable)
-      --vm <v1|v2|hybrid|all>   in throw-away machines with this cgroup layout instead, each with one of Debian's kernels,
-                                with --long each with all of them (needs no root)
-      --long                    the long form: more rounds, more cases
-      --require                 what this machine cannot do is an error, not a skip
-  bench <launch|fs|fleet> [options]   ours beside others, in alternating rounds (root)
-      --rounds <n>              as many rounds
+      -p, --package <name>      only the tests of this package (repeatable)
+      --vm <v1|v2|hybrid|all>   in virtual machines with this cgroup layout, each with one of Debian's kernels,
+                                with --long with every kernel (needs no root)
+      --long                    run more rounds and more cases
+      --require                 count a skipped test as failed
+  bench <launch|fs|fleet> [options]   compare with rivals, in alternating rounds (root)
+      --rounds <n>              the number of rounds
       --json                    print JSON instead of a table
-      --check                   fail where a bound is exceeded
-  faults [options]              each kind of system call of a launcher fails once, and the launcher dies before one (root)
-      --long                    every call fails with every errno, and the launcher dies before each (10 min)
-      --phase <name>            only in this phase of its life: plan, prepare, launch, look, adopt, stop, teardown (repeatable)
-      --by-jailer               where the jailer makes the pid namespace
-      --official                with the official jailer and Firecracker instead of the stand-ins
+      --check                   fail if a bound is exceeded
+  faults [options]              fail each kind of a launcher's system calls once, and kill the launcher once (root)
+      --long                    fail every call with every errno, and kill the launcher before each (10 min)
+      --phase <name>            only in this phase: plan, prepare, launch, look, adopt, stop, teardown (repeatable)
+      --by-jailer               let the jailer make the pid namespace
+      --official                use the official jailer and Firecracker instead of the stand-ins
       --json                    print JSON instead of a table
   soak [options]                10 000 launches, then 1 000 VMs at once whose launcher is killed (root)
-      --short                   40 and 12
-      --cycles <n>, --vms <n>   as many
-  mutants [--sample <n>] [filter…]   break each rule that tests/mutants lists, and see its test fail (root)
-  setup                         install what all of this needs (Debian packages), or name what is missing
+      --short                   40 launches and 12 VMs
+      --cycles <n>, --vms <n>   the number of launches, and of VMs
+  mutants [--sample <n>] [filter…]   break each rule in tests/mutants, and check that a test fails (root)
+  setup                         install the Debian packages that xtask needs, or list missing programs
 ";
 
 fn main() -> ExitCode {
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the command; `false` is a failure that has been shown already.
+/// Runs the command. Returns false on a failure that has been printed already.
 fn dispatch(mut args: lexopt::Parser) -> Result<bool> {
     let Some(Value(command)) = args.next()? else {
         print!("{HELP}");
@@ -79,7 +79,7 @@ fn dispatch(mut args: lexopt::Parser) -> Result<bool> {
             let selection = selection(&mut args, &mut None)?;
             if !selection.packages.is_empty() || !selection.filters.is_empty() {
                 bail!(
-                    "`test` runs everything; `cargo test` and `cargo xtask test-root` take packages and filters"
+                    "`test` takes no packages or filters; use `cargo test` or `cargo xtask test-root`"
                 );
             }
             test::run(&selection)
@@ -91,11 +91,11 @@ fn dispatch(mut args: lexopt::Parser) -> Result<bool> {
         }
         "bench" => bench::command(&mut args),
         "faults" => faults::command(&mut args),
-        // Neither is in the help: how `faults` calls this program.
+        // `faults` starts this program with these two hidden commands.
         faults::INSIDE => faults::inside(&mut args),
         faults::LAUNCHER => faults::launcher(args),
         "soak" => soak(args),
-        // Not in the help: the launcher that `soak` kills.
+        // Hidden: the launcher that `soak` kills.
         SOAK_LAUNCHER => soak::serve_if_launcher().map(|()| false),
         "mutants" => {
             let (mut sample, mut filters) = (None, Vec::new());
@@ -117,7 +117,7 @@ fn dispatch(mut args: lexopt::Parser) -> Result<bool> {
             setup::all()?;
             Ok(true)
         }
-        // Not in the help: how `root` calls this program.
+        // Hidden: `root` starts this program with this command.
         root::SUBCOMMAND => {
             no_more(args)?;
             root::serve()?;
@@ -127,13 +127,13 @@ fn dispatch(mut args: lexopt::Parser) -> Result<bool> {
             print!("{HELP}");
             Ok(true)
         }
-        other => bail!("no command `{other}`\n\n{HELP}"),
+        other => bail!("unknown command `{other}`\n\n{HELP}"),
     }
 }
 
 const SOAK_LAUNCHER: &str = "__soak-launcher";
 
-/// Has this command done again as root with the stand-ins in its environment, unless that is how it runs already.
+/// Runs this command again as root with the path of the stand-ins. Returns `None` if this process is that run.
 fn rooted() -> Result<Option<bool>> {
     if root::is_root() && std::env::var_os(testkit::STAND_INS_ENV).is_some() {
         return Ok(None);
@@ -164,7 +164,7 @@ fn soak(mut args: lexopt::Parser) -> Result<bool> {
     Ok(true)
 }
 
-/// The options of `test` and `test-root`.
+/// Parses the options of `test` and `test-root`.
 fn selection(
     args: &mut lexopt::Parser,
     layouts: &mut Option<Vec<vm::Layout>>,

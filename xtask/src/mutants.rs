@@ -1,9 +1,9 @@
-//! `cargo xtask mutants`: each line of `tests/mutants/*.txt` breaks one rule of the library, and the test named there has
-//! to fail.
+//! `cargo xtask mutants`: each line of `tests/mutants/*.txt` breaks one rule of the library and names the test that
+//! must fail.
 //!
-//! A line is `path | exact old text | new text | package | test`, where `\|` is a bar of the text itself; blanks beyond the
-//! one beside a bar are part of the texts. Comments begin with `#`. The work is done on a copy of the workspace in the
-//! target directory.
+//! A line is `path | exact old text | new text | package | test`, where `\|` stands for a bar in a text. Blanks count
+//! as text, except the single blank beside a bar. Comments begin with `#`. Mutations change a copy of the workspace in
+//! the target directory.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::progress::{Progress, seconds};
 use crate::table::Table;
 use crate::{binaries, command, paths};
 
-/// One mutation, and the test that has to notice.
+/// A mutation, and the test that must fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mutant {
     path: String,
@@ -31,31 +31,31 @@ impl Mutant {
     fn parse(line: &str) -> Result<Self> {
         let fields: Vec<String> =
             line.split(" | ").map(|field| field.replace("\\|", "|")).collect();
-        let [path, old, new, package, test] = fields.try_into().map_err(|_| {
-            anyhow!("a mutant is `path | old | new | package | test`, not `{line}`")
-        })?;
+        let [path, old, new, package, test] = fields
+            .try_into()
+            .map_err(|_| anyhow!("expected `path | old | new | package | test`, not `{line}`"))?;
         ensure!(old != new && !test.is_empty(), "`{line}` changes nothing or names no test");
         Ok(Self { path, old, new, package, test })
     }
 
-    /// The file's text with the mutation.
+    /// Returns the text with the mutation.
     fn apply(&self, text: &str) -> Result<String> {
         let found = text.matches(&self.old).count();
-        ensure!(found == 1, "{} has `{}` {found} times, not once", self.path, self.old);
+        ensure!(found == 1, "{} contains `{}` {found} times instead of once", self.path, self.old);
         Ok(text.replacen(&self.old, &self.new, 1))
     }
 }
 
-/// How a mutant ended.
+/// The outcome of a mutant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Caught,
     Missed,
-    /// It does not compile, or the test is not there: the line is wrong.
+    /// The line is wrong: the mutant does not compile, or the test does not exist.
     Broken,
 }
 
-/// Reads every line there is; a line whose old text does not stand in its file exactly once is an error.
+/// Reads all mutants. Fails if a file does not contain the old text exactly once.
 fn all() -> Result<Vec<Mutant>> {
     let mut mutants = Vec::new();
     let dir = paths::workspace().join("tests/mutants");
@@ -76,7 +76,7 @@ fn all() -> Result<Vec<Mutant>> {
     Ok(mutants)
 }
 
-/// Plays `sample` of the mutants at random, or all, and prints a table; whether all were caught.
+/// Tests all mutants, or `sample` random ones, and prints a table. Returns true if every mutant was caught.
 pub(crate) fn run(sample: Option<usize>, filters: &[String]) -> Result<bool> {
     let mut mutants = all()?;
     mutants.retain(|mutant| {
@@ -113,7 +113,7 @@ pub(crate) fn run(sample: Option<usize>, filters: &[String]) -> Result<bool> {
 static RANDOM: std::sync::LazyLock<std::hash::RandomState> =
     std::sync::LazyLock::new(Default::default);
 
-/// Copies the files of the checkout, committed or not; times are kept, so that only what is broken is built again.
+/// Copies the files of the checkout, committed or not. The copy keeps times, so that cargo rebuilds only changed files.
 fn copy_sources(copy: &Path) -> Result<()> {
     fs::create_dir_all(copy)?;
     for entry in fs::read_dir(copy)? {
@@ -127,14 +127,14 @@ fn copy_sources(copy: &Path) -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(paths::workspace());
     let files = cmd!(sh, "git ls-files -z --cached --others --exclude-standard").quiet().read()?;
-    // A file that is deleted and not yet committed is listed too.
-    let there = files.split_terminator('\0').filter(|file| sh.path_exists(file));
-    Ok(cmd!(sh, "cp --preserve=timestamps --parents --target-directory {copy} {there...}")
+    // git also lists a deleted file before the commit.
+    let existing = files.split_terminator('\0').filter(|file| sh.path_exists(file));
+    Ok(cmd!(sh, "cp --preserve=timestamps --parents --target-directory {copy} {existing...}")
         .quiet()
         .run()?)
 }
 
-/// Breaks the copy, runs the test on it, and mends it.
+/// Mutates the copy, runs the test and restores the copy.
 fn play(mutant: &Mutant, copy: &Path, progress: &mut Progress) -> Result<(Outcome, Duration)> {
     let begun = Instant::now();
     let path = copy.join(&mutant.path);
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_a_mutant() {
+    fn lines_are_parsed() {
         let mutant = Mutant::parse(r"a/b.rs | \| A | \| B | jail-fs | row_04").unwrap();
         assert_eq!(mutant.test, "row_04");
         assert_eq!(mutant.apply("O | A").unwrap(), "O | B");
@@ -187,12 +187,12 @@ mod tests {
     }
 
     #[test]
-    fn each_line_applies() {
+    fn every_mutant_applies() {
         assert!(!all().unwrap().is_empty());
     }
 
     #[test]
-    fn old_text_stands_once() {
+    fn old_text_is_unique() {
         let mutant = Mutant::parse("a | x | y | p | t").unwrap();
         assert!(mutant.apply("x x").is_err());
         assert!(mutant.apply("z").is_err());

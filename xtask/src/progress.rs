@@ -1,12 +1,12 @@
-//! Long work says where it is: one line that changes on a terminal, one line now and then elsewhere.
+//! The progress of long work: one changing line on a terminal, a line every 30 seconds elsewhere.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-/// How often a log that nobody watches gets a sign of life.
+/// The interval of progress lines without a terminal.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 
-/// A step that is under way, on stderr.
+/// The progress line of a running step, on stderr.
 #[derive(Debug)]
 pub(crate) struct Progress {
     label: String,
@@ -26,13 +26,13 @@ impl Progress {
         progress
     }
 
-    /// Says what is being done now.
+    /// Sets the text that describes the current work.
     pub(crate) fn detail(&mut self, detail: impl Into<String>) {
         self.detail = detail.into();
         self.tick();
     }
 
-    /// Shows the line again when it is due.
+    /// Prints the line again, if the interval has passed.
     pub(crate) fn tick(&mut self) {
         let due = if self.terminal { Duration::from_millis(100) } else { SIGN_OF_LIFE };
         if self.shown.elapsed() >= due {
@@ -44,7 +44,7 @@ impl Progress {
         }
     }
 
-    /// Ends the step with its headline, and returns the time it took.
+    /// Prints the outcome of the step, and returns the duration.
     pub(crate) fn end(self, outcome: &str) -> Duration {
         let took = self.begun.elapsed();
         self.clear();
@@ -52,7 +52,7 @@ impl Progress {
         took
     }
 
-    /// Makes room for other output.
+    /// Clears the line for other output.
     pub(crate) fn clear(&self) {
         if self.terminal {
             eprint!("\r\x1b[2K");
@@ -62,7 +62,7 @@ impl Progress {
     fn show_line(&self) {
         if self.terminal {
             let line = format!("{} {}  {}", self.label, seconds(self.begun.elapsed()), self.detail);
-            // Cut at a width every terminal has: a wrapped line could not be taken back.
+            // At most 79 columns: a wrapped line cannot be cleared.
             let line: String = line.chars().take(79).collect();
             eprint!("\r\x1b[2K{line}");
             let _ = std::io::stderr().flush();
@@ -70,7 +70,7 @@ impl Progress {
     }
 }
 
-/// `0.8 s`, `61.0 s`, `12 min 5 s`.
+/// Formats a duration: `0.8 s`, `61.0 s`, `12 min 5 s`.
 pub(crate) fn seconds(time: Duration) -> String {
     match time.as_secs() {
         whole @ 600.. => format!("{} min {} s", whole / 60, whole % 60),

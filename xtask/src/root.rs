@@ -1,7 +1,7 @@
-//! The parts that need root: this same program again, under sudo where this is not root.
+//! Runs the privileged parts: starts this program again, under sudo if the calling user is not root.
 //!
-//! The job goes to the other process's stdin and the answer comes back through its stdout, both as JSON; the environment
-//! goes through env(1), since sudo keeps none.
+//! The root process reads the job from stdin and writes the answer to stdout, both as JSON. env(1) passes the
+//! environment, because sudo drops all variables.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -18,21 +18,21 @@ use crate::{demo, test_root};
 /// The hidden command that answers a [`Job`] from stdin.
 pub(crate) const SUBCOMMAND: &str = "__as-root";
 
-/// What only root can do.
+/// A job for the root process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Job {
     /// Run the root tests.
     Test(test_root::Plan),
-    /// Boot a VM and look at it.
+    /// Run the demo.
     Demo,
 }
 
-/// What came of it.
+/// The result of a [`Job`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// Of [`Job::Test`].
+    /// The result of [`Job::Test`].
     Tested(Summary),
-    /// Of [`Job::Demo`].
+    /// The result of [`Job::Demo`].
     Shown(demo::Report),
 }
 
@@ -43,12 +43,12 @@ fn perform(job: Job) -> Result<Answer> {
     })
 }
 
-/// Whether this process is root already.
+/// Returns true if this process runs as root.
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// The environment of root's part: everything of ours that is named so, and where the stand-ins and guests are.
+/// Returns the environment of the root process: the variables that tests use, and the path of the stand-ins.
 pub(crate) fn environment(stand_ins: &Path) -> BTreeMap<String, OsString> {
     let ours = |name: &str| {
         name == "PATH"
@@ -65,39 +65,39 @@ pub(crate) fn environment(stand_ins: &Path) -> BTreeMap<String, OsString> {
     env
 }
 
-/// Has the job done as root, in this environment.
+/// Runs the job in a root process with this environment, and returns the answer.
 pub(crate) fn ask(job: &Job, env: BTreeMap<String, OsString>) -> Result<Answer> {
-    // This very file, also when cargo has put a newer one in its place.
+    // The running executable, even if cargo has replaced the file.
     let program = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
     let mut command = as_root(&program, env);
     let mut child = start(command.arg(SUBCOMMAND).stdin(Stdio::piped()).stdout(Stdio::piped()))?;
-    let mut stdin = child.stdin.take().context("no pipe to the root part")?;
-    // A sudo that refuses reads nothing; its status tells.
+    let mut stdin = child.stdin.take().context("no pipe to the root process")?;
+    // If sudo refuses, the write fails too, and the exit status below is the better error.
     let _ = stdin.write_all(&serde_json::to_vec(job)?);
     drop(stdin);
-    let output = child.wait_with_output().context("wait for the root part")?;
+    let output = child.wait_with_output().context("wait for the root process")?;
     if !output.status.success() {
         match is_root() {
-            true => bail!("the root part: {}", output.status),
-            false => bail!("the root part, under sudo: {}; {NEEDS_ROOT}", output.status),
+            true => bail!("the root process failed: {}", output.status),
+            false => bail!("the root process failed under sudo: {}; {NEEDS_ROOT}", output.status),
         }
     }
-    serde_json::from_slice(&output.stdout).context("read the answer of the root part")
+    serde_json::from_slice(&output.stdout).context("read the answer of the root process")
 }
 
-/// Has another build of this program do all of this command as root, in this environment; whether that went well.
+/// Runs the current command as root with another build of this program. Returns true on success.
 pub(crate) fn again(program: &Path, env: BTreeMap<String, OsString>) -> Result<bool> {
     let status = start(as_root(program, env).args(std::env::args_os().skip(1)))?.wait()?;
     Ok(status.success())
 }
 
-/// The program, as root.
+/// Returns a command that runs the program as root.
 fn as_root(program: &Path, env: BTreeMap<String, OsString>) -> Command {
     let mut command = Command::new("env");
     if !is_root() {
         command = Command::new("sudo");
         if !std::io::stdin().is_terminal() {
-            // Nobody there to type a password: fail rather than hang.
+            // Without a terminal, sudo would wait for a password for ever.
             command.arg("--non-interactive");
         }
         command.args(["--", "env"]);
@@ -114,17 +114,17 @@ fn as_root(program: &Path, env: BTreeMap<String, OsString>) -> Command {
 fn start(command: &mut Command) -> Result<Child> {
     match command.spawn() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(NEEDS_ROOT),
-        child => child.context("start the root part"),
+        child => child.context("start the root process"),
     }
 }
 
-const NEEDS_ROOT: &str = "it needs root: run it as root or where sudo works, or take \
-                          `cargo xtask test-root --vm all`, which needs neither";
+const NEEDS_ROOT: &str = "this command needs root: run xtask as root or install sudo; \
+                          `cargo xtask test-root --vm all` needs neither";
 
-/// The other side of [`ask`].
+/// Reads a job, runs the job and writes the answer: the root process of [`ask`].
 pub(crate) fn serve() -> Result<()> {
     if !is_root() {
-        bail!("`{SUBCOMMAND}` is for the root part of the other commands");
+        bail!("`{SUBCOMMAND}` is internal and needs root");
     }
     let job = serde_json::from_reader(std::io::stdin().lock()).context("read the job")?;
     let answer = perform(job)?;

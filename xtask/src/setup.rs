@@ -1,4 +1,4 @@
-//! What the other commands need on the machine: installed where this is root on Debian, else named.
+//! The programs that the other commands need: installed if this is root on Debian, or else listed.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::progress::Progress;
 use crate::{command, paths, root};
 
-/// A program and the Debian package that has it.
+/// A program and the Debian package that contains the program.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tool {
     program: &'static str,
@@ -19,10 +19,10 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
     Tool { program, package }
 }
 
-/// What static test programs and stand-ins are linked with.
+/// The linker of static test programs and stand-ins.
 pub(crate) const LINK: &[Tool] = &[tool("cc", "gcc")];
 
-/// What the root tests need on this host.
+/// The programs that root tests need on this host.
 pub(crate) const ROOT_TESTS: &[Tool] = &[
     tool("unshare", "util-linux"),
     tool("mkfs.ext4", "e2fsprogs"),
@@ -32,24 +32,24 @@ pub(crate) const ROOT_TESTS: &[Tool] = &[
     tool("ip", "iproute2"),
 ];
 
-/// What the throw-away machines need.
+/// The programs that virtual machines need.
 pub(crate) const MACHINES: &[Tool] = &[tool("qemu-system-x86_64", "qemu-system-x86")];
 
-/// `cargo xtask setup`.
+/// Runs `cargo xtask setup`.
 pub(crate) fn all() -> Result<()> {
     for tools in [LINK, ROOT_TESTS, MACHINES] {
         ensure(tools)?;
         for tool in tools {
-            println!("{}: there", tool.program);
+            println!("{}: installed", tool.program);
         }
     }
     Ok(())
 }
 
-/// Sees to it that these are there.
+/// Installs the missing programs with apt-get.
 ///
 /// # Errors
-/// Names what is missing, and how to get it, where this is not root or the machine has no apt-get.
+/// If this is not root or the machine has no apt-get; the error lists the missing programs and packages.
 pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
     let missing = missing(tools);
     if missing.is_empty() {
@@ -66,23 +66,21 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
         );
     }
     let mut progress = Progress::begin("setup");
-    // A fresh machine has no package lists, or old ones.
+    // A new machine has no package lists, or old lists.
     let installed = apt(&install(&packages), &mut progress)?
         || (apt(&["update"], &mut progress)? && apt(&install(&packages), &mut progress)?);
     if !installed {
         bail!(
-            "apt-get does not install {}; see {}",
+            "apt-get failed to install {}; see {}",
             packages.join(", "),
             paths::log("apt-get")?.display()
         );
     }
     progress.end("ok");
     match self::missing(tools).first() {
-        Some(tool) => bail!(
-            "{} is not there, although its package {} is installed",
-            tool.program,
-            tool.package
-        ),
+        Some(tool) => {
+            bail!("{} is missing, although the package {} is installed", tool.program, tool.package)
+        }
         None => Ok(()),
     }
 }
@@ -91,7 +89,7 @@ fn missing(tools: &[Tool]) -> Vec<Tool> {
     tools.iter().filter(|tool| find(tool.program).is_none()).copied().collect()
 }
 
-/// Where a program is, on the PATH or among the programs for root.
+/// Finds a program on the PATH, in `/usr/sbin` or in `/sbin`.
 pub(crate) fn find(program: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs = std::env::split_paths(&path)
@@ -103,7 +101,7 @@ fn install<'a>(packages: &[&'a str]) -> Vec<&'a str> {
     [&["install", "--yes", "--no-install-recommends"], packages].concat()
 }
 
-/// Whether apt-get did it. It waits for whoever else is installing something.
+/// Runs apt-get, which waits up to 300 s for the lock. Returns true on success.
 fn apt(arguments: &[&str], progress: &mut Progress) -> Result<bool> {
     let mut apt = Command::new("apt-get");
     apt.args(["--option", "DPkg::Lock::Timeout=300"])

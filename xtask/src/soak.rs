@@ -1,8 +1,8 @@
-//! `cargo xtask soak`: thousands of launches from one launcher, then a thousand VMs at once, whose launcher is killed.
+//! `cargo xtask soak`: thousands of launches from one launcher, then a thousand VMs of a launcher that is killed.
 //!
-//! Three phases, each with what the launcher holds before and after: launch-and-remove cycles from four threads; a launcher
-//! with as many VMs as asked for, under a soft limit of descriptors; and, after `kill -9` of that launcher, another one that
-//! adopts all of them, starts their guests, reads their consoles and removes them.
+//! Each phase counts the resources of the launcher before and after. First, four threads launch and remove VMs. Second,
+//! a launcher starts all VMs under a soft limit of descriptors. Third, after `kill -9` of that launcher, another
+//! launcher adopts every VM, starts the guests, reads the consoles and removes the VMs.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -22,18 +22,18 @@ use testkit::{Binaries, GUEST_LINE, HostState, KillOnDrop, Scratch, unique};
 use crate::progress::{Progress, seconds};
 use crate::table::Table;
 
-/// Tells a process of this program that it is the launcher that will be killed, and all it needs to know.
+/// The environment variable that makes this program the launcher to be killed; the value is a [`Ground`] in JSON.
 const LAUNCHER_ENV: &str = "MICROVM_SOAK_LAUNCHER";
 
 const THREADS: usize = 4;
 
-/// How much a launcher may hold more of after thousands of launches: an allocator keeps what it once had.
+/// The growth of a launcher's memory that is not a leak, in KiB: an allocator keeps freed memory.
 const MEMORY: u64 = 8 << 10;
 
-/// How long anything here is waited for.
+/// The timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How much of it all.
+/// The size of a soak.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) cycles: usize,
@@ -47,7 +47,7 @@ impl Size {
     pub(crate) const SHORT: Self = Self { cycles: 40, vms: 12, files: 512 };
 }
 
-/// Where the launchers of one soak find each other's VMs.
+/// The settings that the launchers of one soak share, so that one launcher can adopt another launcher's VMs.
 #[derive(Debug, Serialize, Deserialize)]
 struct Ground {
     jailer: PathBuf,
@@ -77,7 +77,7 @@ impl Ground {
             .ready_within(PATIENCE)
     }
 
-    /// Has `count` numbers done by the threads, each by one of them.
+    /// Calls `work` once for each number below `count`, from all threads.
     fn each<T: Send>(
         &self,
         count: usize,
@@ -106,7 +106,7 @@ impl Ground {
     }
 }
 
-/// What this process and the host hold because of the VMs.
+/// The resources that this process and the host hold for the VMs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Held {
     descriptors: usize,
@@ -134,8 +134,9 @@ impl Held {
         })
     }
 
-    /// What this process holds once threads that have nothing left to do have ended, if that comes to `before`.
-    fn settled(ground: &Ground, before: &Self) -> Result<Self> {
+    /// Waits up to 20 s until nothing has grown since `before`, because idle threads take time to exit; returns the
+    /// resources held then.
+    fn after_exits(ground: &Ground, before: &Self) -> Result<Self> {
         let begun = Instant::now();
         loop {
             let now = Self::now(ground)?;
@@ -163,7 +164,8 @@ impl Held {
     }
 }
 
-/// How many entries there are below a directory, or how many directories alone: a control group is full of files.
+/// Counts the entries below a directory. With `directories_alone`, counts directories: a control group is full of
+/// files.
 fn below(dir: &Path, directories_alone: bool) -> usize {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let counts = entries.map(|entry| match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -173,7 +175,7 @@ fn below(dir: &Path, directories_alone: bool) -> usize {
     counts.sum()
 }
 
-/// Runs all phases and returns their table. `launcher` starts this program again, to call [`serve_if_launcher`].
+/// Runs all phases and returns the table. `launcher` starts this program again to call [`serve_if_launcher`].
 pub(crate) fn run(size: Size, launcher: impl FnOnce() -> Command) -> Result<Table> {
     let before = HostState::snapshot();
     let scratch = Scratch::new("soak");
@@ -189,7 +191,7 @@ pub(crate) fn run(size: Size, launcher: impl FnOnce() -> Command) -> Result<Tabl
     };
     limit_descriptors(size.files)?;
     let table = phases(size, &ground, launcher);
-    // Also after a failure: what its launcher left.
+    // A failed phase leaves the VMs of the launcher.
     let jailer = ground.jailer();
     for vm in jailer.list()?.jails {
         jailer.teardown_report(vm.vm_id.as_deref().unwrap_or(vm.jail_id.as_str()))?;
@@ -240,7 +242,7 @@ fn phases(size: Size, ground: &Ground, launcher: impl FnOnce() -> Command) -> Re
     progress.detail(format!("launch and remove {} VMs", size.cycles));
     ground.each(size.cycles, cycle)?;
     let took = begun.elapsed();
-    let after = Held::settled(ground, &warm)?;
+    let after = Held::after_exits(ground, &warm)?;
     row("launch and remove", size.cycles, took, &warm, &after);
     let grown = warm.grown_to(&after);
     ensure!(grown.is_empty(), "after {} launches {}", size.cycles, grown.join(", "));
@@ -278,7 +280,8 @@ fn phases(size: Size, ground: &Ground, launcher: impl FnOnce() -> Command) -> Re
     for removed in ground.jailer().remove_all(vms) {
         removed.exit.and(removed.removal).with_context(|| removed.vm_id)?;
     }
-    let after = Held::settled(ground, &Held { files: warm.files, groups: warm.groups, ..alone })?;
+    let after =
+        Held::after_exits(ground, &Held { files: warm.files, groups: warm.groups, ..alone })?;
     row("read and remove", size.vms, begun.elapsed(), &holding, &after);
     progress.end("ok");
     ensure!(
@@ -303,7 +306,7 @@ fn says_hello(vm: &Vm) -> Result<()> {
     Ok(())
 }
 
-/// What the other launcher holds at first and with all its VMs; a test's harness prints lines too.
+/// Reads the other launcher's resources before and after the launches. Skips the lines of a test harness.
 fn two_lines(lines: impl Iterator<Item = std::io::Result<String>>) -> Result<(Held, Held)> {
     let mut first = None;
     for line in lines {
@@ -314,14 +317,14 @@ fn two_lines(lines: impl Iterator<Item = std::io::Result<String>>) -> Result<(He
             }
         }
     }
-    bail!("ended before all its VMs ran")
+    bail!("the launcher exited before all VMs ran")
 }
 
 fn many(n: usize) -> String {
     format!("many-{n}")
 }
 
-/// Does the other launcher's work if this process was started for that, and never returns then: it waits to be killed.
+/// Launches all VMs and waits to be killed, if this process was started as the other launcher; otherwise returns.
 pub(crate) fn serve_if_launcher() -> Result<()> {
     let Ok(ground) = std::env::var(LAUNCHER_ENV) else { return Ok(()) };
     let ground: Ground = serde_json::from_str(&ground)?;
@@ -329,7 +332,7 @@ pub(crate) fn serve_if_launcher() -> Result<()> {
     println!("{}", serde_json::to_string(&Held::now(&ground)?)?);
     let vms = ground.each(ground.vms, |jailer, n| Ok(jailer.launch(&ground.spec(&many(n)))?))?;
     println!("{}", serde_json::to_string(&Held::now(&ground)?)?);
-    // Until the other end of stdin is gone, should nobody kill it.
+    // Exits at the end of stdin, in case the parent dies without killing this process.
     std::io::stdin().lines().for_each(drop);
     bail!("nobody killed the launcher of {} VMs", vms.len())
 }
@@ -348,7 +351,7 @@ mod tests {
     #[ignore = "needs root: cargo xtask test-root"]
     fn a_short_soak_leaves_nothing() {
         const TEST: &str = "soak::tests::a_short_soak_leaves_nothing";
-        // In a process of its own: its descriptors are counted.
+        // In a new process, because the soak counts the descriptors of the process.
         match testkit::role().as_deref() {
             None => {
                 let status = testkit::reenter(TEST, "soak").status().unwrap();

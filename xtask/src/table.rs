@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Rows of text, printed in aligned columns; numbers stand to the right.
+/// Rows of text in aligned columns; columns of numbers are aligned right.
 #[derive(Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,

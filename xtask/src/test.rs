@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything there is to check, a step at a time; the machines run beside the other steps.
+//! `cargo xtask test`: runs every check, one step at a time; the virtual machines run in parallel with the other steps.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::test_root::Built;
 use crate::vm::{self, Layout};
 use crate::{binaries, command, paths, setup, test_root};
 
-/// Runs all steps, prints the table and the closing line; whether all is well.
+/// Runs all steps and prints the table. Returns true if no step failed.
 pub(crate) fn run(selection: &Selection) -> Result<bool> {
     setup::ensure(setup::LINK)?;
     setup::ensure(setup::ROOT_TESTS)?;
@@ -20,7 +20,7 @@ pub(crate) fn run(selection: &Selection) -> Result<bool> {
     let mut steps = Vec::new();
     let [format, others @ ..] = CHECKS;
     steps.push(check(format)?);
-    // Everything that follows runs from this one build.
+    // The machines and the root tests share this build.
     let building = Instant::now();
     let built = match Built::new(selection) {
         Ok(built) => Some(built),
@@ -44,7 +44,7 @@ pub(crate) fn run(selection: &Selection) -> Result<bool> {
             steps.push(("root tests".to_owned(), summary, begun.elapsed()));
         }
         for name in ["mutants", "soak"].into_iter().filter(|_| selection.long) {
-            // Each becomes root by itself.
+            // Each command becomes root by itself.
             let mut command = Command::new(std::env::current_exe()?);
             command.arg(name);
             steps.push(step(name, command)?);
@@ -71,7 +71,7 @@ pub(crate) fn run(selection: &Selection) -> Result<bool> {
         all += summary;
     }
     print!("\n{table}");
-    println!("\nin {}; the machines run beside the steps before them", seconds(begun.elapsed()));
+    println!("\nin {}; machines ran in parallel with the other steps", seconds(begun.elapsed()));
     for remark in all.remarks() {
         println!("{remark}");
     }
@@ -79,10 +79,10 @@ pub(crate) fn run(selection: &Selection) -> Result<bool> {
     Ok(all.good())
 }
 
-/// A step's name, what it came to, and how long it took.
+/// The name, the result and the duration of a step.
 type Step = (String, Summary, Duration);
 
-/// A step that is one check.
+/// A step that runs one cargo command.
 struct Check {
     name: &'static str,
     cargo: &'static [&'static str],
@@ -104,7 +104,7 @@ const CHECKS: [Check; 4] = [
         ],
         rustdocflags: None,
     },
-    // In a workspace each crate gets the features that another asks for; who depends on one alone does not.
+    // In a workspace build, cargo unifies features. Alone, a crate must compile with its own features.
     Check {
         name: "crates alone",
         cargo: &[
@@ -131,7 +131,7 @@ fn check(Check { name, cargo: arguments, rustdocflags }: Check) -> Result<Step> 
     step(name, command)
 }
 
-/// Runs a step that is one command.
+/// Runs a step that consists of one command.
 fn step(name: &str, command: Command) -> Result<Step> {
     let mut progress = Progress::begin(name);
     let finished = command::run(command, &paths::log(name)?, &mut progress, building)?;
@@ -144,7 +144,7 @@ fn step(name: &str, command: Command) -> Result<Step> {
     Ok((name.to_owned(), Summary::check(passed), time))
 }
 
-/// Unit, doc and property tests, and whatever else needs no root. The root tests are ignored here, and run after.
+/// Runs the tests that need no root: unit, doc and property tests. libtest ignores the root tests here.
 fn unprivileged(selection: &Selection) -> Result<Step> {
     let mut progress = Progress::begin("tests");
     let skips = tempfile::NamedTempFile::new()?;
@@ -159,7 +159,7 @@ fn unprivileged(selection: &Selection) -> Result<Step> {
         match Line::parse(line) {
             Some(Line::Passed(name) | Line::Failed(name)) => return Some(name.to_owned()),
             Some(Line::Ignored(_, why)) if why.starts_with("needs root") => {}
-            // An example that is never run, or a test somebody put aside.
+            // A doc example marked `ignore`, or a disabled test.
             Some(Line::Ignored(name, why)) => ignored.push(format!("{name}: {why}")),
             Some(Line::Result { passed, failed }) => {
                 summary.counts += Counts { passed, failed, skipped: 0 };
@@ -170,14 +170,14 @@ fn unprivileged(selection: &Selection) -> Result<Step> {
         None
     })?;
     summary.skip(std::fs::read_to_string(skips.path())?.lines().map(str::to_owned));
-    // Those were never among the passed.
+    // libtest does not count ignored tests as passed.
     summary.counts.skipped += u64::try_from(ignored.len())?;
     summary.skips.extend(ignored);
     if selection.require {
         summary.require();
     }
     if !finished.status.success() {
-        // A test that failed is counted; a binary that does not build or was killed is not.
+        // A build failure or a killed binary has no failed test to count.
         summary.counts.failed = summary.counts.failed.max(1);
         progress.clear();
         eprintln!("{}", finished.output);
@@ -197,7 +197,7 @@ fn cargo(arguments: &[&str]) -> Command {
     cargo
 }
 
-/// What cargo is at, for the progress line.
+/// Returns the line if the line shows cargo's progress.
 fn building(line: &str) -> Option<String> {
     let line = line.trim();
     let verbs = ["Compiling ", "Checking ", "Documenting ", "Running ", "Doc-tests "];

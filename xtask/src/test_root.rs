@@ -1,5 +1,5 @@
-//! The root tests: each test binary's ignored tests, as root, in a private mount namespace; nothing with the run's mark
-//! stays on the host.
+//! Runs the root tests: the ignored tests of each test binary, as root, in a private mount namespace. Then checks that
+//! nothing with the mark of the run is left on the host.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +15,7 @@ use crate::root::{self, Answer, Job};
 use crate::vm::{self, Layout};
 use crate::{command, paths, setup};
 
-/// What the root part is given.
+/// The job of the root process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
     selection: Selection,
@@ -23,7 +23,7 @@ pub(crate) struct Plan {
     logs: PathBuf,
 }
 
-/// What tests run from: the test binaries, and the stand-ins they start.
+/// The built test binaries, and the directory of the stand-ins.
 #[derive(Debug)]
 pub(crate) struct Built {
     pub(crate) binaries: Vec<TestBinary>,
@@ -31,7 +31,7 @@ pub(crate) struct Built {
 }
 
 impl Built {
-    /// Builds both, for the selected packages.
+    /// Builds the test binaries of the selected packages, and the stand-ins.
     pub(crate) fn new(selection: &Selection) -> Result<Self> {
         let mut progress = Progress::begin("build tests");
         let binaries = binaries::build(selection, &mut progress)?;
@@ -41,7 +41,7 @@ impl Built {
     }
 }
 
-/// `cargo xtask test-root`: runs it, prints what came of it; whether all is well.
+/// Runs `cargo xtask test-root` and prints the result. Returns true if no test failed.
 pub(crate) fn command(selection: &Selection, layouts: Option<&[Layout]>) -> Result<bool> {
     setup::ensure(setup::LINK)?;
     let built = Built::new(selection)?;
@@ -62,7 +62,7 @@ pub(crate) fn command(selection: &Selection, layouts: Option<&[Layout]>) -> Resu
     Ok(summary.good())
 }
 
-/// Runs the root tests among these as root on this host.
+/// Runs the selected root tests as root on this host.
 pub(crate) fn run(selection: &Selection, built: &Built) -> Result<Summary> {
     setup::ensure(setup::ROOT_TESTS)?;
     let logs = paths::log("root tests")?;
@@ -72,7 +72,7 @@ pub(crate) fn run(selection: &Selection, built: &Built) -> Result<Summary> {
     }
     let plan = Plan { selection: selection.clone(), binaries: built.binaries.clone(), logs };
     let Answer::Tested(mut summary) = root::ask(&Job::Test(plan), env)? else {
-        bail!("the root part answered something else");
+        bail!("the root process sent an unexpected answer");
     };
     if selection.require {
         summary.require();
@@ -80,7 +80,7 @@ pub(crate) fn run(selection: &Selection, built: &Built) -> Result<Summary> {
     Ok(summary)
 }
 
-/// The part that runs as root.
+/// Runs the root tests in the root process.
 pub(crate) fn run_as_root(plan: &Plan) -> Result<Summary> {
     host::adopt_orphans()?;
     let run = testkit::new_run();
@@ -99,7 +99,7 @@ pub(crate) fn run_as_root(plan: &Plan) -> Result<Summary> {
     Ok(summary)
 }
 
-/// Runs the ignored tests of one binary, of which there are `count`.
+/// Runs the `count` ignored tests of one binary.
 fn run_binary(plan: &Plan, binary: &TestBinary, count: usize, run: &str) -> Result<Summary> {
     let skips = tempfile::NamedTempFile::new().context("make the file of skips")?;
     let mut test = isolated(&binary.path);
@@ -136,7 +136,7 @@ fn run_binary(plan: &Plan, binary: &TestBinary, count: usize, run: &str) -> Resu
         std::fs::read_to_string(skips.path()).context("read the skips")?.lines().map(str::to_owned),
     );
     if !ended {
-        // Killed, or gone before it could tell.
+        // The binary was killed or exited before libtest printed a result.
         summary.counts.failed += 1;
         summary.problems.push(format!("{label}: {} before all tests had run", finished.status));
     } else if !finished.status.success() && summary.counts.failed == 0 {
@@ -145,20 +145,20 @@ fn run_binary(plan: &Plan, binary: &TestBinary, count: usize, run: &str) -> Resu
     }
     if summary.counts.failed > 0 {
         progress.clear();
-        eprintln!("{}\nall of it: {}", failures(&finished.output), log.display());
+        eprintln!("{}\nwhole output: {}", failures(&finished.output), log.display());
     }
     progress.end(if summary.counts.failed == 0 { "ok" } else { "FAILED" });
     Ok(summary)
 }
 
-/// `program` in a mount namespace of its own, from which no mount gets out (unshare(1)).
+/// Returns a command that runs `program` in a new mount namespace; no mount propagates to the host (unshare(1)).
 fn isolated(program: &Path) -> Command {
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "--propagation", "private", "--"]).arg(program);
     unshare
 }
 
-/// What libtest says of the failures: the last of its parts, or where it was killed, the end of what it said.
+/// Returns libtest's part about failures; if that is missing, the last 40 lines.
 fn failures(output: &str) -> &str {
     let from = output
         .find("\nfailures:\n")

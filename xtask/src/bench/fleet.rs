@@ -1,4 +1,5 @@
-//! What a host full of jails costs: each verb in a ratio to something of the same run that grows with the host too.
+//! The cost of each verb on a host full of jails, as a ratio to other work of the same run that grows with the host
+//! too.
 
 use std::fs;
 use std::io::Write as _;
@@ -13,13 +14,13 @@ use testkit::{Binaries, KillOnDrop, Scratch, unique};
 
 use super::{Contender, Rival, Session};
 
-/// The jails of `list`: every other one runs.
+/// The number of jails that `list` reads; every second jail runs.
 const JAILS: usize = 10_000;
-/// The VMs that are ended together.
+/// The number of VMs that are killed together.
 const VMS: usize = 300;
-/// The host's other processes, few and many.
+/// The number of other processes on the host: few, then many.
 const CROWDS: [usize; 2] = [50, 2_000];
-/// How many jails one round removes.
+/// The number of jails that one round removes.
 const REMOVED: usize = 10;
 
 /// A program that answers `--version` as Firecracker does and otherwise sleeps: a page of memory, no VM.
@@ -85,7 +86,7 @@ impl Fleet {
         Ok(self.jailer.launch(&spec)?)
     }
 
-    /// Ends many VMs together, and one after the other.
+    /// Measures killing many VMs together against killing VMs one after the other.
     fn end(&self, session: &mut Session) -> Result<()> {
         let held = || -> Result<(usize, usize)> {
             Ok((fs::read_dir("/proc/self/fd")?.count(), fs::read_dir("/proc/self/task")?.count()))
@@ -157,7 +158,7 @@ impl Fleet {
     fn list(&self, session: &mut Session) -> Result<()> {
         let mut running = Vec::new();
         for n in 0..JAILS / 2 {
-            // Nothing is held: neither the descriptors nor the locks would do.
+            // Dropped at once: the limit of descriptors is too low to hold every jail.
             drop(
                 self.jailer
                     .plan(&self.spec(&format!("prepared-{n}"), &self.firecracker))?
@@ -212,7 +213,7 @@ fn ratio(of: usize, to: usize) -> Result<f64> {
     Ok(f64::from(u32::try_from(of)?) / f64::from(u32::try_from(to)?))
 }
 
-/// Assembles the sleeper; its name satisfies the jailer.
+/// Assembles the sleeper under the name `firecracker`, which the jailer requires.
 fn sleeper(scratch: &Scratch) -> Result<PathBuf> {
     let program = scratch.join("firecracker");
     let mut cc = Command::new("cc");

@@ -1,6 +1,6 @@
-//! jail-fs beside (a) the published crate, (b) the bare system calls with no checks, (c) cp.
+//! jail-fs compared with (a) the published crate, (b) the bare system calls without checks, (c) cp.
 //!
-//! Each filesystem is a fresh one on a loop device; sources and jails are on it, unless the row says across.
+//! Each filesystem is a fresh one on a loop device; sources and jails are on it, except in the rows named "across".
 
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -31,7 +31,7 @@ use crate::paths;
 const UID: u32 = 59_135;
 const MIB: u64 = 1 << 20;
 
-/// The record beside each jail, of a usual length.
+/// The record beside each jail; 700 bytes is a usual length.
 const RECORD: [u8; 700] = [b' '; 700];
 
 /// Measures every row.
@@ -39,17 +39,17 @@ pub(crate) fn run(session: &mut Session) -> Result<()> {
     if cfg!(debug_assertions) {
         return optimised();
     }
-    // What is mounted here is seen by no one else, and goes with this process.
+    // No other process sees these mounts, and the kernel removes them when this process exits.
     unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace of its own")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?;
     let seed = build_seed()?;
     for kind in [FsKind::Ext4, FsKind::Xfs] {
         let Some(fs) = LoopFs::new(kind, 8 << 30)? else {
-            session.note(format!("no {kind} here: its rows are missing"));
+            session.note(format!("{kind} is unavailable: the {kind} rows are skipped"));
             continue;
         };
-        // As deep as the jailer's own default, /srv/jailer: the way to a base is walked and checked each time.
+        // As deep as the jailer's default, /srv/jailer: jail-fs walks and checks the path to a base each time.
         let root = Path::new("/srv");
         mount(Some(&fs.path()), root, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .context("bind to /srv")?;
@@ -67,7 +67,7 @@ pub(crate) fn run(session: &mut Session) -> Result<()> {
     Ok(())
 }
 
-/// A bind mount, undone on drop.
+/// A bind mount, unmounted on drop.
 struct Bound<'a>(&'a Path);
 
 impl Drop for Bound<'_> {
@@ -78,17 +78,17 @@ impl Drop for Bound<'_> {
     }
 }
 
-/// A filesystem with the images on it.
+/// A filesystem that holds the images.
 struct Place {
     kind: FsKind,
     root: PathBuf,
     kernel: PathBuf,
-    /// 64 MiB with 64 KiB of data.
+    /// A 64 MiB file with 64 KiB of data.
     rootfs: PathBuf,
-    /// 64 MiB with what mkfs.ext4 writes to an empty disk: some 300 KiB in eight pieces.
+    /// A 64 MiB file with the data that mkfs.ext4 writes to an empty disk: about 300 KiB in eight pieces.
     made: PathBuf,
-    /// Kernel and rootfs of the published crate's own: it links both and gives them to the jail's user, after which nobody
-    /// else would share them.
+    /// A kernel and a rootfs for the published crate alone: the crate links both and gives both to the jail's user,
+    /// after which jail-fs would not link either file.
     given_away: [PathBuf; 2],
     user: Owner,
 }
@@ -124,12 +124,12 @@ impl Place {
     }
 }
 
-/// A launcher's base, opened once: its descriptor is kept.
+/// Opens the base of a launcher, which keeps the descriptor.
 fn trusted(base: &Path) -> jail_fs::Result<TrustedDir> {
     TrustedDir::create(base)?.create_child(&Name::try_from("firecracker")?)
 }
 
-/// What a launcher does with jail-fs for one VM.
+/// Stages the files of one VM with jail-fs, as a launcher does.
 fn prepare(
     base: &TrustedDir,
     id: &str,
@@ -158,13 +158,13 @@ fn teardown(base: &TrustedDir, id: &str) -> jail_fs::Result<()> {
     Ok(())
 }
 
-/// The same result by the calls alone: nothing is checked, nobody is locked out.
+/// The bare system calls that give the same result, without checks and without locks.
 mod bare {
     use super::*;
 
     const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
-    /// Aside, and then under its name: a jail is whole or not there.
+    /// Builds a jail under a temporary name and then renames the directory, so that no jail is ever incomplete.
     pub(super) fn prepare(base: &OwnedFd, id: &str, kernel: &Path, rootfs: &Path) -> Result<()> {
         let aside = format!(".{id}");
         mkdirat(base, aside.as_str(), Mode::S_IRWXU)?;
@@ -179,7 +179,7 @@ mod bare {
         Ok(renameat(base, aside.as_str(), base, id)?)
     }
 
-    /// FICLONE, else the data segments.
+    /// Clones a file with FICLONE; if the ioctl fails, copies the data segments.
     pub(super) fn private(source: &Path, dir: &OwnedFd, name: &str) -> Result<()> {
         let from = open(source, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
         let to = create(dir, name)?;
@@ -215,7 +215,7 @@ mod bare {
         Ok(openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?)
     }
 
-    /// Aside, so that half a jail is never seen; then open, list, unlink, go down.
+    /// Renames a jail, so that no jail is ever incomplete, and then removes the tree.
     pub(super) fn teardown(base: &OwnedFd, id: &str) -> Result<()> {
         let aside = format!(".{id}");
         renameat(base, id, base, aside.as_str())?;
@@ -252,11 +252,11 @@ fn timed<T, E: Into<anyhow::Error>>(
     Ok(begun.elapsed())
 }
 
-/// Jails of one round of a small jail: one after another, as a busy launcher makes them, so that what is measured is the
-/// work and not who was in the processor's caches last.
+/// The number of small jails that one round makes, one after another, as a busy launcher does. A single jail would
+/// measure the processor's caches and not the work.
 const SERIES: u32 = 8;
 
-/// What `measured` takes for a jail, `before` and `after` which are not counted.
+/// Returns the mean time of `measured` for a jail; `before` and `after` are not timed.
 fn series(
     number: &Cell<u32>,
     measured: impl Fn(&str) -> Result<Duration>,
@@ -328,7 +328,7 @@ fn prepare_and_teardown(session: &mut Session, place: &Place, seed: &Path) -> Re
     )
 }
 
-/// The same with a disk that somebody made a filesystem on: what its data costs, which the published crate never copies.
+/// Measures prepare with a disk that holds a filesystem. The published crate copies no data and has no row here.
 fn prepare_made(session: &mut Session, place: &Place) -> Result<()> {
     let Place { kind, kernel, made, user, .. } = place;
     let (ours, bare) = (trusted(&place.base("ours")?)?, held(&place.base("bare/firecracker")?)?);
@@ -351,7 +351,7 @@ fn prepare_made(session: &mut Session, place: &Place) -> Result<()> {
     )
 }
 
-/// 2 GiB with 66 MiB of data, in pieces of 1 MiB.
+/// Writes a sparse file of `size` bytes with 66 MiB of data, in pieces of 1 MiB.
 fn large_image(path: &Path, size: u64) -> Result<()> {
     let file = fs::File::create(path)?;
     file.set_len(size)?;
@@ -362,7 +362,7 @@ fn large_image(path: &Path, size: u64) -> Result<()> {
     Ok(())
 }
 
-/// One artifact into one directory, and gone again.
+/// Stages one artifact into a directory, and removes the file again; returns the time of the staging.
 fn stage(source: &Path, dir: &TrustedDir, user: Owner, strategy: Strategy) -> Result<Duration> {
     let name = Name::try_from("disk")?;
     let took = timed(|| -> Result<()> {
@@ -469,7 +469,7 @@ fn crowded(session: &mut Session, place: &Place) -> Result<()> {
     )
 }
 
-/// Jails of one round, and threads that share them.
+/// The number of jails that the threads of one round prepare.
 const JAILS: u32 = 2_000;
 const THREADS: u32 = 16;
 
@@ -478,7 +478,7 @@ fn threads(session: &mut Session, place: &Place) -> Result<()> {
     let bare_path = place.base("threads-bare/firecracker")?;
     let bare = held(&bare_path)?;
     let Place { kernel, rootfs, user, kind, .. } = place;
-    // A smaller disk: a round of them has to fit, and the data is not what threads contend for.
+    // A smaller disk: all disks of a round must fit, and threads do not contend for data.
     let disk = rootfs.with_extension("small");
     fs::write(&disk, vec![1; 16 << 10])?;
     let spread = |threads: u32, prepare: &(dyn Fn(&str) -> Result<()> + Sync)| {
@@ -522,7 +522,7 @@ fn threads(session: &mut Session, place: &Place) -> Result<()> {
     )
 }
 
-/// The same bench in this program built with optimisation, as the published crate is; in this one's place.
+/// Replaces this process by the same bench in an optimised build, as the published crate is optimised too.
 fn optimised() -> Result<()> {
     let target = paths::target()?;
     cargo_build("xtask", &paths::workspace().join("Cargo.toml"), &target)?;
@@ -546,22 +546,22 @@ fn cargo_build(package: &str, manifest: &Path, target: &Path) -> Result<()> {
         .arg(target)
         .status()
         .with_context(|| format!("build {package}"))?;
-    ensure!(built.success(), "{package} does not build here: {built}");
+    ensure!(built.success(), "failed to build {package}: {built}");
     Ok(())
 }
 
-/// Builds the published crate's side, in a workspace of its own; it needs libclang.
+/// Builds the program that times the published crate, in a separate workspace; the build needs libclang.
 fn build_seed() -> Result<PathBuf> {
     let target = paths::target()?.join("bench-seed");
     cargo_build("bench-seed", &paths::workspace().join("xtask/bench-seed/Cargo.toml"), &target)?;
     Ok(target.join("release/bench-seed"))
 }
 
-/// The published crate, in a process of its own that is asked for one round at a time and tells how long it took.
+/// A process that runs the published crate: each request is one round, each answer the time of the round.
 struct Seed {
     process: Child,
     ask: ChildStdin,
-    told: BufReader<ChildStdout>,
+    answers: BufReader<ChildStdout>,
 }
 
 impl Seed {
@@ -575,22 +575,23 @@ impl Seed {
             .stdout(Stdio::piped())
             .spawn()
             .context("start the published crate")?;
-        let ask = process.stdin.take().context("its input")?;
-        let told = BufReader::new(process.stdout.take().context("its output")?);
-        Ok(Self { process, ask, told })
+        let ask = process.stdin.take().context("the input of the published crate")?;
+        let answers =
+            BufReader::new(process.stdout.take().context("the output of the published crate")?);
+        Ok(Self { process, ask, answers })
     }
 
     fn call(&mut self, verb: &str, id: &str) -> Result<Duration> {
         #[derive(serde::Deserialize)]
-        struct Told {
+        struct Answer {
             ns: u64,
         }
         writeln!(self.ask, "{verb} {id}")?;
         let mut line = String::new();
-        self.told.read_line(&mut line)?;
-        let told: Told =
+        self.answers.read_line(&mut line)?;
+        let answer: Answer =
             serde_json::from_str(&line).with_context(|| format!("the published crate's {verb}"))?;
-        Ok(Duration::from_nanos(told.ns))
+        Ok(Duration::from_nanos(answer.ns))
     }
 }
 

@@ -1,13 +1,14 @@
-//! What launching through the facade costs, beside the same jailer and Firecracker started bare.
+//! The cost of a launch through the facade, compared with the same jailer and Firecracker started bare.
 //!
-//! Both sides stage one kernel and count until the API has answered `GET /`. The bare side copies, spawns and connects in
-//! a loop without a pause, checks nothing, and takes no jail down in the time that counts; neither does ours. Its VM gets a
-//! control group of its own too, which the jailer joins as it is told to: whoever is not born in his group waits for a
-//! grace period of the kernel's. Without any control group, which is less than ours does, it is shown too, with no bound.
+//! Both sides stage one kernel and measure until the API has answered `GET /`. Neither side measures a teardown. The
+//! bare side copies, spawns and connects in a loop without a pause, and checks nothing. The bare VM gets a control
+//! group too, which the jailer joins because of `--cgroup` or `--parent-cgroup`: a process that joins a group after the
+//! spawn waits for a grace period of the kernel. A bare VM without any control group does less than ours; the row has
+//! no bound.
 //!
-//! Both have a neighbour, as on any host that runs VMs, so that neither makes or removes what jails share. They launch
-//! one right after the other, and then on a host at rest: what the last teardown left for the kernel to do makes the next
-//! launch's grace periods short.
+//! Both sides have a neighbour, as on any host that runs VMs, so that neither side makes or removes the directories
+//! that jails share. The launches follow one another directly, and then start on a host at rest: pending work of the
+//! last teardown in the kernel shortens the grace periods of the next launch.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -32,10 +33,10 @@ use super::{Contender, Rival, Session};
 const UID: u32 = 59_133;
 const GID: u32 = 59_134;
 
-/// How long until the kernel is done with what the last teardown left to it.
+/// The time after which the kernel has finished the work of the last teardown.
 const REST: Duration = Duration::from_millis(60);
 
-/// How long the jailer is held up, for what waiting costs.
+/// The delay of the jailer for which the cost of waiting is measured.
 const HELD_UP: Duration = Duration::from_secs(2);
 
 /// Measures every row.
@@ -80,7 +81,7 @@ struct Bench<'a> {
     scratch: Scratch,
     kernel: PathBuf,
     jailer: Jailer,
-    /// For its arguments alone.
+    /// The source of the bare side's arguments; this jailer launches nothing.
     bare: Jailer,
     neighbours: Vec<Prepared>,
 }
@@ -99,7 +100,7 @@ impl<'a> Bench<'a> {
         Ok(bench)
     }
 
-    /// One launch through the facade; its teardown does not count.
+    /// Returns the time of one launch through the facade, without the teardown.
     fn launch(&self, jailer: &Jailer, vm_id: &str) -> Result<Duration> {
         let spec = self.spec(vm_id);
         let begun = Instant::now();
@@ -110,13 +111,13 @@ impl<'a> Bench<'a> {
         Ok(took)
     }
 
-    /// One launch without any of ours but the arguments: in no control group of its own, or in the one ours would have,
-    /// which the jailer joins as it is told to.
+    /// Returns the time of one launch that uses the arguments of ours and nothing else. With `joins`, the arguments
+    /// make the jailer join the control group that ours would have; otherwise the VM gets no control group.
     fn launch_bare(&self, id: &str, joins: bool) -> Result<Duration> {
         let plan = self.bare.plan(&self.spec(id))?;
         let leaf = plan.leaf().filter(|_| joins);
         let mut arguments = plan.argv();
-        // Ours is born in its group, and is told of none.
+        // Our jailer is spawned into the group, and gets no argument about groups.
         if let Some(leaf) = leaf {
             let parent = &self.bare.config().cgroup_parent;
             let settings = leaf.settings();
@@ -124,18 +125,18 @@ impl<'a> Bench<'a> {
                 CgroupVersion::V1 => "1",
                 CgroupVersion::V2 => "2",
             };
-            // Without a setting it joins its parent, since 1.6.0 and on v2.
+            // Without a setting the jailer joins the parent group, since 1.6.0 and on v2.
             let parent =
                 if settings.is_empty() { format!("{parent}/{id}") } else { parent.clone() };
-            let told = ["--cgroup-version", version, "--parent-cgroup", &parent];
-            arguments.splice(0..0, told.map(OsString::from));
+            let group = ["--cgroup-version", version, "--parent-cgroup", &parent];
+            arguments.splice(0..0, group.map(OsString::from));
             for (file, value) in settings {
                 arguments.splice(0..0, ["--cgroup".into(), format!("{file}={value}").into()]);
             }
         }
         let root = plan.layout().root().to_owned();
         let begun = Instant::now();
-        // The jailer joins no group of v2 that is not there, and says nothing.
+        // On v2 the jailer silently skips a group that does not exist.
         for group in leaf.into_iter().flat_map(|leaf| leaf.paths()) {
             fs::create_dir_all(group)?;
         }
@@ -163,7 +164,7 @@ impl<'a> Bench<'a> {
         JailSpec::new(vm_id, self.binaries.firecracker()).kernel(&self.kernel)
     }
 
-    /// Milliseconds of CPU that this process uses while it waits for a jailer that is held up.
+    /// Returns the milliseconds of CPU that this process uses to wait for a delayed jailer.
     fn cpu_of_waiting(&self) -> Result<f64> {
         let late = self.scratch.file("late-jailer", self.late_jailer());
         fs::set_permissions(&late, fs::Permissions::from_mode(0o755))?;
@@ -173,7 +174,7 @@ impl<'a> Bench<'a> {
             let at_once = self.cpu_of(|| self.launch(&self.jailer, &format!("at-once-{round}")))?;
             let waited = self.cpu_of(|| {
                 let took = self.launch(&late, &format!("late-{round}"))?;
-                ensure!(took >= HELD_UP, "the jailer was not held up");
+                ensure!(took >= HELD_UP, "the jailer was not delayed");
                 Ok(took)
             })?;
             differences.push((waited - at_once).max(0.0));
@@ -181,7 +182,7 @@ impl<'a> Bench<'a> {
         super::median(differences, f64::total_cmp).context("no round")
     }
 
-    /// Milliseconds of CPU, user's and system's, of all threads of this process (getrusage(2)).
+    /// Returns the milliseconds of user and system CPU time of all threads of this process (getrusage(2)).
     fn cpu_of(&self, work: impl FnOnce() -> Result<Duration>) -> Result<f64> {
         let used = || -> Result<i64> {
             let usage = getrusage(UsageWho::RUSAGE_SELF)?;
@@ -193,7 +194,7 @@ impl<'a> Bench<'a> {
         Ok(f64::from(microseconds) / 1e3)
     }
 
-    /// The same jailer, later.
+    /// Returns a script that starts the same jailer after a delay.
     fn late_jailer(&self) -> String {
         let jailer = self.binaries.jailer().display();
         format!(
@@ -205,10 +206,10 @@ impl<'a> Bench<'a> {
 
 impl Drop for Bench<'_> {
     fn drop(&mut self) {
-        // They hold their jails' locks.
+        // Neighbours hold the locks of the jails.
         self.neighbours.clear();
         for jailer in [&self.jailer, &self.bare] {
-            // A round that failed may have left its VM.
+            // A failed round may have left a VM.
             for listed in jailer.list().unwrap_or_default().jails {
                 if let Err(error) = jailer.teardown_jail(&listed.jail_id) {
                     eprintln!("left behind: {}: {error}", listed.path.display());
@@ -230,7 +231,7 @@ fn config(scratch: &Scratch, name: &str, jailer_bin: PathBuf) -> JailerConfig {
     }
 }
 
-/// A bare VM; killed and reaped on drop.
+/// A bare VM, killed and reaped on drop.
 struct Bare(Child);
 
 impl Bare {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: ours beside others, in alternating rounds of one run, so that a noisy machine is noisy to all.
+//! `cargo xtask bench`: compares ours with rivals in alternating rounds of one run, so that noise affects all sides.
 
 mod fleet;
 mod fs;
@@ -15,14 +15,14 @@ use serde::Serialize;
 use crate::table::Table;
 use crate::{binaries, paths, root};
 
-/// What the command line asks for.
+/// The options of the command line.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
-    /// How many rounds, where the bench's own number does not suit.
+    /// The number of rounds, instead of the bench's default.
     rounds: Option<usize>,
-    /// Print JSON instead of the table.
+    /// Print JSON instead of a table.
     json: bool,
-    /// Fail where a bound is exceeded.
+    /// Fail if a bound is exceeded.
     check: bool,
 }
 
@@ -41,24 +41,24 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// Who ours is compared with, and how much of its time ours may take.
+/// A contender that ours is compared with, and the bound of the ratio.
 pub(crate) struct Rival<'a> {
     contender: Contender<'a>,
     at_most: Option<f64>,
     floor: Option<Floor>,
 }
 
-/// What no way of doing the work can be faster than.
+/// A lower bound on the time of the work: the time of the bare calls.
 #[derive(Debug, Clone, Copy)]
 struct Floor {
-    /// Which of the rivals, counted from 0.
+    /// The index of the rival that makes the bare calls.
     rival: usize,
-    /// How many times its time ours may take.
+    /// The largest ratio of our time to the time of the bare calls.
     at_most: f64,
 }
 
 impl<'a> Rival<'a> {
-    /// A rival that is only shown.
+    /// Returns a rival without a bound.
     pub(crate) fn new(
         name: impl Into<String>,
         round: impl FnMut() -> Result<Duration> + 'a,
@@ -66,19 +66,19 @@ impl<'a> Rival<'a> {
         Self { contender: Contender::new(name, round), at_most: None, floor: None }
     }
 
-    /// Ours may take this many times its time.
+    /// Sets the largest ratio of our time to the rival's time.
     pub(crate) fn at_most(self, ratio: f64) -> Self {
         Self { at_most: Some(ratio), ..self }
     }
 
-    /// Where the bound asks for less time than the bare calls of the same work leave, `at_most` times what these take is
-    /// all that can be asked: `rival` is their number among the rivals. The row then says so.
+    /// Relaxes the bound to `at_most` times the time of the bare calls, if the bound is below that. `rival` is the
+    /// index of the bare calls among the rivals. The row shows the relaxed bound.
     pub(crate) fn over_floor(self, rival: usize, at_most: f64) -> Self {
         Self { floor: Some(Floor { rival, at_most }), ..self }
     }
 }
 
-/// A bench under way: its rows, and what becomes of them.
+/// A running bench with the rows measured so far.
 #[derive(Debug)]
 pub(crate) struct Session {
     name: String,
@@ -97,18 +97,18 @@ struct Row {
     ours_ns: u128,
     rival: String,
     rival_ns: u128,
-    /// The median of the rounds' ratios: what slows the machine down slows both sides of each.
+    /// The median of the rounds' ratios: a slow machine slows both sides of a round.
     ratio: f64,
-    /// What was asked for.
+    /// The bound of the ratio.
     at_most: Option<f64>,
-    /// The ratio that the bare calls of the same work have.
+    /// The ratio of the bare calls to the rival.
     floor: Option<f64>,
-    /// What is asked for in the place of `at_most`, where the floor puts that out of reach.
+    /// The bound that replaces `at_most` if the floor makes `at_most` unreachable.
     within_reach: Option<f64>,
     ok: bool,
 }
 
-/// A figure that has no rival.
+/// A figure without a rival.
 #[derive(Debug, Serialize)]
 struct Figure {
     what: String,
@@ -129,13 +129,13 @@ impl Session {
         }
     }
 
-    /// How many rounds to run: the command line's, else the bench's own.
+    /// Returns the number of rounds: the value of `--rounds`, or else `own`.
     pub(crate) fn rounds(&self, own: usize) -> usize {
         self.options.rounds.unwrap_or(own).max(1)
     }
 
-    /// Measures `ours` and its rivals in turn, each round in another order, after one round that does not count. Every other
-    /// round goes the other way round, so that nobody always comes after the same one.
+    /// Measures `ours` and the rivals in turn, after one round of warm-up. Each round has another order, and every
+    /// second round reverses the order, so that no contender always follows the same one.
     pub(crate) fn compare(
         &mut self,
         work: &str,
@@ -195,7 +195,7 @@ impl Session {
         Ok(())
     }
 
-    /// Records a figure measured otherwise, with its bound.
+    /// Records a figure and the bound of the figure.
     pub(crate) fn figure(&mut self, what: &str, value: f64, unit: &str, at_most: Option<f64>) {
         let ok = at_most.is_none_or(|bound| value <= bound);
         self.figures.push(Figure {
@@ -207,12 +207,12 @@ impl Session {
         });
     }
 
-    /// Says something of the circumstances, above the table.
+    /// Adds a line above the table, such as the binaries in use.
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
 
-    /// Prints what was measured; whether all is within its bounds, or nobody asked.
+    /// Prints the results. Returns false only if `--check` was given and a bound was exceeded.
     fn finish(self) -> Result<bool> {
         if self.rows.is_empty() && self.figures.is_empty() {
             bail!("bench {} measured nothing", self.name);
@@ -235,7 +235,7 @@ impl Session {
             self.print();
         }
         if self.options.check && !good {
-            eprintln!("bench {}: not within its bounds", self.name);
+            eprintln!("bench {}: a bound was exceeded", self.name);
         }
         Ok(good || !self.options.check)
     }
@@ -259,7 +259,14 @@ impl Session {
         };
         if !self.rows.is_empty() {
             let mut table = Table::new([
-                "work", "ours", "against", "its time", "ratio", "at most", "", "rounds",
+                "work",
+                "ours",
+                "rival",
+                "rival time",
+                "ratio",
+                "at most",
+                "",
+                "rounds",
             ]);
             for row in &self.rows {
                 table.row([
@@ -290,7 +297,7 @@ impl Session {
         }
     }
 
-    /// Where the bench is, on a terminal.
+    /// Shows the current round on a terminal.
     fn say(&self, line: &str) {
         if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
             eprint!("\r\x1b[2K{line}");
@@ -298,7 +305,7 @@ impl Session {
     }
 }
 
-/// The median of the rounds' ratios.
+/// Returns the median of the rounds' ratios.
 fn median_ratio(ours: &[Duration], theirs: &[Duration]) -> Result<f64> {
     let ratios =
         ours.iter().zip(theirs).map(|(ours, theirs)| ours.as_secs_f64() / theirs.as_secs_f64());
@@ -309,7 +316,7 @@ fn median_time(times: &[Duration]) -> Result<Duration> {
     median(times.to_vec(), Ord::cmp).context("no round")
 }
 
-/// The middle value, the upper one of two.
+/// Returns the middle value; of two middle values, the larger.
 fn median<T: Copy>(
     mut values: Vec<T>,
     order: impl FnMut(&T, &T) -> std::cmp::Ordering,
@@ -326,7 +333,7 @@ fn time(ns: u128) -> String {
     }
 }
 
-/// `cargo xtask bench <what> [--rounds N] [--json] [--check]`; whether all is well.
+/// Runs `cargo xtask bench <what> [--rounds N] [--json] [--check]`. Returns false on an exceeded bound.
 pub(crate) fn command(args: &mut lexopt::Parser) -> Result<bool> {
     let mut what = None;
     let mut options = Options::default();
@@ -339,7 +346,7 @@ pub(crate) fn command(args: &mut lexopt::Parser) -> Result<bool> {
             other => return Err(other.unexpected().into()),
         }
     }
-    let what = what.context("bench what? launch, fs or fleet")?;
+    let what = what.context("missing argument: launch, fs or fleet")?;
     if cfg!(debug_assertions) {
         let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
         return root::again(&optimised()?, root::environment(&stand_ins));
@@ -349,12 +356,12 @@ pub(crate) fn command(args: &mut lexopt::Parser) -> Result<bool> {
         "fleet" => fleet::run(&mut session)?,
         "fs" => fs::run(&mut session)?,
         "launch" => launch::run(&mut session)?,
-        other => bail!("no bench `{other}`: there are launch, fs and fleet"),
+        other => bail!("unknown bench `{other}`: expected launch, fs or fleet"),
     }
     session.finish()
 }
 
-/// This program built with optimisation: what is measured is what would be used.
+/// Builds this program with optimisation, as users build the crates, and returns the path.
 fn optimised() -> Result<PathBuf> {
     let target = paths::target()?;
     let built = Command::new(binaries::cargo())
@@ -363,7 +370,7 @@ fn optimised() -> Result<PathBuf> {
         .current_dir(paths::workspace())
         .status()
         .context("build the optimised bench")?;
-    ensure!(built.success(), "the optimised bench does not build: {built}");
+    ensure!(built.success(), "failed to build the optimised bench: {built}");
     let debug = std::env::current_exe()?;
     let dir = debug.parent().and_then(std::path::Path::parent).context("find the build")?;
     Ok(dir.join("release/xtask"))
@@ -379,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_of_rounds_and_bounds_bite() {
+    fn exceeded_bounds_fail_the_check() {
         let mut session = Session::new("t", Options { check: true, ..Options::default() });
         // The first round warms up and does not count.
         let ours = || Contender::new("ours", times(&[900, 10, 40, 10]));
@@ -393,13 +400,13 @@ mod tests {
     }
 
     #[test]
-    fn what_the_bare_calls_leave_no_room_for_is_not_asked() {
+    fn the_floor_relaxes_the_bound() {
         let mut session = Session::new("t", Options { check: true, ..Options::default() });
         let rivals = |ratio| {
             let rival = Rival::new("rival", times(&[10])).at_most(ratio).over_floor(1, 1.3);
             vec![rival, Rival::new("bare", times(&[8])).at_most(1.3)]
         };
-        // 0.8 of the rival's time is what the bare calls take, and ours may take 1.3 times that.
+        // The bare calls take 0.8 of the rival's time, and ours may take 1.3 times that.
         let compare = |session: &mut Session, ms, ratio| {
             session
                 .compare("work", 3, Contender::new("ours", times(&[ms])), rivals(ratio))
@@ -408,7 +415,7 @@ mod tests {
         compare(&mut session, 10, 0.7);
         let row = &session.rows[0];
         assert!((row.within_reach.unwrap() - 1.04).abs() < 1e-9 && row.ok, "{row:?}");
-        // A bound that leaves room for them stays what it is.
+        // A bound above the floor is not relaxed.
         compare(&mut session, 10, 1.2);
         assert!(session.rows[2].within_reach.is_none() && session.rows[2].ok);
         compare(&mut session, 11, 0.7);
@@ -416,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_over_its_bound_fails_the_check() {
+    fn exceeded_figures_fail_the_check() {
         let mut session = Session::new("t", Options { check: true, ..Options::default() });
         session.figure("cpu", 0.5, "%", Some(0.6));
         session.figure("cpu", 0.7, "%", Some(0.6));
@@ -429,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn times_read_well() {
+    fn times_are_formatted() {
         assert_eq!(time(9_999), "9999 ns");
         assert_eq!(time(1_234_567), "1.234 ms");
         assert_eq!(time(12_345_678), "12.3 ms");

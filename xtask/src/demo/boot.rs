@@ -1,4 +1,4 @@
-//! Root's part of the demo: clear what an earlier one left, boot, look, shut down, tear down, look again.
+//! The part of the demo that runs as root: removes an earlier demo, boots, reads back, shuts down, tears down, checks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,20 +15,20 @@ use super::left::Traces;
 use super::read_back::{self, Process};
 use super::{Fact, Report, Staged};
 
-/// All of the demo's files: its images, and the chroot base.
+/// The directory of the demo: the images, and the chroot base.
 const DIR: &str = "/srv/microvm-demo";
 const CGROUP_PARENT: &str = "microvm-demo";
-/// Ids that a host is unlikely to know: whoever has them is the demo's VM.
+/// A uid that no host is likely to use: a process with this uid is the demo's VM.
 const UID: u32 = 59_123;
 const GID: u32 = 59_124;
-/// Not an id that the jailer takes: what becomes of it is part of the show.
+/// An id that the jailer refuses: the demo shows the jail id derived from a VM id.
 const VM_ID: &str = "demo/vm_1";
 
 const MEMORY: ByteSize = ByteSize::mib(256);
 const CPUS: f64 = 0.5;
 const PIDS: u64 = 64;
 
-/// Enough for any machine; nobody waits so long but for something that hangs.
+/// The timeout of every wait, generous enough for a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn run_as_root() -> Result<Report> {
@@ -61,7 +61,7 @@ pub(crate) fn run_as_root() -> Result<Report> {
     })
 }
 
-/// Official ones where they are installed and KVM works, else the stand-ins; and what to say of it.
+/// Returns the official binaries if both are installed and KVM works, or else the stand-ins, and a line for the report.
 fn binaries() -> (Binaries, String) {
     match (Binaries::official(), testkit::kvm_works()) {
         (Some(official), Ok(())) => {
@@ -80,7 +80,7 @@ fn binaries() -> (Binaries, String) {
     }
 }
 
-/// Sweeps, and takes down, what a demo that was killed half-way has left.
+/// Sweeps and tears down the remains of a demo that was killed.
 fn clear_earlier(jailer: &Jailer) -> Result<Vec<String>> {
     let swept = jailer.sweep().context("sweep what an earlier demo left")?;
     let mut earlier: Vec<String> = swept
@@ -109,7 +109,7 @@ fn found(state: &State) -> String {
     }
 }
 
-/// What there is to show of the VM itself.
+/// The facts about the VM that the demo shows.
 struct Shown {
     staged: Vec<Staged>,
     facts: Vec<Fact>,
@@ -132,12 +132,12 @@ fn show(jailer: &Jailer, binaries: &Binaries) -> Result<Shown> {
     let guest = guest_line(&vm)?;
     let mut facts = facts(&vm, &jail, binaries.are_official())?;
     let exit = vm.shutdown(PATIENCE)?;
-    // The guest resets when it is asked to: that is an exit, not a kill.
+    // The guest resets on Ctrl+Alt+Del: the VMM exits and is not killed.
     facts.push(fact("exit", "0, after Ctrl+Alt+Del", exit.status.to_string(), exit.success()));
     Ok(Shown { staged, facts, guest, ended: exit.status.to_string() })
 }
 
-/// Makes the directory of images: the guest that stays until it is asked to go, and a sparse disk.
+/// Makes the directory of images: the guest that runs until Ctrl+Alt+Del, and a sparse disk.
 fn images(binaries: &Binaries) -> Result<PathBuf> {
     let images = Path::new(DIR).join("images");
     fs::create_dir_all(&images).with_context(|| format!("make {}", images.display()))?;
@@ -147,14 +147,14 @@ fn images(binaries: &Binaries) -> Result<PathBuf> {
     Ok(images)
 }
 
-/// Removes the demo's own directories, as far as they are empty of anything else.
+/// Removes the demo's directories, except directories with foreign files.
 fn remove_directories() {
     let dir = Path::new(DIR);
     let _ = fs::remove_dir_all(dir.join("images"));
     let jails = dir.join("jails");
     let below = fs::read_dir(&jails).into_iter().flatten().flatten().map(|entry| entry.path());
     for dir in below.chain([jails.clone(), dir.to_owned()]) {
-        // What is not empty stays, and is shown as left.
+        // A directory that is not empty stays, and the report lists the directory.
         let _ = fs::remove_dir(dir);
     }
     for group in testkit::cgroups_named(CGROUP_PARENT, "") {
@@ -184,18 +184,18 @@ fn how(strategy: Strategy) -> String {
 }
 
 fn guest_line(vm: &Vm) -> Result<String> {
-    let console = vm.console().context("the console is not read")?;
+    let console = vm.console().context("the VM has no console")?;
     match console.wait_for_line(|line| line.contains(GUEST_LINE), PATIENCE) {
         Some(line) => Ok(line),
         None => bail!(
-            "the guest says nothing; its console: {:?}; the VM's log: {:?}",
+            "the guest printed nothing; console: {:?}; log: {:?}",
             console.text(),
             vm.log().text()
         ),
     }
 }
 
-/// What was asked for, and what the kernel says.
+/// Returns the requested settings of the VM beside the values that the kernel reports.
 fn facts(vm: &Vm, jail: &Path, official: bool) -> Result<Vec<Fact>> {
     let process = Process::of(vm.pid())?;
     let four = |id: u32| [id.to_string(), id.to_string(), id.to_string(), id.to_string()].join(" ");
@@ -232,7 +232,7 @@ fn facts(vm: &Vm, jail: &Path, official: bool) -> Result<Vec<Fact>> {
         if own { "its own" } else { "the host's" }.to_owned(),
         own,
     ));
-    // The stand-in has no filter to install, and says so here.
+    // The stand-in installs no seccomp filter, so the expected mode is 0.
     let seccomp = process.status("Seccomp")?;
     let asked = if official { "2 (filter)" } else { "0 (stand-in)" };
     facts.push(fact("seccomp mode", asked, seccomp.clone(), asked.starts_with(&seccomp)));
@@ -248,7 +248,7 @@ fn facts(vm: &Vm, jail: &Path, official: bool) -> Result<Vec<Fact>> {
     Ok(facts)
 }
 
-/// Open descriptors: none may lead to a file or a directory that is not in the jail.
+/// Checks that no open descriptor refers to a file or directory outside the jail.
 fn descriptors(process: &Process, pid: u32, jail: &Path) -> Result<Fact> {
     let open = process.descriptors()?;
     let outside = read_back::files_outside(pid, jail)?;
@@ -259,7 +259,7 @@ fn descriptors(process: &Process, pid: u32, jail: &Path) -> Result<Fact> {
     Ok(fact("descriptors", "files in the jail alone", found, outside.is_empty()))
 }
 
-/// The control group and its limits.
+/// Returns the facts about the control group and the limits.
 fn limits(vm: &Vm, process: &Process) -> Result<Vec<Fact>> {
     let leaf = format!("/{CGROUP_PARENT}/{}", vm.jail_id());
     let groups: Vec<PathBuf> = vm.cgroup()?.paths().collect();
@@ -283,7 +283,7 @@ fn limits(vm: &Vm, process: &Process) -> Result<Vec<Fact>> {
     Ok(facts)
 }
 
-/// Quota by period.
+/// Returns the CPU limit: the quota divided by the period.
 fn cpus(groups: &[PathBuf]) -> Option<f64> {
     let text = match read_back::limit(groups, &["cpu.max"]) {
         Some(both) => both,

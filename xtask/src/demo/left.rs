@@ -1,23 +1,23 @@
-//! What a VM could leave on the host, each looked up where it would be.
+//! A search for remains of a VM on the host.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Left;
 
-/// What to look for.
+/// The marks of a VM's remains.
 #[derive(Debug)]
 pub(super) struct Traces<'a> {
     /// The chroot base.
     pub(super) base: &'a Path,
     /// The parent of the VM's control groups.
     pub(super) cgroup_parent: &'a str,
-    /// The uid that only the VM had.
+    /// The uid that only the VM used.
     pub(super) uid: u32,
 }
 
 impl Traces<'_> {
-    /// Looks at files, mounts, loop devices, control groups and processes.
+    /// Searches files, mounts, loop devices, control groups and processes.
     pub(super) fn look(&self) -> Vec<Left> {
         let in_base = |path: &Path| path.starts_with(self.base);
         let left = |what: &str, place: &str, found: Vec<String>| Left {
@@ -50,8 +50,8 @@ impl Traces<'_> {
         ]
     }
 
-    /// The processes with any of its uids ours. One that has ended and waits for its parent to notice, which after a
-    /// launcher's death is init, is no process any more.
+    /// Returns the processes with our uid as any of the four uids. A zombie does not count: init reaps the zombies of a
+    /// dead launcher.
     fn processes(&self) -> Vec<PathBuf> {
         let uid = self.uid.to_string();
         let runs_as_it = |process: &PathBuf| {
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_is_found() {
+    fn leftovers_are_found() {
         let base = tempfile::tempdir().unwrap();
         let uid = nix::unistd::getuid().as_raw();
         let look = |base: &Path, uid| Traces { base, cgroup_parent: "microvm-none", uid }.look();

@@ -1,7 +1,7 @@
-//! `cargo xtask demo`: boots the tiny guest in a jail with limits, and shows what the kernel says of it.
+//! `cargo xtask demo`: boots the tiny guest in a jail with limits, and shows the state that the kernel reports.
 //!
-//! [`boot`] does the work as root, [`read_back`] asks the kernel about the running VM, and [`left`] looks at the host
-//! afterwards: neither asks the crates that are on show.
+//! [`boot`] does the work as root, [`read_back`] reads the state of the running VM from the kernel, and [`left`]
+//! searches the host afterwards. Neither [`read_back`] nor [`left`] uses the crates under demonstration.
 
 mod boot;
 mod left;
@@ -17,24 +17,24 @@ use crate::{paths, setup};
 
 pub(crate) use self::boot::run_as_root;
 
-/// All there is to show.
+/// The output of the demo.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
-    /// Which jailer and Firecracker, and why.
+    /// The jailer and Firecracker in use, with the reason.
     using: String,
-    /// What an earlier demo that was killed had left, and is gone.
+    /// The removed remains of an earlier demo that was killed.
     earlier: Vec<String>,
-    /// What was staged, and how.
+    /// The staged files.
     staged: Vec<Staged>,
-    /// What was asked for, and what the kernel says.
+    /// The requested settings and the values that the kernel reports.
     facts: Vec<Fact>,
     /// The line on the guest's console.
     guest: String,
-    /// How the VM ended.
+    /// The exit status of the VM.
     ended: String,
-    /// What teardown says it removed.
+    /// The paths that teardown removed.
     removed: Vec<String>,
-    /// What is left on the host.
+    /// The remains on the host.
     left: Vec<Left>,
 }
 
@@ -46,7 +46,7 @@ struct Staged {
     bytes_copied: u64,
 }
 
-/// Something asked for, as the kernel has it.
+/// A requested setting and the value that the kernel reports.
 #[derive(Debug, Serialize, Deserialize)]
 struct Fact {
     what: String,
@@ -55,7 +55,7 @@ struct Fact {
     ok: bool,
 }
 
-/// Something that could be left, and what was found where it would be.
+/// A kind of remains, the place searched and the remains found.
 #[derive(Debug, Serialize, Deserialize)]
 struct Left {
     what: String,
@@ -71,27 +71,24 @@ impl Report {
     fn print(&self) {
         println!("\n{}", self.using);
         for line in &self.earlier {
-            println!("left by an earlier demo, and removed: {line}");
+            println!("removed, left by an earlier demo: {line}");
         }
-        let mut table = Table::new(["in the jail", "how it got there", "bytes copied"]);
+        let mut table = Table::new(["file in the jail", "staged by", "bytes copied"]);
         for Staged { name, how, bytes_copied } in &self.staged {
             table.row([name.clone(), how.clone(), bytes_copied.to_string()]);
         }
         print!("\n{table}");
-        let mut table = Table::new(["of the VM", "asked for", "the kernel says", ""]);
+        let mut table = Table::new(["setting", "requested", "kernel reports", ""]);
         for Fact { what, asked, found, ok } in &self.facts {
-            let verdict = if *ok { "" } else { "NOT SO" };
+            let verdict = if *ok { "" } else { "MISMATCH" };
             table.row([what.clone(), asked.clone(), found.clone(), verdict.to_owned()]);
         }
         print!("\n{table}");
-        println!(
-            "\nthe guest says: {}\nit ended with: {}\n\nteardown removed",
-            self.guest, self.ended
-        );
+        println!("\nguest console: {}\nVM exit: {}\n\nteardown removed", self.guest, self.ended);
         for removed in &self.removed {
             println!("  {removed}");
         }
-        let mut table = Table::new(["left on the host", "looked up in", "found"]);
+        let mut table = Table::new(["left on the host", "searched in", "found"]);
         for Left { what, place, found } in &self.left {
             let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
             table.row([what.clone(), place.clone(), found]);
@@ -100,18 +97,18 @@ impl Report {
     }
 }
 
-/// Builds what it needs as whoever we are, has the VM booted as root, and shows what came of it; whether all is well.
+/// Builds the guest as the calling user, boots the VM as root and prints the report. Returns false on a mismatch.
 pub(crate) fn command() -> Result<bool> {
     setup::ensure(setup::LINK)?;
     let progress = Progress::begin("build guest");
     let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
     progress.end("ok");
     let Answer::Shown(report) = root::ask(&Job::Demo, root::environment(&stand_ins))? else {
-        bail!("the root part answered something else");
+        bail!("the root process sent an unexpected answer");
     };
     report.print();
     if !report.good() {
-        eprintln!("\nthe kernel says something else than was asked for, or something is left");
+        eprintln!("\na setting differs from the request, or something is left on the host");
     }
     Ok(report.good())
 }

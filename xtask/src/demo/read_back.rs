@@ -1,4 +1,4 @@
-//! What the kernel says of a process: `/proc/<pid>` (proc(5)) and its control groups' files.
+//! Reads the state of a process from the kernel: `/proc/<pid>` (proc(5)) and the files of control groups.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// A process, by what `/proc` says of it.
+/// A process, read through `/proc`.
 #[derive(Debug)]
 pub(super) struct Process {
     dir: PathBuf,
@@ -22,37 +22,37 @@ impl Process {
         Ok(Self { dir, status })
     }
 
-    /// A field of `/proc/<pid>/status`, blanks joined to one.
+    /// Returns a field of `/proc/<pid>/status`, with single blanks.
     pub(super) fn status(&self, field: &str) -> Result<String> {
         let line = self.status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         let line = line.with_context(|| format!("no {field} in {}/status", self.dir.display()))?;
         Ok(line.split_whitespace().collect::<Vec<_>>().join(" "))
     }
 
-    /// The device and inode of its root directory.
+    /// Returns the device and inode of the process's root directory.
     pub(super) fn root(&self) -> Result<(u64, u64)> {
         inode(&self.dir.join("root/"))
     }
 
-    /// Whether its namespace of this kind (`pid`, `mnt`, …) is another than ours.
+    /// Returns true if the process's namespace of this kind (`pid`, `mnt`, …) differs from ours.
     pub(super) fn has_own_namespace(&self, kind: &str) -> Result<bool> {
-        let theirs = link(&self.dir.join("ns").join(kind))?;
-        Ok(theirs != link(&Path::new("/proc/self/ns").join(kind))?)
+        let other = link(&self.dir.join("ns").join(kind))?;
+        Ok(other != link(&Path::new("/proc/self/ns").join(kind))?)
     }
 
-    /// How many descriptors it has open.
+    /// Returns the number of open descriptors.
     pub(super) fn descriptors(&self) -> Result<usize> {
         let dir = self.dir.join("fd");
         Ok(fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))?.count())
     }
 
-    /// The lines of `/proc/<pid>/cgroup`.
+    /// Returns the lines of `/proc/<pid>/cgroup`.
     pub(super) fn control_groups(&self) -> Result<Vec<String>> {
         Ok(read(&self.dir.join("cgroup"))?.lines().map(str::to_owned).collect())
     }
 }
 
-/// Open descriptors of files and directories that are neither `jail` nor in it, as their links read.
+/// Returns the link targets of open files and directories outside `jail`.
 pub(super) fn files_outside(pid: u32, jail: &Path) -> Result<Vec<String>> {
     let mut inside = BTreeSet::new();
     inodes(jail, &mut inside)?;
@@ -60,7 +60,7 @@ pub(super) fn files_outside(pid: u32, jail: &Path) -> Result<Vec<String>> {
     let mut outside = Vec::new();
     for entry in fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))? {
         let descriptor = entry?.path();
-        // Through the magic link, to the open file itself. One that was closed meanwhile is not open.
+        // The magic link leads to the open file. A descriptor closed since the listing is skipped.
         let Ok(meta) = fs::metadata(&descriptor) else { continue };
         if (meta.is_file() || meta.is_dir()) && !inside.contains(&(meta.dev(), meta.ino())) {
             match fs::read_link(&descriptor) {
@@ -75,7 +75,7 @@ pub(super) fn files_outside(pid: u32, jail: &Path) -> Result<Vec<String>> {
     Ok(outside)
 }
 
-/// A directory, and all that is in it.
+/// Collects the inodes of a tree, with the top directory.
 fn inodes(path: &Path, found: &mut BTreeSet<(u64, u64)>) -> Result<()> {
     let meta = fs::symlink_metadata(path).with_context(|| format!("look at {}", path.display()))?;
     found.insert((meta.dev(), meta.ino()));
@@ -87,15 +87,15 @@ fn inodes(path: &Path, found: &mut BTreeSet<(u64, u64)>) -> Result<()> {
     Ok(())
 }
 
-/// The value of the first of these files that is in one of the directories: the same limit is named differently in
-/// control groups v2 and v1.
+/// Returns the value of the first file that exists in one of the directories: control groups v2 and v1 name the same
+/// limit differently.
 pub(super) fn limit(groups: &[PathBuf], files: &[&str]) -> Option<String> {
     let mut paths = files.iter().flat_map(|file| groups.iter().map(move |group| group.join(file)));
     let text = paths.find_map(|path| fs::read_to_string(path).ok())?;
     Some(text.trim().to_owned())
 }
 
-/// The device and inode a path leads to.
+/// Returns the device and inode of a path; follows symlinks.
 pub(super) fn inode(path: &Path) -> Result<(u64, u64)> {
     let meta = fs::metadata(path).with_context(|| format!("look at {}", path.display()))?;
     Ok((meta.dev(), meta.ino()))
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_outside_the_jail_is_seen() {
+    fn outside_files_are_found() {
         let jail = tempfile::tempdir().unwrap();
         let _inside = fs::File::create(jail.path().join("inside")).unwrap();
         let outside = tempfile::NamedTempFile::new().unwrap();
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_found_by_either_name() {
+    fn either_limit_name_works() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("memory.limit_in_bytes"), "4096\n").unwrap();
         let groups = [dir.path().to_owned()];

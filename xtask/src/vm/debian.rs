@@ -1,4 +1,4 @@
-//! What a machine is made of, from Debian's packages: fetched and unpacked as the calling user, installed nowhere.
+//! The Debian packages of a machine: fetched and unpacked as the calling user, without installation.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -12,8 +12,8 @@ use xshell::{Shell, cmd};
 /// The package that depends on a suite's current kernel.
 const KERNEL: &str = "linux-image-cloud-amd64";
 
-/// What the host runs and the guest needs: the emulator, the guest's userland, the tools that root tests call, and what
-/// unpacks kernel modules.
+/// The packages for host and guest: the emulator, the guest's userland, the tools that root tests call, and programs
+/// that unpack kernel modules.
 const TOOLS: [&str; 8] = [
     "qemu-system-x86",
     "busybox-static",
@@ -25,13 +25,13 @@ const TOOLS: [&str; 8] = [
     "zstd",
 ];
 
-/// Where Debian's amd64 packages keep shared libraries.
+/// The library directories of Debian's amd64 packages.
 const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
 
-/// Debian's keys: named in our own list of sources where the package of that name has put them.
+/// Debian's keyring, named in our list of sources if the keyring is installed.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// The kernels that machines run, by the suite of Debian that has them.
+/// A kernel that machines run, from a suite of Debian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kernel {
     /// Debian 11's 5.10, the oldest supported.
@@ -67,16 +67,16 @@ impl fmt::Display for Kernel {
 /// The unpacked packages of one kernel.
 #[derive(Debug, Clone)]
 pub(super) struct KernelFiles {
-    /// What `uname -r` prints.
+    /// The release, as `uname -r` prints.
     pub(super) release: String,
     pub(super) image: PathBuf,
-    /// The directory with its modules.
+    /// The directory of the kernel's modules.
     pub(super) modules: PathBuf,
 }
 
-/// The packages with programs, unpacked side by side in a directory of ours.
+/// The packages with programs, unpacked into one directory.
 ///
-/// A package that the host has installed is used from there, as are the libraries its packages share with ours.
+/// A package that is installed on the host is not fetched: programs and libraries of the host are used then.
 #[derive(Debug)]
 pub(super) struct Debian {
     vm: PathBuf,
@@ -84,7 +84,8 @@ pub(super) struct Debian {
 }
 
 impl Debian {
-    /// Takes what is under `vm`, else fetches it there with apt-get and dpkg-deb; the system's own state stays as it is.
+    /// Fetches the packages into `vm` with apt-get and dpkg-deb, unless `vm` contains the packages. The state of the
+    /// host's package manager does not change.
     pub(super) fn at(sh: &Shell, vm: &Path) -> Result<Self> {
         let root = vm.join("tools");
         once(&root, |fetched| {
@@ -101,7 +102,7 @@ impl Debian {
         Ok(Self { vm: vm.to_owned(), root })
     }
 
-    /// Takes the kernel from under `vm`, else fetches it there.
+    /// Fetches the kernel, unless an earlier run has fetched that kernel.
     pub(super) fn kernel(&self, sh: &Shell, kernel: Kernel) -> Result<KernelFiles> {
         let root = self.vm.join(format!("linux-{}", kernel.suite()));
         once(&root, |fetched| {
@@ -109,7 +110,7 @@ impl Debian {
             apt.unpack(&apt.kernel_packages(KERNEL)?, fetched)
         })
         .with_context(|| format!("fetch the kernel of Debian's {}", kernel.suite()))?;
-        // Older packages have /lib and /boot; newer ones keep all of it in /usr/lib/modules.
+        // Older packages use /lib and /boot; newer packages use /usr/lib/modules for everything.
         let modules = ["usr/lib/modules", "lib/modules"].map(|dir| root.join(dir));
         let modules =
             modules.iter().find(|dir| dir.is_dir()).context("the kernel has no modules")?;
@@ -124,7 +125,7 @@ impl Debian {
         })
     }
 
-    /// Where the program `name` is: among the packages, else on the PATH.
+    /// Finds the program `name` among the packages, or else on the PATH.
     pub(super) fn program(&self, name: &str) -> Result<PathBuf> {
         let packaged =
             ["usr/bin", "usr/sbin", "bin", "sbin"].map(|dir| self.root.join(dir).join(name));
@@ -133,12 +134,12 @@ impl Debian {
         })
     }
 
-    /// The value of `LD_LIBRARY_PATH` under which the packaged programs run: ours first, the rest is the host's.
+    /// Returns the `LD_LIBRARY_PATH` for packaged programs. Other libraries come from the host.
     pub(super) fn library_path(&self) -> Result<OsString> {
         Ok(std::env::join_paths(LIBRARIES.map(|dir| self.root.join(dir)))?)
     }
 
-    /// The shared libraries `program` loads, its loader among them; none if it is static. ldd(1)
+    /// Lists the shared libraries and the loader of `program`; a static program has none. ldd(1)
     pub(super) fn libraries(&self, sh: &Shell, program: &Path) -> Result<BTreeSet<PathBuf>> {
         let path = self.library_path()?;
         let listed = cmd!(sh, "ldd {program}")
@@ -150,7 +151,7 @@ impl Debian {
         parse_ldd(&listed).with_context(|| format!("libraries of {}", program.display()))
     }
 
-    /// The firmware directories QEMU reads, for those of them that are packaged.
+    /// Lists the packaged firmware directories of QEMU.
     pub(super) fn firmware(&self) -> Vec<PathBuf> {
         ["usr/share/qemu", "usr/share/seabios"]
             .into_iter()
@@ -160,7 +161,7 @@ impl Debian {
     }
 }
 
-/// Has `make` fill a directory, unless it is there; a half-filled one never has its name.
+/// Fills a directory with `make`, unless the directory exists. A rename publishes the complete directory.
 fn once(dir: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if dir.exists() {
         return Ok(());
@@ -168,7 +169,7 @@ fn once(dir: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let partial = dir.with_extension(format!("partial-{}", std::process::id()));
     fs::create_dir_all(&partial)?;
     let made = make(&partial).and_then(|()| match fs::rename(&partial, dir) {
-        // Another run was quicker.
+        // Another run has made the directory meanwhile.
         Err(_) if dir.exists() => Ok(()),
         renamed => Ok(renamed?),
     });
@@ -178,7 +179,7 @@ fn once(dir: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     made
 }
 
-/// `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, `/lib64/ld-linux-x86-64.so.2 (0x…)`, `linux-vdso.so.1 (0x…)`.
+/// Parses `libc.so.6 => /lib/libc.so.6 (0x…)`, `/lib64/ld-linux-x86-64.so.2 (0x…)`, `linux-vdso.so.1 (0x…)`.
 fn parse_ldd(listed: &str) -> Result<BTreeSet<PathBuf>> {
     let mut libraries = BTreeSet::new();
     for line in listed.lines() {
@@ -192,7 +193,7 @@ fn parse_ldd(listed: &str) -> Result<BTreeSet<PathBuf>> {
     Ok(libraries)
 }
 
-/// apt with lists and a cache of our own, so that neither a privilege nor an earlier update is needed.
+/// apt-get with private lists and a private cache: needs no privilege and no earlier update.
 struct Apt<'a> {
     sh: &'a Shell,
     dir: tempfile::TempDir,
@@ -200,12 +201,12 @@ struct Apt<'a> {
 }
 
 impl<'a> Apt<'a> {
-    /// Reads the lists of the host's own sources, or of `suite` on the mirror that these name.
+    /// Fetches the package lists of the host's sources, or of `suite` from the host's mirror.
     fn new(sh: &'a Shell, near: &Path, suite: Option<&str>) -> Result<Self> {
         for tool in ["apt-get", "apt-cache", "dpkg-deb"] {
             ensure!(
                 crate::setup::find(tool).is_some(),
-                "{tool} is missing: the machines are made of Debian's packages and need a Debian host"
+                "{tool} is missing: the machines consist of Debian packages and need a Debian host"
             );
         }
         let dir = tempfile::tempdir_in(near)?;
@@ -238,10 +239,13 @@ impl<'a> Apt<'a> {
             options.push(format!("-oDir::Etc::SourceList={}", at("sources.list")));
             options.push(format!("-oDir::Etc::SourceParts={}", at("none")));
         }
-        eprintln!("machines: fetch from Debian's {} (once)", suite.unwrap_or("own suite"));
+        eprintln!(
+            "machines: fetching packages of Debian {} (once)",
+            suite.unwrap_or("(this host)")
+        );
         let apt = Self { sh, dir, options };
         let updated = apt.read("apt-get", &["-q", "update"]);
-        // A third party's list that fails is none of ours: what we need and do not get fails later.
+        // A failed list of a third party does not matter: a missing package fails later.
         if suite.is_some() {
             updated?;
         }
@@ -252,12 +256,12 @@ impl<'a> Apt<'a> {
         let options = &self.options;
         let output =
             cmd!(self.sh, "{tool} {options...} {arguments...}").quiet().ignore_status().output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{tool} {}: {}", arguments.join(" "), said.trim());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{tool} {}: {}", arguments.join(" "), stderr.trim());
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// The packages of the kernel that `package` depends on: one, or since Debian 14 several.
+    /// Lists the kernel packages that `package` depends on: one package, or several since Debian 14.
     fn kernel_packages(&self, package: &str) -> Result<Vec<String>> {
         let listed = self.read("apt-cache", &["depends", "--important", package])?;
         let mut found = Vec::new();
@@ -276,7 +280,7 @@ impl<'a> Apt<'a> {
         Ok(found)
     }
 
-    /// Fetches the packages and unpacks them into `root`.
+    /// Fetches and unpacks the packages into `root`.
     fn unpack(&self, packages: &[impl AsRef<str>], root: &Path) -> Result<()> {
         let debs = self.dir.path().join("debs");
         fs::create_dir_all(&debs)?;
@@ -290,7 +294,7 @@ impl<'a> Apt<'a> {
     }
 }
 
-/// The mirror in `main https://mirror.example/debian/`: Debian's main archive, not that of its security updates.
+/// Returns the mirror in `main https://mirror.example/debian/`; skips the archive of security updates.
 fn mirror(targets: &str) -> Option<&str> {
     targets
         .lines()
@@ -298,7 +302,7 @@ fn mirror(targets: &str) -> Option<&str> {
         .find(|uri| uri.trim_end_matches('/').ends_with("/debian"))
 }
 
-/// `'http://…/x_1_amd64.deb' x_1_amd64.deb 100 SHA256:…`
+/// Returns the package of a line `'http://…/x_1_amd64.deb' x_1_amd64.deb 100 SHA256:…`.
 fn package_of_uri(line: &str) -> Option<&str> {
     let (name, _) = line.split(' ').nth(1)?.split_once('_')?;
     Some(name)
@@ -309,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_are_read_from_ldd() {
+    fn ldd_output_is_parsed() {
         let listed = "\tlinux-vdso.so.1 (0x1)\n\tlibc.so.6 => /lib/libc.so.6 (0x2)\n\t/lib64/ld-linux-x86-64.so.2 (0x3)\n";
         let libraries = parse_ldd(listed).expect("complete");
         let expected = ["/lib/libc.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from);
@@ -319,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn apts_lines_are_read() {
+    fn apt_lines_are_parsed() {
         let line = "'http://mirror.example/x/strace_6.1-0.1_amd64.deb' strace_6.1-0.1_amd64.deb 1 SHA256:0";
         assert_eq!(package_of_uri(line), Some("strace"));
         assert_eq!(package_of_uri("Reading package lists..."), None);

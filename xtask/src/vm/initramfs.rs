@@ -1,4 +1,4 @@
-//! Everything the machine has, in the one archive its kernel unpacks: cpio's "newc" format.
+//! Writes the initramfs of a machine: a cpio archive in the "newc" format.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -20,13 +20,13 @@ const INIT: &str = include_str!("init.sh");
 /// The modules of the disks, filesystems and devices that root tests use; ext4 and tmpfs are built in everywhere.
 const MODULES: [&str; 6] = ["virtio_pci", "virtio_blk", "loop", "xfs", "btrfs", "tun"];
 
-/// What the tests call besides busybox; each comes with its libraries.
+/// The programs that tests call besides busybox; the archive also gets the shared libraries.
 const TOOLS: [&str; 4] = ["mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "strace"];
 
 /// The users that tests look up by name: root, and nobody.
 const USERS: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
 
-/// Where Debian's dynamic loader looks, and where it is itself.
+/// The directory of shared libraries and of the dynamic loader in the guest.
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// Writes the archive of a machine with this kernel and payload to `path`.
@@ -53,8 +53,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Adds the modules and those they need, unpacked; returns their names in the order in which they load. What is built
-/// into the kernel needs no file.
+/// Adds the unpacked modules with all dependencies, and returns the names in load order. Built-in modules are skipped.
 fn add_modules<W: Write>(
     debian: &Debian,
     kernel: &KernelFiles,
@@ -65,7 +64,7 @@ fn add_modules<W: Write>(
     let built_in = fs::read_to_string(kernel.modules.join("modules.builtin"))
         .context("read modules.builtin")?;
     let mut loaded = Vec::new();
-    // Each name once asked for and once added: what it needs comes between the two.
+    // Each name is visited twice: the dependencies are added between the two visits.
     let mut to_do: Vec<(String, bool)> =
         MODULES.iter().rev().map(|name| ((*name).to_owned(), true)).collect();
     let mut asked = BTreeSet::new();
@@ -90,19 +89,19 @@ fn add_modules<W: Write>(
             None if built_in
                 .lines()
                 .any(|line| module_name(Path::new(line)).is_some_and(|found| found == name)) => {}
-            None => ensure!(!required, "there is no module {name}"),
+            None => ensure!(!required, "the kernel has no module {name}"),
         }
     }
     Ok(loaded)
 }
 
-/// `virtio_blk` for `virtio-blk.ko.xz`.
+/// Returns the name of a module: `virtio_blk` for `virtio-blk.ko.xz`.
 fn module_name(file: &Path) -> Option<String> {
     let (name, _) = file.file_name()?.to_str()?.split_once(".ko")?;
     Some(name.replace('-', "_"))
 }
 
-/// The modules that this one needs, of which those of a soft dependency may be missing. modinfo(8)
+/// Lists the dependencies of a module, each with false for a soft dependency, which may be missing. modinfo(8)
 fn needs(module: &[u8]) -> Vec<(String, bool)> {
     let fields =
         module.split(|byte| *byte == 0).filter_map(|field| std::str::from_utf8(field).ok());
@@ -126,7 +125,7 @@ fn unpacked(debian: &Debian, file: &Path) -> Result<Vec<u8>> {
         Some("xz") => "xz",
         Some("zst") => "zstd",
         Some("gz") => "gzip",
-        _ => bail!("{}: no module is packed like this", file.display()),
+        _ => bail!("{}: unknown compression of a module", file.display()),
     };
     let output = Command::new(debian.program(tool)?).arg("-dc").arg(file).output()?;
     ensure!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
@@ -199,7 +198,7 @@ fn add_payload<W: Write>(
     archive.bytes("tests/arguments", arguments.as_bytes())
 }
 
-/// An archive being written. Everything in it is root's; the directories on the way to an entry come before the entry.
+/// An archive under construction. Root owns every entry; parent directories precede an entry.
 struct Archive<W> {
     out: W,
     directories: BTreeSet<String>,
@@ -247,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn needs_are_read_from_modinfo() {
+    fn module_dependencies_are_parsed() {
         let module = b"\x7fELF\0license=GPL\0depends=libcrc32c,raid6-pq\0softdep=pre: crc32c\0";
         let needed = [("libcrc32c", true), ("raid6_pq", true), ("crc32c", false)];
         assert_eq!(needs(module), needed.map(|(name, required)| (name.to_owned(), required)));
@@ -255,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn packed_modules_have_names() {
+    fn module_names_are_parsed() {
         for file in ["fs/virtio-blk.ko", "virtio_blk.ko.xz", "virtio_blk.ko.zst"] {
             assert_eq!(module_name(Path::new(file)).as_deref(), Some("virtio_blk"));
         }

@@ -1,4 +1,4 @@
-//! QEMU: one command, watched until it ends, falls silent or takes too long.
+//! Runs QEMU until the machine exits, prints nothing for too long, or exceeds the time limit.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -15,19 +15,19 @@ use super::debian::{Debian, KernelFiles};
 use super::payload::Payload;
 use super::{Layout, Shared, initramfs};
 
-/// The guest's `/var/tmp`, sparse, ext4; and a second disk, for whoever wants to write to a bare one.
+/// The disks of a guest: `/var/tmp` on ext4, and a bare disk that tests may write to. Both are sparse.
 const DISKS: [(&str, u64); 2] = [("disk.img", 8 << 30), ("scratch.img", 256 << 20)];
 
-/// How the guest's processor is made.
+/// The accelerator of the guest's processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Accelerator {
-    /// The host's own, where `/dev/kvm` can do that.
+    /// KVM, through `/dev/kvm`.
     Kvm,
-    /// Emulated by QEMU.
+    /// QEMU's emulation.
     Tcg,
 }
 
-/// A machine before it boots: its name, its kernel and what it is to run.
+/// The configuration of a machine.
 #[derive(Debug)]
 pub(super) struct Machine<'a> {
     pub(super) sh: &'a Shell,
@@ -35,21 +35,21 @@ pub(super) struct Machine<'a> {
     pub(super) kernel: &'a KernelFiles,
     pub(super) layout: Layout,
     pub(super) accelerator: Accelerator,
-    /// Where its initramfs, disks and logs are kept.
+    /// The directory of the initramfs, the disks and the logs.
     pub(super) place: PathBuf,
 }
 
-/// How long a machine is waited for.
+/// The timeouts of a machine.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// Without a sign of life.
+    /// The longest time without output.
     pub(super) silent: Duration,
-    /// In all.
+    /// The longest time in total.
     pub(super) all: Duration,
 }
 
 impl Patience {
-    /// No bounds on speed, only on hanging: a run takes minutes, on a busy host many, and a long one hours.
+    /// Returns timeouts that only a hung machine exceeds: a run takes minutes, and a long run takes hours.
     pub(super) fn new(long: bool) -> Self {
         let minutes =
             |short: u64, longer: u64| Duration::from_secs(60 * if long { longer } else { short });
@@ -57,24 +57,24 @@ impl Patience {
     }
 }
 
-/// A machine that ran.
+/// The result of a machine.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) end: End,
-    /// Where all that its kernel and tests printed is kept.
+    /// The file with the output of the kernel and the tests.
     pub(super) console: PathBuf,
-    /// The end of that, and of QEMU's own messages.
+    /// The last lines of that file and of QEMU's messages.
     pub(super) tail: String,
 }
 
-/// How it ended.
+/// The end of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// By itself: powered off, or its kernel panicked.
+    /// QEMU exited: the guest powered off, or the kernel panicked.
     Exited(ExitStatus),
-    /// It said nothing for so long, and was ended.
+    /// The machine was killed after this time without output.
     Silent(Duration),
-    /// It took so long in all, and was ended.
+    /// The machine was killed after this time in total.
     Overdue(Duration),
 }
 
@@ -83,13 +83,15 @@ impl fmt::Display for End {
         match self {
             Self::Exited(status) => write!(f, "the machine ended ({status})"),
             Self::Silent(time) => write!(f, "the machine hung: silent for {} s", time.as_secs()),
-            Self::Overdue(time) => write!(f, "the machine was not done after {} s", time.as_secs()),
+            Self::Overdue(time) => {
+                write!(f, "the machine did not finish within {} s", time.as_secs())
+            }
         }
     }
 }
 
 impl Machine<'_> {
-    /// Boots it with this payload and stays until it ends. `on_line` gets each line the guest reports.
+    /// Boots the machine with this payload and waits for the end. Calls `on_line` for each line that the guest reports.
     pub(super) fn run(
         &self,
         payload: &Payload,
@@ -116,17 +118,18 @@ impl Machine<'_> {
         qemu.stderr(File::create(&emulator)?);
         let end = watch(qemu, &report, &console, patience, progress, on_line)?;
         let tail = format!("{}{}", tail(&console, 40)?, tail(&emulator, 10)?);
-        // Gigabytes, if a test filled them.
+        // A test may have filled the disks with gigabytes.
         for disk in DISKS {
             fs::remove_file(self.place.join(disk.0))?;
         }
         Ok(Run { end, console, tail })
     }
 
-    /// The command line. File names in options are relative to the machine's directory: QEMU would split them at commas.
+    /// Returns the command line. File names are relative to the machine's directory, because QEMU splits options at
+    /// commas.
     fn qemu(&self) -> Result<Command> {
         let layout = self.layout;
-        // Nobody keeps a machine whose launcher is gone. prctl(2), PR_SET_PDEATHSIG
+        // The kernel kills the machine if xtask dies. prctl(2), PR_SET_PDEATHSIG
         let mut qemu = Command::new("setpriv");
         qemu.args(["--pdeathsig", "KILL", "--"]).arg(self.debian.program("qemu-system-x86_64")?);
         qemu.env("LD_LIBRARY_PATH", self.debian.library_path()?);
@@ -135,14 +138,14 @@ impl Machine<'_> {
         }
         let accelerator = match self.accelerator {
             Accelerator::Kvm => "kvm",
-            // One thread for both processors. With one each, QEMU before 8.1 may keep its translation of code that the other
-            // processor is changing, and run it for ever. The kernel changes code all the time: each first v1 freeze, quota
-            // or cpuset switches static branches.
+            // One thread for both processors. With a thread for each, QEMU before 8.1 may run a stale translation of
+            // code that the other processor changes. The kernel changes code often: each first v1 freeze, quota or
+            // cpuset switches static branches.
             Accelerator::Tcg => "tcg,thread=single",
         };
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
             .args(["-accel", accelerator, "-cpu", "max", "-smp", "2", "-m", "1024"])
-            // Two nodes of a processor each, so that a NUMA limit has something to choose.
+            // Two nodes with one processor each, for tests of NUMA limits.
             .args([
                 "-object",
                 "memory-backend-ram,id=near,size=512M",
@@ -160,7 +163,7 @@ impl Machine<'_> {
             .args(["-serial", "file:console.log", "-serial", "file:report.log"]);
         let arguments = [
             "console=ttyS0 quiet loglevel=4 random.trust_cpu=on",
-            // What goes wrong in the kernel ends the machine: the host sees it at once.
+            // An oops or a panic of the kernel ends the machine, so that the host notices at once.
             "panic=-1 oops=panic",
             layout.kernel_argument(),
             &format!("layout={layout}"),
@@ -170,7 +173,7 @@ impl Machine<'_> {
         Ok(qemu)
     }
 
-    /// Fresh disks, made here, where it is quicker.
+    /// Makes new disks on the host, which is faster than in the guest.
     fn disks(&self) -> Result<()> {
         for (name, size) in DISKS {
             let path = self.place.join(name);
@@ -185,7 +188,7 @@ impl Machine<'_> {
     }
 }
 
-/// Runs the command to its end, or to the end of our patience.
+/// Runs the command until exit or timeout.
 fn watch(
     mut command: Command,
     report: &Path,
@@ -201,7 +204,7 @@ fn watch(
     let child = command.spawn().with_context(|| format!("start {command:?}"))?;
     let mut child = Ended(child);
     loop {
-        // Asked before the files are read: what was written before the end is read after it.
+        // Checked before reading the files, so that all output before the exit is read.
         let exited = child.0.try_wait()?;
         let lines = report.new_ones()?;
         let length = fs::metadata(console)?.len();
@@ -228,18 +231,18 @@ fn watch(
     }
 }
 
-/// Does not outlive the watch.
+/// A child that is killed and reaped on drop.
 struct Ended(Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // Both fail only where it has ended and been waited for.
+        // Both calls fail only if the child has been reaped.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// The lines of a file that grows.
+/// A reader of the lines of a growing file.
 struct Lines {
     file: File,
     rest: Vec<u8>,
@@ -257,7 +260,7 @@ impl Lines {
     }
 }
 
-/// The last `count` lines of a log.
+/// Returns the last `count` lines of a log.
 fn tail(log: &Path, count: usize) -> Result<String> {
     const ENOUGH: u64 = 64 << 10;
     let mut file = File::open(log)?;
@@ -281,7 +284,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3600);
     const SHORT: Duration = Duration::from_millis(300);
 
-    /// Watches a shell script that has `console` and `report` to write to.
+    /// Watches a shell script that writes to `console` and `report`.
     fn watched(script: &str, patience: Patience) -> (End, Vec<String>) {
         let dir = tempfile::tempdir().expect("a directory");
         let [console, report] = ["console", "report"].map(|name| dir.path().join(name));
@@ -300,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_comes_after_the_last_line() {
+    fn exit_follows_the_last_line() {
         let (end, lines) = watched(
             "printf '##run a\\r\\n##done\\r\\n' >report; exit 3",
             Patience { silent: LONG, all: LONG },
@@ -317,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_for_ever_is_a_hang_too() {
+    fn endless_output_is_a_hang() {
         let script = "while :; do echo tick >>console; sleep 0.02; done";
         let (end, _) = watched(script, Patience { silent: LONG, all: SHORT });
         assert_eq!(end, End::Overdue(SHORT));

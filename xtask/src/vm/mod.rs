@@ -1,8 +1,8 @@
-//! The root tests in throw-away machines, for each cgroup layout and kernel, without root on this host.
+//! Runs the root tests in virtual machines, for each cgroup layout and kernel, without root on this host.
 //!
-//! [`debian`] fetches kernels, QEMU and busybox; [`payload`] takes the tests, which are static; [`initramfs`] packs them;
-//! [`machine`] boots that and watches; [`report`] judges what the guest reported, and [`trial`] checks first that a machine
-//! can also fail. What happens inside is `init.sh`.
+//! [`debian`] fetches kernels, QEMU and busybox. [`payload`] selects the static test binaries, [`initramfs`] packs an
+//! archive, and [`machine`] boots and watches QEMU. [`report`] turns the guest's report into a result. Before that,
+//! [`trial`] checks that each failure of a machine is detected. `init.sh` is the first process of the guest.
 
 mod debian;
 mod initramfs;
@@ -29,7 +29,7 @@ use crate::paths;
 use crate::progress::Progress;
 use crate::test_root::Built;
 
-/// How the machine's controllers are laid out.
+/// The layout of the control groups in a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
     V1,
@@ -40,7 +40,7 @@ pub(crate) enum Layout {
 impl Layout {
     pub(crate) const ALL: [Self; 3] = [Self::V1, Self::V2, Self::Hybrid];
 
-    /// The layouts that `--vm` names.
+    /// Returns the layouts that an argument of `--vm` names.
     pub(crate) fn parse(name: &str) -> Result<Vec<Self>> {
         if name == "all" {
             return Ok(Self::ALL.to_vec());
@@ -51,7 +51,7 @@ impl Layout {
         }
     }
 
-    /// What the kernel is told; the rest is for `init.sh` to mount.
+    /// Returns the kernel argument of the layout; `init.sh` mounts the hierarchies.
     fn kernel_argument(self) -> &'static str {
         match self {
             Self::V1 | Self::Hybrid => "",
@@ -70,10 +70,10 @@ impl fmt::Display for Layout {
     }
 }
 
-/// A machine: which layout and which kernel.
+/// The layout and the kernel of a machine.
 pub(crate) type Kind = (Layout, Kernel);
 
-/// The machines of `cargo xtask test`: each layout and each kernel once; in the long form all there are.
+/// Returns one machine for each layout, each with another kernel; in the long form, every combination.
 pub(crate) fn kinds(layouts: &[Layout], long: bool) -> Vec<Kind> {
     let all = layouts.iter().flat_map(|layout| Kernel::ALL.map(|kernel| (*layout, kernel)));
     all.filter(|(layout, kernel)| {
@@ -87,7 +87,7 @@ pub(crate) fn kinds(layouts: &[Layout], long: bool) -> Vec<Kind> {
     .collect()
 }
 
-/// What came of one machine, and how long it ran.
+/// The result and the duration of a machine.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) name: String,
@@ -95,8 +95,8 @@ pub(crate) struct Run {
     pub(crate) time: Duration,
 }
 
-/// Boots a machine of each kind, side by side, and runs the selected root tests in it. A machine that cannot be made here
-/// is skipped, by its name.
+/// Boots a machine of each kind and runs the selected root tests, three machines at a time. A machine that this host
+/// cannot run is counted as skipped.
 pub(crate) fn run(kinds: &[Kind], selection: &Selection, built: &Built) -> Result<Vec<Run>> {
     let sh = Shell::new()?;
     let (vm, place) = (paths::target()?.join("vm"), paths::run()?.join("machines"));
@@ -110,7 +110,7 @@ pub(crate) fn run(kinds: &[Kind], selection: &Selection, built: &Built) -> Resul
     let made = || {
         ensure!(
             supported,
-            "they need x86-64 Linux: their kernels and the tests in them are the host's kind"
+            "machines need an x86-64 Linux host, because the tests are built for the host"
         );
         let debian = Debian::at(&sh, &vm)?;
         let kernel = debian.kernel(&sh, Kernel::Stable)?;
@@ -131,18 +131,18 @@ pub(crate) fn run(kinds: &[Kind], selection: &Selection, built: &Built) -> Resul
         Err(error) => return Ok(kinds.iter().map(|kind| skipped(&name(kind), &error)).collect()),
     };
     let place = |(layout, kernel): &Kind| place.join(format!("{layout}-{kernel}"));
-    // The trial decides how the others run.
+    // The trial chooses the accelerator of all machines.
     let first = (Layout::V2, Kernel::Stable);
     let accelerator = Accelerator::Tcg;
     let (sh, debian) = (&sh, &debian);
     let mut first =
         Machine { sh, debian, kernel: &kernel, layout: first.0, accelerator, place: place(&first) };
     let accelerator = trial::run(&mut first, &vm, &progress)?;
-    // Three at a time, which is a GiB each.
+    // Three at a time, because each machine needs a GiB of memory.
     let queue = Mutex::new(kinds.iter());
     let runs = Mutex::new(Vec::new());
     let work = || {
-        // A shell belongs to a thread.
+        // `Shell` is not `Sync`.
         let sh = &Shell::new()?;
         loop {
             let Some(kind) = lock(&queue).next() else { return Ok(()) };
@@ -191,7 +191,7 @@ fn one(
     Ok(Run { name: name.to_owned(), summary, time: begun.elapsed() })
 }
 
-/// One progress line that several machines show their state on.
+/// A progress line that several machines share.
 #[derive(Debug)]
 struct Shared(Mutex<Progress>);
 
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn each_layout_and_kernel_once() {
+    fn all_kernels_are_covered() {
         let short = kinds(&Layout::ALL, false);
         assert_eq!(short.len(), 3);
         assert!(Layout::ALL.iter().all(|layout| short.iter().any(|kind| kind.0 == *layout)));

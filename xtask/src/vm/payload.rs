@@ -1,4 +1,4 @@
-//! What a machine is to run: the host's own test binaries, which are static, and the stand-ins they start.
+//! The programs that a machine runs: the host's static test binaries, and the stand-ins.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,13 +11,13 @@ use crate::binaries;
 use crate::counts::Selection;
 use crate::test_root::Built;
 
-/// Packages whose root tests stay on the host, unless they are asked for: the files' tests know no control groups and
-/// race for minutes where the processor is emulated; a launcher that fails and dies at each call takes as long.
+/// The packages that machines skip, unless `--package` names a package. Tests of jail-fs use no control groups. Races
+/// and fault injection take minutes on an emulated processor.
 const ON_THE_HOST: [&str; 6] =
     ["xtask", "fs-tests", "faults-tests", "hostile-tests", "microvm-runtime", "testkit"];
 
-/// Tests that stay on the host: races and crowds take minutes where the processor is emulated, and the others need a program
-/// or more memory than a machine has, or compare times or texts that differ there.
+/// The tests that machines skip. Races and crowds take minutes on an emulated processor. Other tests need a program or
+/// more memory than a machine has, or compare times or texts that differ in a machine.
 const LONG: [&str; 19] = [
     "fleet::",
     "races::",
@@ -40,11 +40,11 @@ const LONG: [&str; 19] = [
     "processes_run_on_their_cpus",
 ];
 
-/// The programs of one machine and what they are given.
+/// The programs of one machine, with arguments and environment.
 #[derive(Debug, Default)]
 pub(super) struct Payload {
     pub(super) tests: Vec<Tests>,
-    /// Where the stand-ins and the guest kernel are on this host.
+    /// The directory of the stand-ins and the guest kernel on this host.
     pub(super) stand_ins: Option<PathBuf>,
     pub(super) arguments: Vec<String>,
     pub(super) environment: BTreeMap<String, String>,
@@ -56,11 +56,11 @@ pub(super) struct Tests {
     /// A file name in the guest.
     pub(super) name: String,
     pub(super) program: Program,
-    /// How many tests it must run.
+    /// The number of tests that must run.
     pub(super) count: u64,
 }
 
-/// What there is to execute.
+/// An executable of the payload.
 #[derive(Debug)]
 pub(super) enum Program {
     Binary(PathBuf),
@@ -68,7 +68,7 @@ pub(super) enum Program {
 }
 
 impl Payload {
-    /// Takes those of the binaries that have root tests, without their debug information.
+    /// Selects the binaries with root tests, and strips the debug information.
     pub(super) fn new(selection: &Selection, built: &Built, dir: &Path) -> Result<Self> {
         let mut filters = selection.filters.clone();
         let all = selection.packages.is_empty();
@@ -89,7 +89,7 @@ impl Payload {
             let name = format!("{}.{}", binary.package, binary.target);
             ensure!(
                 tests.iter().all(|other| other.name != name),
-                "two test binaries are called {name}"
+                "two test binaries have the name {name}"
             );
             let program = stripped.join(&name);
             let strip = Command::new("strip").arg("-o").arg(&program).arg(&binary.path).output();
@@ -102,7 +102,7 @@ impl Payload {
             tests.push(Tests { name, program: Program::Binary(program), count: count.try_into()? });
         }
         if tests.is_empty() {
-            bail!("no root test is selected: a machine would have nothing to run");
+            bail!("the selection contains no root test for a machine");
         }
         Ok(Self {
             tests,
@@ -113,12 +113,12 @@ impl Payload {
     }
 }
 
-/// Whether the program asks for no dynamic loader.
+/// Returns true if the program needs no dynamic loader.
 fn is_static(program: &[u8]) -> bool {
     !program.get(..4096).unwrap_or(program).windows(6).any(|bytes| bytes == b"/lib64")
 }
 
-/// What of our environment the tests go by; paths mean nothing over there.
+/// Returns the variables to pass to the tests. Variables with paths of the host are left out.
 fn environment(selection: &Selection) -> BTreeMap<String, String> {
     let mut env: BTreeMap<_, _> = std::env::vars()
         .filter(|(name, _)| name.starts_with("PROPTEST_") || name == "RUST_BACKTRACE")

@@ -1,4 +1,4 @@
-//! What the guest said of itself, judged.
+//! Turns the lines of a guest into a result.
 
 use std::collections::BTreeMap;
 
@@ -6,37 +6,37 @@ use super::machine::{End, Run};
 use super::payload::Payload;
 use crate::counts::{Counts, Line, Summary};
 
-/// The guest's lines, as they come: its own begin with [`MARK`], between them is what the tests print.
+/// A parser of the guest's lines. The lines of `init.sh` begin with [`MARK`]; all other lines are output of tests.
 #[derive(Debug)]
 pub(super) struct Report {
     machine: String,
-    /// How many tests each binary must run; what is left at the end never ran.
+    /// The number of tests of each binary that has not run yet.
     expected: BTreeMap<String, u64>,
     running: Option<Binary>,
     done: bool,
     verdict: Verdict,
 }
 
-/// What came of a machine.
+/// The result of a machine.
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
     pub(super) summary: Summary,
-    /// What somebody who has to repair it wants to see: output of failed tests, the end of the console.
+    /// The output to print for debugging: the output of failed tests, the end of the console.
     pub(super) failures: Vec<String>,
 }
 
-/// A test binary that runs.
+/// A running test binary.
 #[derive(Debug)]
 struct Binary {
     name: String,
     output: String,
-    /// What libtest counted: its last word, for a test may run a libtest of its own.
+    /// The last counts that libtest printed. A test may run another libtest, so the last line counts.
     counted: Option<(u64, u64)>,
-    /// What it skipped: among the passed, until that is taken back.
+    /// The skipped tests, which libtest counts as passed.
     skips: Vec<String>,
 }
 
-/// Begins the guest's own lines.
+/// The start of a line of `init.sh`.
 const MARK: &str = "##";
 
 impl Report {
@@ -52,7 +52,7 @@ impl Report {
         }
     }
 
-    /// Takes a line; says what is being done, when that is new.
+    /// Parses a line. Returns a text for the progress line, if the line starts new work.
     pub(super) fn line(&mut self, line: &str) -> Option<String> {
         let Some(own) = line.strip_prefix(MARK) else { return self.test_line(line) };
         let (what, rest) = own.split_once(' ').unwrap_or((own, ""));
@@ -70,7 +70,7 @@ impl Report {
             },
             "exit" => self.exit(rest),
             "done" => self.done = true,
-            // `fault`, `left`, `gone`, and anything not understood.
+            // `fault`, `left`, `gone`, or an unknown line.
             _ => self.problem(own),
         }
         None
@@ -95,13 +95,13 @@ impl Report {
         None
     }
 
-    /// The running binary has ended with this status.
+    /// Records the exit status of the running binary.
     fn exit(&mut self, status: &str) {
         let Some(Binary { name, output, counted, skips }) = self.running.take() else {
-            return self.problem(&format!("exit {status}, and nothing ran"));
+            return self.problem(&format!("exit {status}, but no test was running"));
         };
         let Some(expected) = self.expected.remove(&name) else {
-            return self.problem(&format!("{name} was not to run, or twice"));
+            return self.problem(&format!("{name} ran twice, or was not selected"));
         };
         let (passed, failed) = counted.unwrap_or_default();
         let missing = expected.saturating_sub(passed + failed);
@@ -121,13 +121,13 @@ impl Report {
         }
     }
 
-    /// Nothing more comes: the machine ended so.
+    /// Returns the result after the end of the machine.
     pub(super) fn close(mut self, run: &Run) -> Verdict {
         let console = run.console.display();
         if !self.done || !matches!(run.end, End::Exited(status) if status.success()) {
             let at = self.running.as_ref().map_or("no test ran", |binary| &binary.name).to_owned();
             self.problem(&format!(
-                "{}, before its tests were done ({at}); its console is {console}",
+                "{}, before all tests were done ({at}); console: {console}",
                 run.end
             ));
             self.verdict
@@ -135,7 +135,7 @@ impl Report {
                 .push(format!("{}: the end of {console}\n{}", self.machine, run.tail));
         }
         for (name, count) in std::mem::take(&mut self.expected) {
-            self.problem(&format!("{name}: its {count} tests did not run to the end"));
+            self.problem(&format!("{name}: {count} tests did not run to the end"));
             self.verdict.summary.counts.failed += count;
         }
         let skips = std::mem::take(&mut self.verdict.summary.skips);
@@ -150,7 +150,7 @@ impl Report {
     }
 }
 
-/// What libtest says of the failures, or where it could not, the end of what there was.
+/// Returns libtest's part about failures; if that is missing, the last 40 lines.
 fn failures(output: &str) -> &str {
     let from = output
         .find("\nfailures:\n")
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_ran_all_its_tests_is_good() {
+    fn a_complete_run_passes() {
         let skip = "##skipped a::one: no KVM";
         let summary = judge(&["##ready 1.5", "##run a", OK, skip, "##exit 0", "##done"], exited(0));
         assert!(summary.good(), "{summary:?}");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_less_is_not() {
+    fn every_fault_is_a_failure() {
         let failed =
             "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
         let fewer = "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 1 filtered out";
@@ -202,20 +202,24 @@ mod tests {
             ("a test does not run", &["##run a", fewer, done[0], done[1]], exited(0)),
             ("no test runs", &["##ready 1", "##done"], exited(0)),
             ("the binary dies", &["##run a", "##exit 139", "##done"], exited(0)),
-            ("it fails after its tests", &["##run a", OK, "##exit 101", "##done"], exited(0)),
             (
-                "something is left",
+                "the binary fails after all tests",
+                &["##run a", OK, "##exit 101", "##done"],
+                exited(0),
+            ),
+            (
+                "a mount is left",
                 &["##run a", OK, "##left a: mount /x", done[0], done[1]],
                 exited(0),
             ),
             ("the kernel panics", &["##run a", OK, "##exit 0"], exited(0)),
             ("the emulator fails", &["##run a", OK, done[0], done[1]], exited(256)),
-            ("it hangs", &["##run a"], End::Silent(Duration::from_secs(1))),
+            ("the machine hangs", &["##run a"], End::Silent(Duration::from_secs(1))),
         ];
         for (case, lines, end) in cases {
             let summary = judge(lines, end);
             assert!(!summary.good(), "{case}: {summary:?}");
-            assert!(!summary.problems.is_empty(), "{case}: nothing says why");
+            assert!(!summary.problems.is_empty(), "{case}: no problem is reported");
         }
     }
 }

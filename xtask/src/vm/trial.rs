@@ -1,5 +1,5 @@
-//! Before use, the test checks that each failure of a machine is detected: one boot, whose tests go wrong in every way,
-//! down to a panic of its kernel. The same boot shows which accelerator works.
+//! Before use, the trial checks that each failure of a machine is detected: the tests of one boot fail in every way, up
+//! to a panic of the kernel. The same boot finds the accelerator that works.
 
 use std::fs::{self, OpenOptions};
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::payload::{Payload, Program, Tests};
 use super::report::{Report, Verdict};
 use crate::counts::Counts;
 
-/// Name, script, how many tests it claims to have, and what must be said of it. They run in this order.
+/// The failing tests, in order: name, script, number of expected tests, and a part of the reported problem.
 const TRIALS: [(&str, &str, u64, &str); 6] = [
     ("1-passes", "echo 'test result: ok. 1 passed; 0 failed; 0 ignored'", 1, ""),
     (
@@ -39,25 +39,25 @@ const TRIALS: [(&str, &str, u64, &str); 6] = [
         "6-panics",
         "echo c >/proc/sysrq-trigger; sleep 60",
         1,
-        "6-panics: its 1 tests did not run to the end",
+        "6-panics: 1 tests did not run to the end",
     ),
 ];
 
-/// What that comes to.
+/// The counts of all trials.
 const COUNTS: Counts = Counts { passed: 3, failed: 4, skipped: 0 };
 
-/// The kernel's last words.
+/// The kernel's message before a panic ends the machine.
 const PANIC: &str = "Kernel panic - not syncing";
 
-/// Tries a machine with KVM where there is one, else with QEMU's own emulation; returns what works.
+/// Runs the trial with KVM if `/dev/kvm` opens, or else with QEMU's emulation. Returns the accelerator that works.
 pub(super) fn run(machine: &mut Machine<'_>, vm: &Path, progress: &Shared) -> Result<Accelerator> {
-    // What a kernel does under KVM on this host is learned once; a nested one may hang in its first instruction.
+    // The result of KVM is saved, because a nested KVM may hang in the first instruction, and that costs a timeout.
     let learned = vm.join("accelerator");
     let known = fs::read_to_string(&learned).ok();
     let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
     if kvm && known.as_deref() != Some("tcg") {
         machine.accelerator = Accelerator::Kvm;
-        // Generous: the host may be busy. A kernel that KVM cannot run says nothing in its first ten seconds.
+        // Generous, because the host may be busy. A kernel that runs prints something within ten seconds.
         let patience = Patience { silent: Duration::from_secs(20), all: Duration::from_secs(60) };
         match attempt(machine, patience, progress) {
             Ok(()) => {
@@ -68,7 +68,7 @@ pub(super) fn run(machine: &mut Machine<'_>, vm: &Path, progress: &Shared) -> Re
                 let first = error.to_string();
                 let first = first.lines().next().unwrap_or_default();
                 eprintln!(
-                    "machines: /dev/kvm is there but boots no stock kernel, so QEMU emulates: {first}"
+                    "machines: /dev/kvm does not boot a stock kernel, so QEMU emulates: {first}"
                 );
             }
         }
@@ -92,17 +92,17 @@ fn attempt(machine: &Machine<'_>, patience: Patience, progress: &Shared) -> Resu
     let mut report = Report::new("trial", &payload);
     let run = machine.run(&payload, patience, progress, |line| report.line(line))?;
     let Verdict { summary, .. } = report.close(&run);
-    let said = summary.problems.join("\n");
+    let problems = summary.problems.join("\n");
     let judged = || {
         for (name, _, _, expected) in TRIALS {
-            ensure!(said.contains(expected), "{name} went unnoticed");
+            ensure!(problems.contains(expected), "{name} was not detected");
         }
         ensure!(!summary.good() && summary.counts == COUNTS, "{}, not {COUNTS}", summary.counts);
         let console = fs::read(&run.console)?;
         let panicked = String::from_utf8_lossy(&console).contains(PANIC);
-        ensure!(panicked, "its kernel did not panic");
-        ensure!(!said.contains("fault"), "the guest is not as it should be");
+        ensure!(panicked, "the kernel did not panic");
+        ensure!(!problems.contains("fault"), "the guest reported a fault");
         Ok(())
     };
-    judged().with_context(|| format!("{}\n{said}\n{}", run.end, run.tail))
+    judged().with_context(|| format!("{}\n{problems}\n{}", run.end, run.tail))
 }
