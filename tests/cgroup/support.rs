@@ -72,7 +72,8 @@ impl Drop for Ground {
     }
 }
 
-/// This test binary, run again to play a role; killed and reaped on drop. It waits until it is told to [`go`](Self::go).
+/// This test binary, run again to play a role; killed and reaped on drop. It waits until it is told to
+/// [`go`](Self::go).
 pub(crate) struct Actor(KillOnDrop);
 
 impl Actor {
@@ -96,7 +97,7 @@ impl Actor {
         self.0.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
     }
 
-    /// Waits for the line that begins with `key`, and returns the rest of it.
+    /// Waits for a line that begins with `key`, and returns the rest of the line.
     pub(crate) fn says(&mut self, key: &str) -> String {
         let lines = BufReader::new(self.0.stdout.as_mut().unwrap()).lines().map(Result::unwrap);
         let mut all = Vec::new();

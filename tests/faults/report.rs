@@ -32,7 +32,7 @@ pub struct PhaseCount {
     pub kills: u64,
     /// Kills that another launcher recovered from.
     pub recovered: u64,
-    /// Injections whose call never came: a waiting loop does not always run the same number of times.
+    /// Injections into a call that was never made: the number of rounds of a waiting loop varies.
     pub missed: u64,
     /// Injections that led to a violation.
     pub violations: u64,

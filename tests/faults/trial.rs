@@ -31,8 +31,8 @@ type Planned<'a> = (&'a Call, Known, Injection);
 /// ErrorReport how many injections have been dealt, of how many, and the next.
 pub type OnProgress<'a> = &'a mut (dyn FnMut(usize, usize, &str) + Send);
 
-/// Runs launchers under injection, one at a time per scene (the scenes are equal), in the named phases, or in all phases if
-/// none is named.
+/// Runs launchers under injection, one at a time per scene (the scenes are equal), in the named phases, or in all
+/// phases if none is named.
 ///
 /// # Errors
 /// Fails if a launcher without an injection fails, or if a launcher cannot be traced.
@@ -174,7 +174,7 @@ enum Verdict {
     Violated(String),
 }
 
-/// The messages of a launcher about its run.
+/// The messages of a launcher about a run.
 #[derive(Debug, Default)]
 struct Life {
     failed: Option<ErrorReport>,

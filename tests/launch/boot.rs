@@ -1,4 +1,4 @@
-//! Firecracker reports the machine and the drives as the spec describes them.
+//! Firecracker reports the machine and the drives of the spec.
 
 use microvm_runtime::{
     Boot, CacheType, Drive, IoEngine, NetworkInterface, RateLimiter, TokenBucket,

@@ -36,7 +36,7 @@ fn least() -> CapabilitySet {
     LEAST.iter().fold(CapabilitySet::empty(), |set, (capability, ..)| set | *capability)
 }
 
-/// Runs the test again as `uid` with these capabilities, and returns whether it passed, with what it printed.
+/// Runs the test again as `uid` with these capabilities, and returns the output.
 fn again_as(test: &str, uid: u32, set: CapabilitySet) -> String {
     let role = format!("become {uid} {}", set.bits());
     let output = testkit::reenter(&format!("capabilities::{test}"), role).output().unwrap();
@@ -105,7 +105,7 @@ fn the_least_set_is_enough() {
     println!("lived");
 }
 
-/// The VMM has no capability and none of its launcher's groups.
+/// Asserts that the VMM has no capability and none of the launcher's groups.
 #[track_caller]
 fn assert_confined(vm: &Vm) {
     let status = std::fs::read_to_string(format!("/proc/{}/status", vm.pid())).unwrap();
@@ -151,10 +151,10 @@ fn permitted() -> CapabilitySet {
     capabilities(None).unwrap().permitted
 }
 
-/// A verb, and the capabilities that it needs: without any one of them it fails, with them alone it works.
+/// A verb and the needed capabilities: the verb works with exactly this set, and fails without any single capability.
 type Verb = (&'static str, CapabilitySet, fn(&mut Scene) -> VmRuntimeResult<()>);
 
-/// A running VM and its jailer, for one verb.
+/// A running VM and a `Jailer`, for one verb.
 struct Scene {
     jailer: Jailer,
     spec: JailSpec,

@@ -1,7 +1,8 @@
 //! Every error path of plan, prepare, launch and teardown is provoked; each line that a person reads stands in
 //! `errors.golden`, with paths and numbers normalised.
 //!
-//! After a change of a text: `MICROVM_UPDATE_GOLDEN=1 cargo xtask test-root -p launch-tests errors`, then read the difference.
+//! After a change of a text: `MICROVM_UPDATE_GOLDEN=1 cargo xtask test-root -p launch-tests errors`, then read the
+//! difference.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,7 +22,7 @@ use testkit::{Tmpfs, kvm_works};
 
 use crate::host::{GID, Host, UID};
 
-/// Where the file is written. It is read from the binary: a machine has no sources.
+/// The path for writing the golden file. Reads come from the binary, because a virtual machine has no sources.
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/errors.golden");
 const KNOWN: &str = include_str!("errors.golden");
 
@@ -38,7 +39,7 @@ impl Book {
         Self { host: Host::new(label), told: BTreeMap::new(), bad: Vec::new(), vms: 0 }
     }
 
-    /// A VM of its own name for each case, so that no case finds what another left.
+    /// Returns a spec with a new VM id, so that no case finds remains of another case.
     fn spec(&mut self) -> JailSpec {
         self.vms += 1;
         let id = format!("vm-{}", self.vms);
@@ -54,7 +55,8 @@ impl Book {
         assert!(self.told.insert(case, line).is_none(), "{case} is there twice");
     }
 
-    /// Judges an error whose text depends on the host or on luck, if there is one.
+    /// Checks the form of an error, if the result is an error, but not the text, which depends on the host or on
+    /// timing.
     fn check<T>(&mut self, case: &str, result: VmRuntimeResult<T>) -> Option<VmRuntimeError> {
         let error = result.err()?;
         let complaints = complaints(&error).into_iter();
@@ -113,7 +115,8 @@ impl Book {
         without_marks(&line)
     }
 
-    /// Compares with the golden file, or writes it if `MICROVM_UPDATE_GOLDEN` is set. Other tests' cases stay as they are.
+    /// Compares with the golden file, or updates the file if `MICROVM_UPDATE_GOLDEN` is set. The cases of other tests
+    /// stay.
     fn close(self) {
         let updates = std::env::var_os("MICROVM_UPDATE_GOLDEN").is_some();
         // Tests that run at once write one file.
@@ -164,7 +167,7 @@ fn read_golden(text: &str) -> BTreeMap<String, String> {
     golden
 }
 
-/// What no error may look like.
+/// Lists the faults in the form of an error.
 fn complaints(error: &VmRuntimeError) -> Vec<&'static str> {
     let line = error.to_string();
     let ends = |text: &str| text.ends_with(['.', '?', '!']);
@@ -173,7 +176,7 @@ fn complaints(error: &VmRuntimeError) -> Vec<&'static str> {
         ("is no single line", line.chars().any(char::is_control)),
         ("is long", line.len() > 1500),
         ("has no cause", error.cause().is_none()),
-        ("has no hint", error.hint().is_none() && !tells_all(&line)),
+        ("has no hint", error.hint().is_none() && !needs_no_hint(&line)),
         ("ends without a full stop", error.hint().is_some() && !ends(&line)),
         ("has an empty part", [": :", ": .", ".. "].iter().any(|part| line.contains(part))),
         ("is repeated by its source", std::error::Error::source(error).is_some()),
@@ -183,8 +186,8 @@ fn complaints(error: &VmRuntimeError) -> Vec<&'static str> {
     .collect()
 }
 
-/// Whether nothing can be advised: Firecracker's own words, and the end of a VM.
-fn tells_all(line: &str) -> bool {
+/// Returns true if the error needs no hint: an error text of Firecracker, or the end of a VM.
+fn needs_no_hint(line: &str) -> bool {
     line.contains("status 400, ") || line.ends_with("it has ended")
 }
 
@@ -481,7 +484,7 @@ fn running_and_stopped_vms() {
     book.close();
 }
 
-/// In a process of its own, since descriptors are the whole process's.
+/// Runs in a new process, because the limit of descriptors holds for the whole process.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn no_descriptors_left() {

@@ -9,7 +9,7 @@ use testkit::{Binaries, Canary, GUEST_LINE, HostState, Scratch, unique};
 pub(crate) const UID: u32 = 52_001;
 pub(crate) const GID: u32 = 52_002;
 
-/// The environment variable with the VM that a launcher in a process of its own launches.
+/// The environment variable with the spec for a launcher in another process.
 pub(crate) const LAUNCHER_SPEC: &str = "MICROVM_TEST_SPEC";
 
 /// Everything a launch test needs; on drop it tears down what the test made and kills what still runs.
@@ -88,7 +88,7 @@ impl Host {
             .ready_within(std::time::Duration::from_secs(60))
     }
 
-    /// A launcher in a process of its own: this very test, with `role`, this host's configuration and the VM it launches.
+    /// Returns a command for a launcher process: this test, with `role`, this host's configuration and the spec.
     pub(crate) fn launcher(&self, test: &str, role: &str, spec: &JailSpec) -> Command {
         let config = &self.config;
         let mut command = testkit::reenter(test, role);

@@ -1,5 +1,5 @@
-//! Conditions of the host that a launch needs, each made wrong: the check is named before anything is touched. The right ones
-//! are every other launch.
+//! Conditions of the host that a launch needs, each made wrong: the check is named before anything is touched. The
+//! right ones are every other launch.
 
 use std::fs;
 use std::os::fd::AsRawFd as _;
@@ -45,7 +45,7 @@ fn mount_proc(options: &str) {
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), Some(options)).unwrap();
 }
 
-/// Executes the test again with the same specification, and exits as it does.
+/// Executes the test again with the same specification, and exits with the same status.
 fn again(test: &str, change: impl FnOnce(&mut std::process::Command)) -> ! {
     let mut command = testkit::reenter(test, "plain/1");
     change(&mut command);

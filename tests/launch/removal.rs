@@ -12,7 +12,7 @@ use testkit::KillOnDrop;
 
 use crate::host::Host;
 
-/// A VM whose uid no other test has.
+/// Returns a spec with a uid that no other test uses.
 fn alone(host: &mut Host, id: &str, uid: u32) -> JailSpec {
     host.idle(id).user(User::Fixed { uid, gid: uid })
 }
@@ -138,7 +138,7 @@ fn hostile(host: &mut Host, id: &str, mode: &str) -> JailSpec {
     JailSpec::new(id, exec_file).kernel(kernel).ready_within(Duration::from_secs(60))
 }
 
-/// In a process of its own with this soft limit of descriptors, and without control groups if `bare`.
+/// Runs `body` in a new process with this soft limit of descriptors, and without control groups if `bare`.
 fn in_own_process(test: &str, descriptors: u64, bare: bool, body: impl FnOnce()) {
     if testkit::role().as_deref() != Some("launcher") {
         let status = testkit::reenter(test, "launcher").status().unwrap();

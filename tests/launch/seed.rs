@@ -304,7 +304,7 @@ fn ask(socket: &Path, request: &str, body: &str) -> std::io::Result<String> {
     Ok(line)
 }
 
-/// Firecracker's log goes where the guest's console does, and a line of it may come in the middle of the guest's:
+/// Removes Firecracker's log lines, which may interrupt a line of the guest's console:
 /// `2026-11-26T14:29:03.379236465 [vm-1:fc_api] …`.
 fn without_log(lines: &[String]) -> String {
     let time = "2026-11-26T14:29:03.379236465".len();

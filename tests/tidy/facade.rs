@@ -6,7 +6,7 @@ use syn::{ImplItem, Item, Type, Visibility};
 
 use super::repository::{assert_none, files, text};
 
-/// The types whose methods are verbs.
+/// The types with verbs as methods.
 const TYPES: [&str; 6] = ["Jailer", "Vm", "Api", "Prepared", "Plan", "StreamReader"];
 
 /// Returns `Type::method` for each public method of these types.

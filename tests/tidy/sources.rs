@@ -49,7 +49,7 @@ fn hits(dir: &str, tests: bool, mut bad: impl FnMut(&Path, &str) -> bool) -> Vec
     found
 }
 
-/// A crate's `sys.rs`, or a file of its folder `sys`.
+/// Returns true for a crate's `sys.rs` and for a file of the folder `sys`.
 fn is_sys(path: &Path) -> bool {
     path.ends_with("sys.rs") || path.parent().is_some_and(|parent| parent.ends_with("sys"))
 }

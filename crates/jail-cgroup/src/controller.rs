@@ -36,7 +36,7 @@ pub enum Controller {
     PerfEvent,
     /// RDMA resources.
     Rdma,
-    /// Scalar resources without a controller of their own.
+    /// Scalar resources, which have no separate controller.
     Misc,
 }
 

@@ -133,7 +133,7 @@ impl Dir {
         self.read_held(&file, name, most)
     }
 
-    /// Reads an opened file from its start, up to `most` bytes.
+    /// Reads an open file from the start, up to `most` bytes.
     pub(crate) fn read_held(
         &self,
         file: &OwnedFd,
@@ -275,8 +275,8 @@ impl Dir {
         sys::set_attribute(&self.fd, name, value).map_err(|errno| self.failed("mark", "", errno))
     }
 
-    /// Reads an extended attribute of at most `most` bytes (fgetxattr(2)). Without CAP_SYS_ADMIN, no `trusted` attribute
-    /// exists.
+    /// Reads an extended attribute of at most `most` bytes (fgetxattr(2)). Without CAP_SYS_ADMIN, no `trusted`
+    /// attribute exists.
     pub(crate) fn attribute(&self, name: &str, most: usize) -> Result<Option<Vec<u8>>> {
         #[cfg(test)]
         if let Some(value) = crate::fake::attribute(&self.path, name) {

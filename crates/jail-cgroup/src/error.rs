@@ -14,7 +14,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failed operation, with path, cause and hint.
 ///
-/// The text completes "failed to …". `{}` prints this error alone, `{:#}` with the causes ([`source`](StdError::source)).
+/// The text completes "failed to …". `{}` prints this error alone, `{:#}` with the causes
+/// ([`source`](StdError::source)).
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 
@@ -43,11 +44,11 @@ pub enum ErrorKind {
     Busy,
     /// The leaf carries another owner's mark, or none.
     Foreign,
-    /// The leaf, or a group above it, is frozen.
+    /// The leaf, or a group above the leaf, is frozen.
     Frozen,
     /// A privilege is missing, the mount is read-only, or the group belongs to another user.
     Privilege,
-    /// The kernel refused a value, or did not keep it.
+    /// The kernel refused a value, or did not keep the value.
     Refused,
     /// A process is in the leaf for some controllers and elsewhere for others.
     Partial,

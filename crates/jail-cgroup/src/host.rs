@@ -105,7 +105,7 @@ pub enum WhyNot {
     /// The group at the mount has processes, and therefore cannot enable controllers (the no-internal-process rule).
     #[error("the group at the mount has processes of its own")]
     InternalProcesses,
-    /// The kernel lacks the controller, or it is disabled.
+    /// The kernel lacks the controller, or the controller is disabled.
     #[error("this kernel does not offer it")]
     NotOffered,
 }
@@ -152,7 +152,8 @@ impl Host {
         best(self.mounts.iter().filter(|mount| mount.version() == CgroupVersion::V2))
     }
 
-    /// Returns the mount of the v1 hierarchy with `controller`. Of several mounts, a writable mount that shows the most.
+    /// Returns the mount of the v1 hierarchy with `controller`. Of several mounts, a writable mount that shows the
+    /// most.
     #[must_use]
     pub fn v1_mount(&self, controller: Controller) -> Option<&Mount> {
         best(self.mounts.iter().filter(|mount| mount.controllers().contains(&controller)))
@@ -216,8 +217,8 @@ impl Host {
     /// Returns the CPUs of memory node `node`. This machine's nodes are read when first needed.
     ///
     /// # Errors
-    /// [`Unsupported`](ErrorKind::Unsupported), with the nodes of the host, if there is no such node; any other kind if the
-    /// nodes cannot be read.
+    /// [`Unsupported`](ErrorKind::Unsupported), with the nodes of the host, if there is no such node; any other kind if
+    /// the nodes cannot be read.
     pub fn node_cpus(&self, node: u32) -> Result<&CpuSet> {
         let nodes = match self.nodes.get() {
             Some(nodes) => nodes,

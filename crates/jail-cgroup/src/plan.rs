@@ -57,8 +57,8 @@ pub struct LeafPlan {
 impl LeafPlan {
     /// Plans the leaf `<parent>/<leaf>` with `limits` in `host`'s hierarchy, or hierarchies, of `version`.
     ///
-    /// `parent` is relative to the mount; missing groups of it are made. Reads nothing but the [`Host`], which reads this
-    /// machine's memory nodes when a limit first names a node.
+    /// `parent` is relative to the mount; missing groups of it are made. Reads nothing but the [`Host`], which reads
+    /// this machine's memory nodes when a limit first names a node.
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a limit or a name that is invalid on every host;
@@ -91,9 +91,9 @@ impl LeafPlan {
 
     /// Sets the owner's mark: 1 to 512 bytes that no other user of the hierarchy has, such as a directory's path.
     ///
-    /// [`create`](Self::create) writes the mark to each of the leaf's directories (`trusted.jail-cgroup.leaf`, setxattr(2))
-    /// and refuses a leaf that carries another one. [`LeafId::open`] checks it. Without a mark, any caller that knows the
-    /// name can open the leaf.
+    /// [`create`](Self::create) writes the mark to each of the leaf's directories (`trusted.jail-cgroup.leaf`,
+    /// setxattr(2)) and refuses a leaf that carries another one. [`LeafId::open`] checks it. Without a mark, any caller
+    /// that knows the name can open the leaf.
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for an empty or longer mark.
@@ -137,8 +137,8 @@ impl LeafPlan {
     /// Returns the settings for a launcher that joins control groups by `file=value`, such as the official jailer by
     /// `--cgroup`. The launcher then joins the leaf, and sets only values that [`create`](Self::create) has set.
     ///
-    /// v1: at least one setting per hierarchy, a neutral value without a limit. Hierarchies without a suitable file (`blkio`,
-    /// and `cpuacct` if it is mounted alone) are left to [`Leaf::adopt_rest`](crate::Leaf::adopt_rest).
+    /// v1: at least one setting per hierarchy, a neutral value without a limit. Hierarchies without a suitable file
+    /// (`blkio`, and `cpuacct` if it is mounted alone) are left to [`Leaf::adopt_rest`](crate::Leaf::adopt_rest).
     ///
     /// v2: values with a `=` (`io.max`) are left out; the list is empty if v2 has no controller at all.
     #[must_use]
@@ -194,7 +194,7 @@ fn check_hierarchy(host: &Host, version: CgroupVersion) -> Result<()> {
         .hinted("Mount one read-write."))
 }
 
-/// Replaces the NUMA node by its cpuset.
+/// Replaces the NUMA node by the node's cpuset.
 fn resolve_numa_node(host: &Host, limits: &Limits) -> Result<Limits> {
     let mut limits = limits.clone();
     if let Some(node) = limits.numa_node {

@@ -25,8 +25,8 @@ pub enum DeviceNodes {
     /// The official jailer, which refuses a jail that already has these nodes.
     #[default]
     ByJailer,
-    /// [`Jailer::prepare`], for callers that start the VMM without the official jailer. The jail's root belongs to the uid
-    /// at once.
+    /// [`Jailer::prepare`], for callers that start the VMM without the official jailer. The jail's root belongs to the
+    /// uid at once.
     Precreate,
 }
 
@@ -121,7 +121,7 @@ impl Jailer {
         self.plan_checked(spec)?.prepare_checked(&CopyOptions::default())?.launch()
     }
 
-    /// Tears the VM's jail down, as [`teardown`](Self::teardown), and tells what was there and is gone.
+    /// Tears the VM's jail down, as [`teardown`](Self::teardown), and returns the report.
     ///
     /// # Errors
     /// As [`teardown`](Self::teardown).
@@ -136,8 +136,8 @@ impl Jailer {
         }
     }
 
-    /// Tears down the jail `jail_id`, as [`teardown_report`](Self::teardown_report) does by the VM's id: for a jail that
-    /// [`list`](Self::list) knows no VM's id of.
+    /// Tears down the jail `jail_id`, as [`teardown_report`](Self::teardown_report) does by the VM's id: for a jail
+    /// that [`list`](Self::list) knows no VM's id of.
     ///
     /// # Errors
     /// As [`teardown`](Self::teardown).

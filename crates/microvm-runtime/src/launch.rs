@@ -22,10 +22,10 @@ impl Prepared {
     /// root, executable and control group were read back from the kernel.
     ///
     /// # Errors
-    /// [`EarlyDeath`](ErrorKind::EarlyDeath) with the exit status, the jailer's message and a hint where it ended
-    /// before it was ready, [`Timeout`](ErrorKind::Timeout) where it was not ready in time,
-    /// [`Identity`](ErrorKind::Identity) and [`Cgroup`](ErrorKind::Cgroup) where the kernel says something else than
-    /// was asked for. The VM is then killed and its jail removed.
+    /// [`EarlyDeath`](ErrorKind::EarlyDeath) with the exit status, the jailer's message and a hint if the VMM exits
+    /// before the VM is ready, [`Timeout`](ErrorKind::Timeout) if the VM is not ready in time,
+    /// [`Identity`](ErrorKind::Identity) and [`Cgroup`](ErrorKind::Cgroup) if the kernel reports another state than
+    /// requested. On an error, the VM is killed and the jail removed.
     ///
     /// # Privileges
     /// Root.
@@ -145,7 +145,7 @@ fn confirm_membership(leaf: &Leaf, process: &mut Process) -> Result<()> {
     if matches!(contains, Ok(true)) {
         return Ok(());
     }
-    // A guest that is done is in no group any more, and the kernel takes it out a moment before it tells of the end.
+    // The kernel removes an exiting VMM from the group shortly before the pidfd reports the exit.
     if process.wait(Deadline::after(ENDING))?.is_some() {
         return Ok(());
     }

@@ -27,18 +27,18 @@
 //!
 //! # One way through
 //!
-//! [`JailSpec`] says what a VM is, [`JailerConfig`] where jails live. From both comes a [`Plan`], which can be printed
-//! and serialised and has changed nothing. [`Plan::prepare`] carries it out and gives a [`Prepared`] jail with a
-//! receipt; [`Prepared::launch`] starts it and gives a [`Vm`], ready, or says why not. [`Vm::shutdown`] ends it and
-//! [`Jailer::teardown`] removes it. [`Jailer::launch`] does the first three at once.
+//! [`JailSpec`] describes a VM, [`JailerConfig`] the place of jails. Both make a [`Plan`], which can be printed and
+//! serialised and changes nothing. [`Plan::prepare`] stages the files and returns a [`Prepared`] jail with a receipt.
+//! [`Prepared::launch`] starts the VM and returns a ready [`Vm`], or an error with the reason. [`Vm::shutdown`] ends
+//! the VM, and [`Jailer::teardown`] removes the jail. [`Jailer::launch`] plans, prepares and launches in one call.
 //!
-//! Every step is idempotent, and can be taken up by another process after a crash: [`Jailer::list`] tells what is
-//! there, [`Jailer::adopt`] takes up a running VM, [`Jailer::sweep`] removes what a killed launcher left.
+//! Every step is idempotent, and another process can continue after a crash: [`Jailer::list`] lists the jails,
+//! [`Jailer::adopt`] adopts a running VM, [`Jailer::sweep`] removes the remains of a killed launcher.
 //!
 //! # Privileges
 //!
-//! Root, or the nine capabilities that `docs/operations.md` lists by verb. [`Jailer::plan`] needs none. What is missing is an
-//! error of kind [`Privilege`](ErrorKind::Privilege) that names all of it, before anything is touched.
+//! Root, or the nine capabilities that `docs/operations.md` lists by verb. [`Jailer::plan`] needs none. What is missing
+//! is an error of kind [`Privilege`](ErrorKind::Privilege) that names all of it, before anything is touched.
 //!
 //! # What it is not
 //!
@@ -48,7 +48,7 @@
 //! # Features
 //!
 //! `tracing`: each prepare, launch, shutdown, kill and teardown is a span `vm` with the fields `verb` and `vm_id`, and
-//! tells at its end how it went.
+//! logs the result at the end.
 
 mod api;
 mod compat;

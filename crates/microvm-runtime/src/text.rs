@@ -12,8 +12,8 @@ pub(crate) fn quoted(bytes: impl AsRef<[u8]>) -> String {
 
 /// Returns `bytes` as one harmless line of at most `max` bytes, with `…` at the end of a cut line.
 ///
-/// Control characters (also DEL and C1, so every terminal escape), line separators, marks that change the direction of text
-/// and invisible characters are written as escapes; bytes that are not UTF-8 as `\xNN`.
+/// Control characters (also DEL and C1, so every terminal escape), line separators, marks that change the direction of
+/// text and invisible characters are written as escapes; bytes that are not UTF-8 as `\xNN`.
 pub(crate) fn escaped(bytes: impl AsRef<[u8]>, max: usize) -> String {
     cut(bytes.as_ref(), max, |_| false)
 }
@@ -79,9 +79,9 @@ mod tests {
 
     #[test]
     fn terminal_escapes_are_text() {
-        let told = "a\u{1b}[31mred\u{7f}\u{9b}2J\u{202e}txt\u{2066}\u{200b}\r\nend\tÄ";
+        let text = "a\u{1b}[31mred\u{7f}\u{9b}2J\u{202e}txt\u{2066}\u{200b}\r\nend\tÄ";
         assert_eq!(
-            escaped(told, 1000),
+            escaped(text, 1000),
             "a\\u{1b}[31mred\\u{7f}\\u{9b}2J\\u{202e}txt\\u{2066}\\u{200b}\\r\\nend\\tÄ"
         );
         assert_eq!(escaped(b"\xff\xfe name", 100), "\\xff\\xfe name");

@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 
-/// Does the work of `verb` in a span `vm` with the fields `verb` and `vm_id`; tells at its end how it went: `debug` where
-/// well, `error` with kind and whole message where not.
+/// Runs `verb` in a span `vm` with the fields `verb` and `vm_id`; logs the result at the end: `debug`
+/// on success, `error` with the kind and the whole message on failure.
 #[cfg(feature = "tracing")]
 pub(crate) fn verb<T>(
     verb: &'static str,

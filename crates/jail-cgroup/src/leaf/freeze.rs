@@ -9,12 +9,12 @@ use crate::leaf::{Leaf, keyed, wait};
 use crate::{CgroupVersion, Controller, Error, ErrorKind, Host, Result};
 
 impl Leaf {
-    /// Stops every process in the leaf and below it, and waits until all have stopped: v2 `cgroup.freeze`, v1
+    /// Stops every process in the leaf and below, and waits until all processes have stopped: v2 `cgroup.freeze`, v1
     /// `freezer.state`. A `timeout` that no clock can represent means for ever.
     ///
     /// # Errors
-    /// [`Timeout`](ErrorKind::Timeout) if a process is still running: it sleeps in the kernel for an event that does not
-    /// come. The others stay frozen. [`Unsupported`](ErrorKind::Unsupported) on v1 without a freezer.
+    /// [`Timeout`](ErrorKind::Timeout) if a process is still running: it sleeps in the kernel for an event that does
+    /// not come. The others stay frozen. [`Unsupported`](ErrorKind::Unsupported) on v1 without a freezer.
     pub fn freeze(&self, timeout: Duration) -> Result<()> {
         let deadline = Instant::now().checked_add(timeout);
         let dir = self.freezer("freeze the leaf")?;
@@ -57,11 +57,11 @@ impl Leaf {
         Ok(self.frozen_by()?.is_some())
     }
 
-    /// Returns the group that is frozen, or is about to be: the leaf, or the nearest group above it (v2 `cgroup.freeze` and
-    /// `cgroup.events`, v1 `freezer.self_freezing` and `freezer.parent_freezing`).
+    /// Returns the group that is frozen, or is about to be: the leaf, or the nearest group above it (v2 `cgroup.freeze`
+    /// and `cgroup.events`, v1 `freezer.self_freezing` and `freezer.parent_freezing`).
     ///
-    /// A v1 leaf without a group in the freezer's hierarchy leaves its processes in the caller's group there; that group is
-    /// looked at then. A leaf that was removed is not frozen.
+    /// A v1 leaf without a group in the freezer's hierarchy leaves its processes in the caller's group there; that
+    /// group is looked at then. A leaf that was removed is not frozen.
     ///
     /// # Errors
     /// [`Privilege`](ErrorKind::Privilege) if the caller may not read the files.

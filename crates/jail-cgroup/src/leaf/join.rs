@@ -1,4 +1,4 @@
-//! Processes that join a leaf, or start in it.
+//! Processes that join a leaf, or start in a leaf.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -15,11 +15,11 @@ use crate::{CgroupVersion, Controller, Result};
 pub struct SpawnInto<'a> {
     /// v2: directory of the leaf, for `clone3(2)` with `CLONE_INTO_CGROUP` (Linux 5.7).
     pub group: Option<BorrowedFd<'a>>,
-    /// v1: the `tasks` file in each hierarchy. A process with one thread writes `0` to each file. That moves the thread, and
-    /// takes no lock (`cgroup_procs_write_start()`, Linux 5.6).
+    /// v1: the `tasks` file in each hierarchy. A process with one thread writes `0` to each file. That moves the
+    /// thread, and takes no lock (`cgroup_procs_write_start()`, Linux 5.6).
     pub tasks: Vec<OwnedFd>,
-    /// v1: whether the write rebinds the writer's memory to the leaf's nodes (`cpuset_attach()`). A process that shares its
-    /// memory, as after `vfork(2)`, must not write then.
+    /// v1: whether the write rebinds the writer's memory to the leaf's nodes (`cpuset_attach()`). A process that shares
+    /// its memory, as after `vfork(2)`, must not write then.
     pub moves_memory: bool,
 }
 
@@ -27,12 +27,12 @@ impl Leaf {
     /// Opens the descriptors with which a new process starts in the leaf.
     ///
     /// Such a process does not wait. A process that is moved in later ([`adopt`](Self::adopt), or by writing to
-    /// `cgroup.procs`) waits for a grace period of the kernel in each hierarchy, often ten milliseconds, and every process of
-    /// the host that starts or exits waits too (`cgroup_threadgroup_rwsem`).
+    /// `cgroup.procs`) waits for a grace period of the kernel in each hierarchy, often ten milliseconds, and every
+    /// process of the host that starts or exits waits too (`cgroup_threadgroup_rwsem`).
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if the leaf was removed, [`Privilege`](ErrorKind::Privilege) if the caller may not
-    /// write to it.
+    /// [`NotFound`](ErrorKind::NotFound) if the leaf was removed, [`Privilege`](ErrorKind::Privilege) if the caller may
+    /// not write to it.
     ///
     /// # Privileges
     /// Write access to the leaf: root, or the user to whom the leaf is delegated.
@@ -56,15 +56,15 @@ impl Leaf {
     /// stay in their group.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if there is no such process, [`Privilege`](ErrorKind::Privilege) if the caller may
-    /// not move the process.
+    /// [`NotFound`](ErrorKind::NotFound) if there is no such process, [`Privilege`](ErrorKind::Privilege) if the caller
+    /// may not move the process.
     pub fn adopt(&self, pid: u32) -> Result<()> {
         self.join(pid, |_| true)
     }
 
     /// Moves the process `pid` into the hierarchies that a launcher cannot join by
-    /// [`LeafPlan::settings`](crate::LeafPlan::settings): v1's `blkio`, and `cpuacct` if it is mounted alone. Does nothing
-    /// on v2.
+    /// [`LeafPlan::settings`](crate::LeafPlan::settings): v1's `blkio`, and `cpuacct` if it is mounted alone. Does
+    /// nothing on v2.
     ///
     /// # Errors
     /// As [`adopt`](Self::adopt).

@@ -25,15 +25,15 @@ struct Pass {
 }
 
 impl Leaf {
-    /// Sends SIGKILL to every process in the leaf and below it; no process escapes by forking.
+    /// Sends SIGKILL to every process in the leaf and below; no process escapes by forking.
     ///
-    /// v2: one write to `cgroup.kill` (Linux 5.14), which passes over processes whose first thread has ended: they are signalled
-    /// by pidfd. Otherwise: freezes the leaf, signals each process by pidfd, thaws,
-    /// and looks again. v1 without a freezer forbids new tasks (`pids.max`) meanwhile. Needs at most four descriptors
-    /// and no memory per process. A process that cannot be signalled does not keep the others from the signal.
+    /// v2: one write to `cgroup.kill` (Linux 5.14), which passes over processes whose first thread has ended: they are
+    /// signalled by pidfd. Otherwise: freezes the leaf, signals each process by pidfd, thaws, and looks again. v1
+    /// without a freezer forbids new tasks (`pids.max`) meanwhile. Needs at most four descriptors and no memory per
+    /// process. A process that cannot be signalled does not keep the others from the signal.
     ///
-    /// Returns when all are signalled; [`wait_empty`](Self::wait_empty) waits until they have exited. An empty leaf and a
-    /// leaf that was removed are fine.
+    /// Returns when all are signalled; [`wait_empty`](Self::wait_empty) waits until they have exited. An empty leaf and
+    /// a leaf that was removed are fine.
     ///
     /// # Errors
     /// - [`InvalidInput`](ErrorKind::InvalidInput) if the caller itself is in the leaf; nothing is signalled.
@@ -71,8 +71,8 @@ impl Leaf {
         }
     }
 
-    /// Signals the processes that `cgroup.kill` passes over: the kernel sends that signal to the first thread of each process,
-    /// and a first thread that has ended hands none on.
+    /// Signals the processes that `cgroup.kill` passes over: the kernel sends that signal to the first thread of each
+    /// process, and a first thread that has ended hands none on.
     fn kill_leaderless(&self, groups: &[&Group]) -> Result<()> {
         for _ in 0..PASSES {
             let mut found = false;
@@ -184,8 +184,8 @@ fn signal(group: &Group, version: CgroupVersion, pid: u32) -> Result<bool> {
     Ok(true)
 }
 
-/// Returns whether the process is in the group or below it, by `/proc/<pid>/cgroup`, or by the group's list if that cannot
-/// be read.
+/// Returns whether the process is in the group or below it, by `/proc/<pid>/cgroup`, or by the group's list if that
+/// cannot be read.
 fn is_member(group: &Group, version: CgroupVersion, pid: u32) -> Result<bool> {
     let proc = Dir::open_system(format!("/proc/{pid}"));
     let text = match proc.and_then(|proc| proc.read("cgroup")) {

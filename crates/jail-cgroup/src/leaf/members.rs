@@ -84,8 +84,8 @@ impl Leaf {
         Ok(pids)
     }
 
-    /// Returns whether the leaf and the groups below it have no process: v2 `cgroup.events`, v1 `cgroup.procs`. A leaf that
-    /// was removed is empty.
+    /// Returns whether the leaf and the groups below it have no process: v2 `cgroup.events`, v1 `cgroup.procs`. A leaf
+    /// that was removed is empty.
     ///
     /// # Errors
     /// [`Privilege`](ErrorKind::Privilege) if the caller may not read the files.
@@ -148,7 +148,7 @@ impl Leaf {
     }
 }
 
-/// Returns whether the process, with every thread, is in the group or below it.
+/// Returns whether the process, with every thread, is in the group or below.
 fn has(group: &Group, pid: u32, version: CgroupVersion) -> Result<bool> {
     if !lists(&group.dir, PROCS, pid)? {
         return Ok(false);

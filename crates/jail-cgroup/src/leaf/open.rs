@@ -1,4 +1,4 @@
-//! Opening a leaf by its id, and proving the owner.
+//! Opening a leaf by id, and proving the owner.
 
 use crate::dir::Dir;
 use crate::leaf::members;
@@ -8,7 +8,7 @@ use crate::sys::Errno;
 use crate::{CgroupVersion, Error, ErrorKind, Host, Result};
 
 impl LeafId {
-    /// Opens the leaf if it still exists; `None` if it exists in no hierarchy (openat2(2)).
+    /// Opens the leaf if the leaf still exists; `None` if it exists in no hierarchy (openat2(2)).
     ///
     /// A leaf with an owner is opened only if each of its directories carries the owner's mark. A creation that was cut
     /// short leaves a directory without a mark and without processes; such a directory is opened too.
@@ -62,8 +62,8 @@ fn not_shown(version: CgroupVersion, path: &HierarchyPath) -> Error {
 }
 
 impl Leaf {
-    /// Checks the owner again and returns the groups that are proven to be the owner's. A group without a claim is empty,
-    /// and another creator may claim it at any time.
+    /// Checks the owner again and returns the groups that are proven to be the owner's. A group without a claim is
+    /// empty, and another creator may claim it at any time.
     pub(super) fn owned_groups(&self, operation: &'static str) -> Result<Vec<&Group>> {
         let Some(owner) = &self.id.owner else { return Ok(self.groups.iter().collect()) };
         let mut owned = Vec::new();

@@ -1,4 +1,4 @@
-//! Removing a leaf, and the parents made for it.
+//! Removing a leaf, and the parents made for the leaf.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,16 +19,16 @@ const RELEASE: Duration = Duration::from_secs(5);
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RemoveReport {
-    /// Directories in the order of removal, hierarchy by hierarchy: groups below the leaf, the leaf, and empty parents that
-    /// this crate had made.
+    /// Directories in the order of removal, hierarchy by hierarchy: groups below the leaf, the leaf, and empty parents
+    /// that this crate had made.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::path_text::serialize_all"))]
     pub removed: Vec<PathBuf>,
 }
 
 impl Leaf {
     /// Removes the leaf with all groups below, bottom-up, in every hierarchy (rmdir(2)), and then the parents that
-    /// [`LeafPlan::create`](crate::LeafPlan::create) had made, if they are empty. Other parents stay. A leaf that was removed
-    /// is fine.
+    /// [`LeafPlan::create`](crate::LeafPlan::create) had made, if they are empty. Other parents stay. A leaf that was
+    /// removed is fine.
     ///
     /// # Errors
     /// - [`Busy`](ErrorKind::Busy) if the leaf has processes: [`kill`](Self::kill) and [`wait_empty`](Self::wait_empty) come

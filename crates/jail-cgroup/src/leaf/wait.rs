@@ -15,10 +15,10 @@ use crate::{CgroupVersion, Error, ErrorKind, Result};
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 
 impl Leaf {
-    /// Waits until no process is in the leaf or below it. A `timeout` that no clock can represent means for ever.
+    /// Waits until no process is in the leaf or below. A `timeout` that no clock can represent means for ever.
     ///
-    /// v2: poll(2) on `cgroup.events`. v1: waits for one member after the other by pidfd (pidfd_open(2)), and notices within
-    /// a second that a member was moved to another group. A leaf that was removed is empty.
+    /// v2: poll(2) on `cgroup.events`. v1: waits for one member after the other by pidfd (pidfd_open(2)), and notices
+    /// within a second that a member was moved to another group. A leaf that was removed is empty.
     ///
     /// # Errors
     /// [`Timeout`](ErrorKind::Timeout), with some of the processes and their number.
@@ -62,7 +62,8 @@ fn wait_members(group: &Dir, deadline: Option<Instant>) -> Result<bool> {
     }
 }
 
-/// Waits until `key` of the group's `cgroup.events` is `wanted`. Returns false at the deadline, true if the group was removed.
+/// Waits until `key` of the group's `cgroup.events` is `wanted`. Returns false at the deadline, true if the group was
+/// removed.
 pub(crate) fn event(dir: &Dir, key: &str, wanted: u64, deadline: Option<Instant>) -> Result<bool> {
     const FILE: &str = "cgroup.events";
     let file = match dir.open_file(FILE, Access::Read) {

@@ -23,7 +23,7 @@ pub struct IoLimit {
 }
 
 impl IoLimit {
-    /// Names the device by its numbers: a whole disk, since the kernel refuses partitions.
+    /// Names the device by major and minor number: a whole disk, since the kernel refuses partitions.
     pub fn new(major: u32, minor: u32) -> Self {
         Self { major, minor, read_bps: None, write_bps: None, read_iops: None, write_iops: None }
     }

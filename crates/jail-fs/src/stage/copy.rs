@@ -181,7 +181,7 @@ impl<'a> Copy<'a> {
         self.source.failed(OPERATION, errno).because(so_far(self.source, self.copied))
     }
 
-    /// Makes the error of a source that ends before its size: cut meanwhile, or never so long, as on sysfs.
+    /// Makes the error of a source that is shorter than the reported size: truncated meanwhile, or a file on sysfs.
     fn shrunk(&self) -> Error {
         let error = |kind| Error::new(kind, OPERATION, self.source.path());
         match Facts::of(self.from) {

@@ -28,8 +28,8 @@ const MAX_INFO: usize = 16 << 10;
 /// The socket was verified when this was made, and its inode is held. Each request is a connection of its own, whose
 /// other end is verified to be the VMM (`SO_PEERCRED`) before a byte is sent.
 ///
-/// A hostile VMM can answer anything, slowly or without an end: a request ends at its timeout, connecting included, costs at
-/// most 1 MiB, and what the VMM says is escaped and cut to 256 bytes in errors.
+/// A hostile VMM can answer anything, slowly or without an end: a request ends at its timeout, connecting included,
+/// costs at most 1 MiB, and errors contain at most 256 bytes of the VMM's text, escaped.
 #[derive(Debug)]
 pub struct Api {
     socket: JailSocket,
@@ -90,7 +90,8 @@ impl Asked {
         Err(Failure::new(ErrorKind::Api, operation()).because(because))
     }
 
-    /// Waits for the answer; `false` if none comes. A VMM that dies meanwhile closes the connection, which ends the wait.
+    /// Waits for the answer; `false` if none comes. A VMM that dies meanwhile closes the connection, which ends the
+    /// wait.
     ///
     /// # Errors
     /// [`ErrorKind::Api`] for an answer that is none, or a refusal.
@@ -132,11 +133,13 @@ impl Response {
 }
 
 impl Api {
-    /// The API at the socket `name` below `root`, served by the process `pid` as `uid`; somebody must listen by `deadline`.
+    /// The API at the socket `name` below `root`, served by the process `pid` as `uid`; somebody must listen by
+    /// `deadline`.
     ///
     /// # Errors
     /// [`ErrorKind::Identity`] if it is no socket, not `uid`'s, or another process listens there;
-    /// [`ErrorKind::NotFound`] if it is gone; [`ErrorKind::Api`] if nobody listens; [`ErrorKind::Timeout`] at the deadline.
+    /// [`ErrorKind::NotFound`] if it is gone; [`ErrorKind::Api`] if nobody listens; [`ErrorKind::Timeout`] at the
+    /// deadline.
     pub(crate) fn connect(
         root: impl AsFd,
         name: &str,
@@ -226,10 +229,10 @@ impl Api {
     /// Sends a request, for all that has no method here: `api.request("PUT", "/drives/data", Some(&json!({…})))`.
     ///
     /// # Errors
-    /// [`Api`](ErrorKind::Api) with Firecracker's `fault_message` for a status that is not 2xx, for what is not HTTP, and
-    /// for a body of more than 1 MiB; [`Timeout`](ErrorKind::Timeout) at the deadline; [`Identity`](ErrorKind::Identity) where the
-    /// VM has put another listener in Firecracker's place; [`InvalidInput`](ErrorKind::InvalidInput) for a path with
-    /// blanks or control characters.
+    /// [`Api`](ErrorKind::Api) with Firecracker's `fault_message` for a status that is not 2xx, for what is not HTTP,
+    /// and for a body of more than 1 MiB; [`Timeout`](ErrorKind::Timeout) at the deadline;
+    /// [`Identity`](ErrorKind::Identity) where the VM has put another listener in Firecracker's place;
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a path with blanks or control characters.
     pub fn request(
         &self,
         method: &str,
@@ -262,8 +265,8 @@ enum Broken {
     NotHttp(Failure),
 }
 
-/// A request and the response, over one connection. The client writes and reads at the same time: Firecracker may refuse
-/// a long request before it has read all of that request.
+/// A request and the response, over one connection. The client writes and reads at the same time: Firecracker may
+/// refuse a long request before it has read all of that request.
 #[derive(Debug)]
 struct Exchange {
     stream: UnixStream,
@@ -273,8 +276,8 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// Sends what the other side takes at once. A side that takes no more may have answered all the same: the response, or
-    /// its absence, tells.
+    /// Sends the bytes that the peer accepts without waiting. A peer that accepts no more may have answered already, so
+    /// a failure is not an error here: the response decides.
     fn send(&mut self, request: &[u8]) {
         while self.sent < request.len() && !self.deadline.has_passed() {
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
@@ -324,8 +327,8 @@ impl Exchange {
 
 /// Firecracker's reason for a refusal, quoted.
 fn fault(body: &[u8]) -> String {
-    let told = serde_json::from_slice::<Value>(body).ok();
-    match told.as_ref().and_then(|told| told.get("fault_message")).and_then(Value::as_str) {
+    let answer = serde_json::from_slice::<Value>(body).ok();
+    match answer.as_ref().and_then(|answer| answer.get("fault_message")).and_then(Value::as_str) {
         Some(message) => quoted(message),
         None => quoted(body),
     }
@@ -525,9 +528,9 @@ mod tests {
             }
         });
         for _ in 0..2 {
-            let told = api.pause().unwrap_err().to_string();
-            assert!(told.len() < 1024 && told.contains("status 400"), "{}", told.len());
-            assert!(!told.chars().any(|c| c.is_control() || c == '\u{202e}'), "{told}");
+            let text = api.pause().unwrap_err().to_string();
+            assert!(text.len() < 1024 && text.contains("status 400"), "{}", text.len());
+            assert!(!text.chars().any(|c| c.is_control() || c == '\u{202e}'), "{text}");
         }
         server.join().unwrap();
     }

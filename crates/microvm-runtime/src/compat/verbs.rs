@@ -18,10 +18,10 @@ use crate::plan::host_file::Program;
 use crate::spec::JailSpec;
 use crate::spec::drive::Drive;
 
-/// The exec file's name the seed's layout has in it.
+/// The exec file's name in the layout of the 0.4 API.
 const EXEC_NAME: &str = "firecracker";
 
-/// Where the root file system is staged.
+/// The name of the staged root filesystem.
 const ROOTFS: &str = "rootfs.ext4";
 
 impl Jailer {
@@ -40,8 +40,9 @@ impl Jailer {
 
     /// Stages a jail for a caller that starts the jailer itself, with [`build_command`](Self::build_command).
     ///
-    /// The kernel becomes `/vmlinux`, shared and never chowned; `rootfs` becomes `/rootfs.ext4` and each extra drive
-    /// a file of its own name (else `drive-<i>.img`), each a private copy-on-write inode of the configured uid. Idempotent.
+    /// The kernel becomes `/vmlinux`, shared and never chowned; `rootfs` becomes `/rootfs.ext4` and each extra drive a
+    /// file of its own name (else `drive-<i>.img`), each a private copy-on-write inode of the configured uid.
+    /// Idempotent.
     ///
     /// # Errors
     /// A missing source, a bad id, a VM that runs under this id, and whatever staging refuses; each names the path.
@@ -142,8 +143,8 @@ impl Jailer {
         Ok(args.new_pid_ns().firecracker(FirecrackerArgs::new().api_sock(socket)))
     }
 
-    /// Removes the jail and its control group, killing what still runs in it. Fine when nothing was prepared, and
-    /// fine twice.
+    /// Kills the processes of the jail, and removes the jail and the control group. Succeeds if nothing was prepared,
+    /// and if called twice.
     ///
     /// # Errors
     /// A bad id; a jail another launcher holds; a mount inside the jail, which is named and left alone.

@@ -21,9 +21,10 @@ impl Error {
             _ => ErrorKind::Filesystem,
         };
         let left = error.left_behind().iter().map(|left| {
-            let told = [left.reason().map(str::to_owned), left.source().map(ToString::to_string)];
-            let told = told.into_iter().flatten().collect::<Vec<_>>().join(": ");
-            Self::new(ErrorKind::Filesystem, left.operation()).path(left.path()).because(told)
+            let reasons =
+                [left.reason().map(str::to_owned), left.source().map(ToString::to_string)];
+            let reasons = reasons.into_iter().flatten().collect::<Vec<_>>().join(": ");
+            Self::new(ErrorKind::Filesystem, left.operation()).path(left.path()).because(reasons)
         });
         let left = left.collect::<Vec<_>>();
         let failure = Self::new(kind, operation).path(error.path()).source_of(error);

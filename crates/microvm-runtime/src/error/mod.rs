@@ -28,8 +28,8 @@ const PATH: usize = 8192;
 
 /// Returned by every verb of this crate.
 ///
-/// `Display` prints one complete line: `jailer error: failed to <operation> <path>: <cause>. <Hint>.` Nothing is left for
-/// [`source`](StdError::source), so a report of the whole chain repeats nothing.
+/// `Display` prints one complete line: `jailer error: failed to <operation> <path>: <cause>. <Hint>.` Nothing is left
+/// for [`source`](StdError::source), so a report of the whole chain repeats nothing.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum VmRuntimeError {
@@ -70,7 +70,8 @@ impl VmRuntimeError {
         self.inner().cause.as_deref()
     }
 
-    /// Returns advice as a full sentence, if there is any; also the advice of a cause in jail-fs, jail-cgroup or jail-cmd.
+    /// Returns advice as a full sentence, if there is any; also the advice of a cause in jail-fs, jail-cgroup or
+    /// jail-cmd.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.inner().hint.as_deref()
@@ -150,8 +151,8 @@ pub enum ErrorKind {
 
 /// The payload of [`VmRuntimeError`], and the accessors' source: operation, path, cause and hint.
 ///
-/// `Display` prints all of them as one line, `failed to <operation> <path>: <cause>. <Hint>.` Text that a VM wrote is escaped
-/// and cut. `Debug` prints the kind and the same line, for a `main` that returns an error.
+/// `Display` prints all of them as one line, `failed to <operation> <path>: <cause>. <Hint>.` Text that a VM wrote is
+/// escaped and cut. `Debug` prints the kind and the same line, for a `main` that returns an error.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -270,12 +271,12 @@ impl Error {
         }
         let hint = self.0.hint.as_deref();
         let hints = [hint].into_iter().chain(self.0.cleanup.iter().map(VmRuntimeError::hint));
-        let mut told = Vec::new();
+        let mut printed = Vec::new();
         for hint in hints.flatten().filter(|hint| !hint.is_empty()) {
-            if !told.contains(&hint) {
+            if !printed.contains(&hint) {
                 message += if message.ends_with(['.', '?', '!']) { " " } else { ". " };
                 message += &escaped(hint, PART);
-                told.push(hint);
+                printed.push(hint);
             }
         }
         self.0.message = message;
@@ -517,19 +518,19 @@ mod tests {
 
     #[test]
     fn hostile_text_is_escaped_and_cut() {
-        let told = "\u{1b}]0;owned\u{7}\n".repeat(1 << 16);
-        let error = Error::new(ErrorKind::Api, told.clone())
-            .path(told.clone())
-            .because(told.clone())
-            .hinted(told.clone())
-            .source_of(io::Error::other(told.clone()))
-            .and_cleanup::<()>(Err(Error::invalid("x", told)));
+        let text = "\u{1b}]0;owned\u{7}\n".repeat(1 << 16);
+        let error = Error::new(ErrorKind::Api, text.clone())
+            .path(text.clone())
+            .because(text.clone())
+            .hinted(text.clone())
+            .source_of(io::Error::other(text.clone()))
+            .and_cleanup::<()>(Err(Error::invalid("x", text)));
         assert!(error.len() < 24 << 10, "{}", error.len());
         assert!(!error.chars().any(char::is_control), "{error}");
     }
 
     #[test]
-    fn failed_cleanup_is_told() {
+    fn failed_cleanup_is_reported() {
         let error = Error::new(ErrorKind::Spawn, "start the jailer")
             .because("no memory")
             .and_cleanup(Ok(()))

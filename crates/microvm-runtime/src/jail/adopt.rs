@@ -12,13 +12,13 @@ use crate::vm::{Vm, expected};
 use crate::vmm::{Process, Running, Streams};
 
 impl Jailer {
-    /// Takes up the running VM `vm_id` that a launcher which has ended, or let go of it, started.
+    /// Adopts the running VM `vm_id`, whose launcher has exited or has dropped the handle.
     ///
-    /// The recorded process is proven to be this VM's: start time, boot, uid, root and executable agree.
+    /// Adoption proves that the recorded process is the VMM: start time, boot, uid, root and executable agree.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) where it has no jail or does not run, [`Busy`](ErrorKind::Busy) where another
-    /// launcher has it, [`Identity`](ErrorKind::Identity) where the process is another.
+    /// [`NotFound`](ErrorKind::NotFound) if the VM has no jail or does not run, [`Busy`](ErrorKind::Busy) if another
+    /// launcher holds the VM, [`Identity`](ErrorKind::Identity) if the process is not the VMM.
     ///
     /// # Privileges
     /// Root.

@@ -14,12 +14,12 @@ use crate::jail::record::Record;
 /// Name of the jail's root in the jail's directory.
 pub(crate) const ROOT: &str = "root";
 
-/// A jail whose directory this process holds the lock of: one descriptor.
+/// A jail with the lock of the directory, held by one descriptor.
 #[derive(Debug)]
 pub(crate) struct Jail(Lease);
 
 impl Jail {
-    /// A jail that was published under its lock.
+    /// Wraps the lock of a published jail.
     pub(crate) fn published(lock: Lease) -> Self {
         Self(lock)
     }
@@ -72,7 +72,7 @@ impl Jail {
     }
 }
 
-/// Opens `root/` in a jail's directory, and its inode; `None` where there is none.
+/// Opens `root/` in a jail's directory, and returns the directory and the inode; `None` if `root/` is missing.
 pub(crate) fn open_root(dir: &TrustedDir) -> Result<Option<(Dir, InodeId)>> {
     let failed = |error| Failure::files("open the jail's root", error);
     match jail_fs::open_dir(dir.dir(), ROOT) {
@@ -85,8 +85,8 @@ pub(crate) fn open_root(dir: &TrustedDir) -> Result<Option<(Dir, InodeId)>> {
     }
 }
 
-/// The mark of a jail on its control group's leaf: the base's identity, so that a leaf of a jail in one base is never taken
-/// for that of a jail in another.
+/// Returns the mark of a jail on the leaf of the control group. The mark contains the base's inode, so that jails in
+/// different bases never share a leaf.
 pub(crate) fn leaf_mark(base: InodeId, exec_name: &str, jail_id: &str) -> String {
     format!("{base}/{exec_name}/{jail_id}")
 }
@@ -132,8 +132,8 @@ fn is_directory(dir: &TrustedDir, name: &Name) -> bool {
 }
 
 impl ExecDirs {
-    /// Why it is not known whether `id` has a jail in a directory that could not be looked at. Where something foreign is
-    /// mounted over a directory, a jail is not there if the mount shows none.
+    /// Fails if `id` may have a jail in an unreadable directory. If a foreign mount covers a directory, only jails on
+    /// the mount count.
     pub(crate) fn refuse_hidden(self, base: &TrustedDir, id: &JailId) -> Result<()> {
         for (name, failure) in self.problems {
             let shown = Path::new(name.as_os_str()).join(id.as_str());

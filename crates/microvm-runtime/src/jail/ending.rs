@@ -15,22 +15,22 @@ use crate::jail::uid_pool;
 use crate::jail::{self, Jail};
 use crate::vmm::{self, Crowd, PidNamespace, Suspect};
 
-/// How long killed processes may take to be gone.
+/// The longest wait for killed processes to exit.
 const DEATH: Duration = Duration::from_secs(10);
 
-/// Children of this process that are held at a time while their group is killed, so as to be reaped.
+/// The number of child processes held at a time during the kill of a group, to reap the children.
 const CHILDREN: usize = 32;
 
 /// A jail that nothing runs in.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// How many processes were killed.
+    /// The number of killed processes.
     pub(crate) killed: u64,
     /// The jail's leaves, empty.
     pub(crate) leaves: Vec<Leaf>,
 }
 
-/// Ends all that runs in the jail, which `record` tells of.
+/// Kills all processes of the jail that `record` describes.
 pub(crate) fn end(
     base: &TrustedDir,
     jail: &Jail,
@@ -70,7 +70,8 @@ pub(crate) fn end(
     Ok(Ended { killed, leaves })
 }
 
-/// Proves that nothing is left of a jail without a leaf of its own. Whoever ended its pid namespace's first process ended all.
+/// Proves that a jail without a separate leaf has no process. The end of a pid namespace's first process ends all
+/// others.
 pub(crate) fn prove_ended(base: &TrustedDir, jail: &Path, record: &Record) -> Result<()> {
     if record.born_in_leaf {
         return Ok(());
@@ -86,8 +87,8 @@ fn prove(base: &TrustedDir, jail: &Path, record: &Record, deadline: Deadline) ->
     refuse_unexplained(base, jail, record.uid, deadline)
 }
 
-/// Ends all that runs in a jail whose record cannot be read: its marked leaf, and whoever has the held `root/` or a
-/// directory in it as its root directory.
+/// Kills the processes of a jail with an unreadable record: the members of the marked leaf, and the processes whose
+/// root directory is the held `root/` or a directory below.
 ///
 /// # Errors
 /// [`Record`](ErrorKind::Record) if processes are left of which it is not known whether they are the jail's.
@@ -127,7 +128,8 @@ fn owner_of(root: &jail_fs::Dir) -> Result<Option<u32>> {
     Ok((!ours).then_some(stat.st_uid))
 }
 
-/// Refuses to go on while a process of `uid` lives that may be the jail's. What has just been killed takes a moment to end.
+/// Refuses to go on while a process of `uid` lives that may be the jail's. What has just been killed takes a moment to
+/// end.
 fn refuse_unexplained(base: &TrustedDir, jail: &Path, uid: u32, deadline: Deadline) -> Result<()> {
     let mut others: Option<HashSet<InodeId>> = None;
     let mut looks = 0;
@@ -158,11 +160,11 @@ fn refuse_unexplained(base: &TrustedDir, jail: &Path, uid: u32, deadline: Deadli
     }
 }
 
-/// How often, and how far apart, it is looked whether what may be a jail's has ended.
+/// The number of checks for possible processes of a jail, and the pause between the checks.
 const LOOKS: u32 = 50;
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// Kills all that is in these leaves and waits until they are empty; how many processes there were.
+/// Kills all processes in these leaves and waits until every leaf is empty. Returns the number of processes.
 fn kill_leaves(leaves: &[Leaf], deadline: Deadline) -> Result<u64> {
     let mut killed = 0;
     for leaf in leaves {

@@ -1,4 +1,4 @@
-//! What is on the host: [`Jailer::list`], and [`Jailer::sweep`] of what killed launchers left.
+//! Lists the jails of a host ([`Jailer::list`]), and removes remains of killed launchers ([`Jailer::sweep`]).
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::jail::uid_pool;
 use crate::jail::{self, Jail};
 use crate::jailer::Jailer;
 
-/// What is below the chroot base.
+/// The jails below the chroot base.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Listing {
@@ -36,59 +36,59 @@ pub struct Listed {
     pub vm_id: Option<String>,
     /// The jail's directory on the host.
     pub path: PathBuf,
-    /// What the kernel says of it.
+    /// The state that the kernel reports.
     pub state: State,
 }
 
-/// What the kernel says of a jail.
+/// The state of a jail, as the kernel reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum State {
-    /// Nothing runs in it.
+    /// The jail has no process.
     Stopped,
-    /// Its VM runs as this process.
+    /// The VM runs.
     Running {
         /// The VMM's pid on the host.
         pid: u32,
     },
-    /// Processes run in it that no launcher recorded.
+    /// The jail has processes that no launcher recorded.
     Unrecorded {
-        /// How many there are.
+        /// The number of processes.
         processes: u64,
-        /// The pids of at most four of them.
+        /// The pids of at most four processes.
         examples: Vec<u32>,
     },
-    /// The jail cannot be looked at, as when its record cannot be read. [`Jailer::teardown_jail`] removes it as soon as it is
-    /// proven that nothing runs in it.
+    /// The state is unknown, for example because the record is unreadable. [`Jailer::teardown_jail`] removes the jail
+    /// once the absence of processes is proven.
     Damaged {
-        /// Why, with all causes.
+        /// The reason, with all causes.
         reason: String,
     },
 }
 
-/// What a sweep removed.
+/// The report of a sweep.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Swept {
     /// Trees that were being staged or removed.
     pub trees: Vec<PathBuf>,
-    /// Jails whose launch never ended, and their control groups.
+    /// The jails of unfinished launches, and the control groups.
     pub jails: Teardown,
     /// Uids leased to jails that do not exist.
     pub uids: Vec<u32>,
-    /// What could not be looked at, or not be removed. While there is any, no uid is released.
+    /// The paths that could not be read or removed. With any problem, the sweep releases no uid.
     pub problems: Vec<Problem>,
 }
 
 impl Jailer {
-    /// Every jail below the chroot base, and whether its VM runs; asked of the kernel, not of the jail.
+    /// Lists the jails below the chroot base, with the state that the kernel reports. No file inside a jail is trusted.
     ///
-    /// Reads `/proc` at most once, and only for jails without a control group of their own.
+    /// Reads `/proc` at most once, and only for jails without a separate control group.
     ///
     /// # Errors
-    /// An untrusted base, or one that cannot be read. Whatever else cannot be looked at is in the answer: as a jail that is
-    /// [`Damaged`](State::Damaged), or in [`problems`](Listing::problems).
+    /// An untrusted or unreadable base. Other failures are in the result: as a [`Damaged`](State::Damaged) jail, or in
+    /// [`problems`](Listing::problems).
     ///
     /// # Privileges
     /// Root.
@@ -235,7 +235,8 @@ fn state(record: &Record, dir: &TrustedDir, survey: &Survey) -> Result<State> {
     })
 }
 
-/// The jail, locked, if its launch was begun and never ended, and nothing runs in it; asked anew under the lock.
+/// Locks and returns the jail if a launch was begun and not finished and the jail has no process. Checks under the
+/// lock.
 fn abandoned(exec_dir: &TrustedDir, id: &JailId) -> Result<Option<Jail>> {
     let jail = match Jail::lock(exec_dir, id) {
         Ok(Some(jail)) => jail,

@@ -1,4 +1,4 @@
-//! Whether anything runs in a jail: asked of the kernel, once for all jails of a call.
+//! Finds the processes of jails, with one search of the host for all jails of a call.
 
 use std::cell::OnceCell;
 
@@ -10,7 +10,8 @@ use crate::jail::record::{Progress, Record};
 use crate::jail::{self, leaf_mark};
 use crate::vmm::{Census, Crowd, ProcessStamp};
 
-/// What one call of a public verb has seen of the host: each part is looked at when a jail first needs it, and once.
+/// The state of the host during one call of a public verb. Each part is read once, for the first jail that needs the
+/// part.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     host: OnceCell<Host>,
@@ -39,7 +40,7 @@ fn once<T>(cell: &OnceCell<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
     Ok(cell.get_or_init(|| made))
 }
 
-/// What the kernel says of a jail's VM.
+/// The state of a jail's VM, as the kernel reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Alive {
     No,
@@ -49,10 +50,10 @@ pub(crate) enum Alive {
     Unrecorded(Crowd),
 }
 
-/// Asks the kernel whether anything runs in the jail at `dir`. Nothing inside the jail is believed.
+/// Reads from the kernel if the jail at `dir` has a process. No file inside the jail is trusted.
 ///
-/// Membership is proof: what was born in the jail's leaf cannot leave it, so the recorded process and the leaf say all. Only
-/// without such a leaf are the host's processes looked at.
+/// Membership is proof: a process spawned into the jail's leaf cannot leave the leaf, so the recorded process and the
+/// leaf suffice. The host's processes are searched only without such a leaf.
 pub(crate) fn alive(record: &Record, dir: &TrustedDir, survey: &Survey) -> Result<Alive> {
     if let Progress::Started(stamp) = &record.progress
         && stamp.still_alive()?
@@ -96,8 +97,8 @@ pub(crate) fn alive(record: &Record, dir: &TrustedDir, survey: &Survey) -> Resul
     Ok(if crowd.is_empty() { Alive::No } else { Alive::Unrecorded(crowd) })
 }
 
-/// The leaves of a jail that exist: the recorded one, or, if another jail's leaf has its name in some hierarchy, those that
-/// carry the jail's mark.
+/// The leaves of a jail that exist: the recorded one, or, if another jail's leaf has its name in some hierarchy, those
+/// that carry the jail's mark.
 pub(crate) fn leaves(record: &Record, survey: &Survey) -> Result<Vec<Leaf>> {
     let Some(id) = &record.leaf else { return Ok(Vec::new()) };
     let host = survey.host()?;
@@ -111,7 +112,7 @@ pub(crate) fn leaves(record: &Record, survey: &Survey) -> Result<Vec<Leaf>> {
     }
 }
 
-/// The leaves of a jail whose record cannot be read.
+/// Returns the leaves of a jail with an unreadable record.
 pub(crate) fn leaves_without_record(
     base: InodeId,
     exec_name: &str,

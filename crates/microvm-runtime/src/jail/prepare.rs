@@ -19,7 +19,7 @@ use crate::spec::drive::DriveKind;
 use crate::trace;
 use crate::vmm;
 
-/// Mode of `root/` until the jailer takes it over.
+/// Mode of `root/` until the jailer changes the owner.
 const ROOT_MODE: u32 = 0o700;
 
 /// A jail that is ready to be started, locked by this process.
@@ -36,7 +36,7 @@ pub struct Prepared {
     pub(crate) leaf: Option<Leaf>,
 }
 
-/// What preparing did: per artifact the strategy used, the bytes copied and the inode.
+/// The report of a preparation: the strategy, the copied bytes and the inode of each artifact.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PrepareReceipt {
@@ -51,7 +51,7 @@ pub struct PrepareReceipt {
 }
 
 impl Prepared {
-    /// What preparing did.
+    /// Returns the report of the preparation.
     #[must_use]
     pub fn receipt(&self) -> PrepareReceipt {
         PrepareReceipt {
@@ -78,12 +78,12 @@ impl Prepared {
     }
 }
 
-/// How a jail's root is handed over.
+/// The new owner of a jail's root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HandOver {
-    /// Root's own until the official jailer takes it over.
+    /// Root, until the official jailer changes the owner.
     ToJailer,
-    /// The uid's at once, with `/dev/kvm` and `/dev/net/tun` in it: for callers without the official jailer.
+    /// The uid at once, with `/dev/kvm` and `/dev/net/tun` in the jail, for callers without the official jailer.
     ToUser,
 }
 
@@ -135,12 +135,12 @@ pub(crate) fn prepare(plan: &Plan, options: &CopyOptions, hand_over: HandOver) -
     let leaf = plan.leaf.clone().map(|leaf| leaf.owned_by(&mark)).transpose()?;
     let work = Work { plan, leaf: leaf.as_ref(), sources: &sources, options, hand_over };
     match Jail::lock(&exec_dir, &plan.jail_id)? {
-        None => fresh(work, base, exec_dir),
-        Some(old) => again(work, base, exec_dir, old),
+        None => stage_new(work, base, exec_dir),
+        Some(old) => reuse_or_replace(work, base, exec_dir, old),
     }
 }
 
-/// What is to be staged, and how.
+/// The input of a staging.
 #[derive(Clone, Copy)]
 struct Work<'a> {
     plan: &'a Plan,
@@ -188,7 +188,7 @@ fn stopped(base: &TrustedDir, old: &Jail, plan: &Plan, survey: &Survey) -> Resul
     Ok(record)
 }
 
-fn fresh(work: Work<'_>, base: TrustedDir, exec_dir: TrustedDir) -> Result<Prepared> {
+fn stage_new(work: Work<'_>, base: TrustedDir, exec_dir: TrustedDir) -> Result<Prepared> {
     let plan = work.plan;
     let Staged { tree, record } = Staged::new(work, &base, &exec_dir, None)?;
     let dir = tree.id();
@@ -209,7 +209,12 @@ fn fresh(work: Work<'_>, base: TrustedDir, exec_dir: TrustedDir) -> Result<Prepa
     }
 }
 
-fn again(work: Work<'_>, base: TrustedDir, exec_dir: TrustedDir, old: Jail) -> Result<Prepared> {
+fn reuse_or_replace(
+    work: Work<'_>,
+    base: TrustedDir,
+    exec_dir: TrustedDir,
+    old: Jail,
+) -> Result<Prepared> {
     let plan = work.plan;
     let survey = Survey::default();
     let before = stopped(&base, &old, plan, &survey)?;
@@ -232,7 +237,8 @@ fn again(work: Work<'_>, base: TrustedDir, exec_dir: TrustedDir, old: Jail) -> R
         liveness::leaves(&before, &survey).and_then(remove::remove_leaves).map_err(undo)?;
     }
     let published = tree.exchange(old.dir().id()).map_err(|error| undo(publish_failure(error)))?;
-    // The old jail's files are still there, so its uid is not given back. The new jail is, for the next call to take up.
+    // The old jail's files are still there, so its uid is not given back. The new jail is, for the next call to take
+    // up.
     if let Some(Err(error)) = published.replaced {
         return Err(Failure::files("remove the jail that was replaced", error));
     }
@@ -280,7 +286,7 @@ fn publish_failure(error: jail_fs::Error) -> Failure {
     Failure::files("publish the jail", error)
 }
 
-/// Whether a prepared jail is what this plan would make again: never started, same request, unchanged sources.
+/// Returns true if this plan would make an equal jail: never started, same request, unchanged sources.
 fn is_still_right(Work { plan, leaf, sources, .. }: Work<'_>, record: &Record) -> bool {
     record.progress == Progress::Prepared
         && record.spec == plan.spec
@@ -293,8 +299,8 @@ fn is_still_right(Work { plan, leaf, sources, .. }: Work<'_>, record: &Record) -
             .all(|(receipt, source)| receipt.source.same_content(&source.stamp()))
 }
 
-/// Whether nobody but us had the jail's root: a jailer, whoever started it, gives it to the VM's uid, who may have
-/// planted anything.
+/// Returns true if only root has owned the jail's root. A jailer gives the root to the VM's uid, and a process with
+/// that uid may have planted any file.
 fn is_untouched(old: &Jail, record: &Record) -> bool {
     let owner = open_root(old.dir(), record.root)
         .ok()
@@ -303,7 +309,7 @@ fn is_untouched(old: &Jail, record: &Record) -> bool {
     owner == Some(Owner::caller().uid())
 }
 
-/// Whether the plan has persistent drives: their second name is to be the jail's, which only staging sees to.
+/// Returns true if the plan has persistent drives. Only staging links a persistent drive into the jail.
 fn has_persistent_drives(plan: &Plan) -> bool {
     plan.artifacts.iter().any(|artifact| artifact.kind == DriveKind::Persistent)
 }
@@ -347,7 +353,7 @@ impl Staged {
         let tree = StagedTree::create(exec_dir, &name)
             .map_err(|error| Failure::files("stage the jail", error))?;
         let dir = tree.id();
-        // After the tree, which tells a sweep that this lease is not a dead launcher's.
+        // After the tree, because the tree shows a sweep that the lease has a living launcher.
         let (uid, gid, leased) = uid_pool::take(base, plan, dir)?;
         match Self::fill(work, tree, (uid, gid, leased)) {
             Err(failure) if leased => {

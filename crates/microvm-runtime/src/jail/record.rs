@@ -1,7 +1,7 @@
-//! What is known of a jail, kept beside it where its VM cannot reach: in `jail.json`, what was prepared; in `vmm.json`,
-//! which is there and empty once a jailer was about to be started, the process that it became.
+//! The record of a jail, kept beside the jail, outside the reach of the VM. `jail.json` describes the prepared files.
+//! `vmm.json` names the VMM process; an empty `vmm.json` means that a jailer was about to be started.
 //!
-//! Neither takes another file's place: ext4 writes one that does to the disk there and then, and a launch would wait.
+//! We never rename over an existing file: ext4 then flushes synchronously, and a launch would wait.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -24,10 +24,10 @@ use crate::vmm::ProcessStamp;
 const JAIL: &str = "jail.json";
 const VMM: &str = "vmm.json";
 
-/// What is known of a jail.
+/// The record of a jail.
 ///
-/// The files belong to root, in a directory no one else can enter. They say what was done; what *is* is asked of the
-/// kernel.
+/// The files belong to root, in a directory that only root can enter. The record contains past actions; the present
+/// state comes from the kernel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     format: u32,
@@ -42,7 +42,8 @@ pub(crate) struct Record {
     pub(crate) root: InodeId,
     pub(crate) receipts: Vec<jail_fs::Receipt>,
     pub(crate) leaf: Option<LeafId>,
-    /// Whether whatever runs in the jail was born in the leaf, as what this crate starts is: membership is proof then.
+    /// True if every process of the jail was spawned into the leaf, as this crate does. Then membership proves that a
+    /// process belongs to the jail.
     pub(crate) born_in_leaf: bool,
     /// The jailer that is to be started.
     pub(crate) jailer: Option<InodeId>,
@@ -51,7 +52,7 @@ pub(crate) struct Record {
     pub(crate) progress: Progress,
 }
 
-/// How far a jail got.
+/// The progress of a jail.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// Staged; the jailer was not started by us.
@@ -121,7 +122,7 @@ impl Record {
         Ok(record)
     }
 
-    /// Writes it into the tree that is staged, whole or not at all.
+    /// Writes the record into the staged tree, completely or not at all.
     pub(crate) fn write(&self, tree: &StagedTree) -> Result<()> {
         let failed = || unwritten(tree.path(), JAIL);
         let text = serde_json::to_vec_pretty(self).map_err(|error| failed().source_of(error))?;
@@ -160,7 +161,7 @@ impl Record {
     }
 }
 
-/// The file that is to say which process the VMM is.
+/// The file that will name the VMM process.
 #[derive(Debug)]
 pub(crate) struct Starting(File);
 

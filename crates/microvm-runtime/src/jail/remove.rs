@@ -14,15 +14,15 @@ use crate::jail::record::Record;
 use crate::jail::uid_pool;
 use crate::jail::{self, Jail};
 
-/// What was there, and is gone.
+/// The report of a teardown: all removed things.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Teardown {
     /// Jail directories that were removed.
     pub jails: Vec<PathBuf>,
-    /// Files, directories, nodes, links and sockets in them.
+    /// The number of removed files, directories, nodes, links and sockets.
     pub entries: u64,
-    /// How many processes were killed.
+    /// The number of killed processes.
     pub killed: u64,
     /// Control group directories that were removed.
     pub cgroups: Vec<PathBuf>,
@@ -71,7 +71,7 @@ fn joined(first: Option<Failure>, next: Failure) -> Failure {
     }
 }
 
-/// Ends what runs in the jail, then removes its leaf, the jail itself and its lease of a uid.
+/// Kills the processes of the jail, then removes the leaf, the jail and the lease of the uid.
 pub(crate) fn remove(
     base: &TrustedDir,
     exec_dir: &TrustedDir,
@@ -109,7 +109,7 @@ pub(crate) fn remove(
     Ok(report)
 }
 
-/// Returns the persistent drives of a stopped jail to their owners, and takes their names out of it.
+/// Restores the owners of a stopped jail's persistent drives, and unlinks the drives from the jail.
 pub(crate) fn return_drives(dir: &TrustedDir, record: &Record) -> Result<()> {
     let mut lent =
         record.receipts.iter().filter(|it| it.strategy == Strategy::PersistentLink).peekable();
@@ -148,7 +148,7 @@ pub(crate) fn remove_leaves(leaves: Vec<Leaf>) -> Result<Vec<PathBuf>> {
 pub struct Problem {
     /// The directory or the file.
     pub path: PathBuf,
-    /// Why, with all causes.
+    /// The reason, with all causes.
     pub reason: String,
 }
 

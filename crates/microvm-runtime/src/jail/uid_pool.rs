@@ -1,7 +1,7 @@
 //! Uids leased to one VM each: `<base>/.uids/<uid>` names the jail that has it, and that jail's directory.
 //!
-//! The lock of `.uids` is held while leases are taken and released, and nothing else is done meanwhile. A jail of the same id
-//! that is made anew has another directory, so the end of the old one gives back nothing of the new one's.
+//! The lock of `.uids` is held while leases are taken and released, and nothing else is done meanwhile. A jail of the
+//! same id that is made anew has another directory, so the end of the old one gives back nothing of the new one's.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -21,14 +21,14 @@ const DIR: &str = ".uids";
 /// Largest lease that is read, in bytes.
 const MAX_BYTES: u64 = 256;
 
-/// How long the leases may be locked by others.
+/// The longest wait for the lock of the leases.
 const LOCKED: Duration = Duration::from_secs(10);
 
-/// How often a lock is tried.
+/// The pause between two attempts to lock the leases.
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// The user of the VM whose jail is being made in the directory `dir`: the plan's, or one from its range that no other VM
-/// and no process of this host has.
+/// Returns the user of the VM whose jail is under construction in the directory `dir`: the user of the plan, or a uid
+/// of the plan's range that no other VM and no process of this host has.
 pub(crate) fn take(base: &TrustedDir, plan: &Plan, dir: InodeId) -> Result<(Uid, Gid, bool)> {
     match plan.user {
         User::Leased { first, last } => {
@@ -81,8 +81,8 @@ fn lease(base: &TrustedDir, plan: &Plan, dir: InodeId, first: u32, last: u32) ->
             Err(error) if error.kind() == jail_fs::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(Failure::files("lease a uid", error)),
         }
-        // A restart keeps its uid, and so does one whose launcher was killed after it took the lease. A lease that cannot be
-        // read is somebody's.
+        // A restart keeps its uid, and so does one whose launcher was killed after it took the lease. A lease that
+        // cannot be read is somebody's.
         if holder(leases, &name).is_ok_and(|holder| holder.is_some_and(|holder| holder.is(jail))) {
             hand_over(leases, &name, jail, dir)?;
             return Ok(uid);
@@ -94,7 +94,7 @@ fn lease(base: &TrustedDir, plan: &Plan, dir: InodeId, first: u32, last: u32) ->
         .hinted("tear a VM down, or widen the range"))
 }
 
-/// Gives back the uid, if the jail in the directory `dir` has it; the uid then.
+/// Releases the uid of the jail in the directory `dir`, and returns the uid.
 pub(crate) fn give_back(
     base: &TrustedDir,
     jail: &JailId,
@@ -122,7 +122,7 @@ pub(crate) fn give_back_all(base: &TrustedDir, jail: &JailId, dir: InodeId) -> R
     Ok(given)
 }
 
-/// Has the jail in the directory `dir` keep the uid after an attempt to make it anew failed.
+/// Assigns the uid to the jail in the directory `dir` again, after a failed attempt to replace the jail.
 pub(crate) fn keep(base: &TrustedDir, jail: &JailId, dir: InodeId, uid: u32) -> Result<()> {
     let lock = lock(base)?;
     let name = Name::try_from(uid.to_string())?;
@@ -132,8 +132,8 @@ pub(crate) fn keep(base: &TrustedDir, jail: &JailId, dir: InodeId, uid: u32) -> 
     }
 }
 
-/// Releases the leases of jails that there are none of: `jails` gives the ids of all, while nobody else can take or release
-/// a lease, or `None` if it cannot tell.
+/// Releases the leases of jails that there are none of: `jails` gives the ids of all, while nobody else can take or
+/// release a lease, or `None` if that is unknown.
 pub(crate) fn release(
     base: &TrustedDir,
     jails: impl FnOnce() -> Result<Option<HashSet<String>>>,
@@ -181,7 +181,7 @@ fn read_all(dir: &TrustedDir) -> Result<Leases> {
     Ok(leases)
 }
 
-/// Who has a uid.
+/// The holder of a uid.
 #[derive(Debug)]
 struct Holder {
     jail: String,
@@ -235,7 +235,7 @@ fn open(base: &TrustedDir) -> Result<Option<TrustedDir>> {
     }
 }
 
-/// The directory of leases, made if it is missing, locked.
+/// Locks the directory of leases, and makes a missing directory.
 fn lock(base: &TrustedDir) -> Result<Lease> {
     let failed = |error| Failure::files("lock the leased uids", error);
     let dir = base.create_child(&Name::try_from(DIR)?).map_err(failed)?;

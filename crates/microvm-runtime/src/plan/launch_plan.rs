@@ -33,7 +33,7 @@ pub struct Plan {
     pub(crate) layout: Layout,
     /// `None` if somebody else starts the jailer.
     pub(crate) jailer: Option<KnownJailer>,
-    /// The jailer that somebody else is expected to start, if it is installed yet.
+    /// The jailer for callers that start the jailer themselves, if the jailer is installed.
     pub(crate) callers_jailer: Option<Program>,
     pub(crate) exec_file: HostPath,
     pub(crate) netns: Option<HostPath>,
@@ -258,8 +258,8 @@ impl Plan {
         &self.files
     }
 
-    /// Returns the VM's control group with the limits; `None` if the spec has no limit and the host has no hierarchy for a
-    /// leaf.
+    /// Returns the VM's control group with the limits; `None` if the spec has no limit and the host has no hierarchy
+    /// for a leaf.
     #[must_use]
     pub fn leaf(&self) -> Option<&LeafPlan> {
         self.leaf.as_ref()

@@ -12,8 +12,8 @@ const FIXED_BYTES: usize = 32 << 10;
 /// The largest size of one artifact in a record without the source's path, in bytes.
 const ARTIFACT_BYTES: usize = 2 << 10;
 
-/// Refuses a spec whose record could not be read back, before anything is touched. `sources` are the lengths of the
-/// artifacts' paths, in bytes.
+/// Refuses a spec with a record too large to be read back, before any change of the host. `sources` are the lengths of
+/// the artifacts' paths, in bytes.
 pub(super) fn check(spec: &JailSpec, sources: impl Iterator<Item = usize>) -> Result<()> {
     let operation = "plan the VM";
     let spec = serde_json::to_vec_pretty(spec)

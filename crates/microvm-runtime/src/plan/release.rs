@@ -1,4 +1,4 @@
-//! The installed jailer and its release.
+//! The installed jailer and the jailer's release.
 
 use std::path::Path;
 use std::time::Duration;

@@ -24,7 +24,7 @@ impl FirecrackerOptions {
         Self::default()
     }
 
-    /// Logs from this level on (`--level`). Without `Error` lines a launch that fails may not say why.
+    /// Logs from this level on (`--level`). Without `Error` lines, the error of a failed launch may lack the reason.
     #[must_use]
     pub fn log_level(mut self, level: LogLevel) -> Self {
         self.log_level = Some(level);

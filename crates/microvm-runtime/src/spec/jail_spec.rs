@@ -17,7 +17,7 @@ use crate::vmm::{Console, PidNamespace};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum User {
-    /// The configuration's uid and gid, shared by every VM that says so.
+    /// The configuration's uid and gid, shared by every VM with this variant.
     Configured,
     /// These.
     Fixed {
@@ -101,7 +101,7 @@ impl JailSpec {
         self
     }
 
-    /// One more drive; the first is the root device unless another says so.
+    /// One more drive; the first drive is the root device unless another drive is marked as root.
     #[must_use]
     pub fn drive(mut self, drive: Drive) -> Self {
         self.drives.push(drive);
@@ -220,7 +220,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::spec::machine::{NetworkInterface, RateLimiter, TokenBucket};
 
-    /// A spec with each field away from its default. It is written field by field, so that a new field has to be named here.
+    /// Returns a spec without any default value. The literal names every field, so that a new field breaks the build
+    /// here.
     pub(crate) fn unlike_default() -> JailSpec {
         let limiter = RateLimiter::new()
             .bandwidth(TokenBucket::new(1, 2).one_time_burst(3))

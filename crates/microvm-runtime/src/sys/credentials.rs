@@ -21,11 +21,11 @@ struct Sets {
     inheritable: u32,
 }
 
-/// Makes this process root with root's group alone, and empties its ambient and inheritable capabilities: false if the
-/// kernel refuses (`errno`).
+/// Changes this process to root with only root's group, and clears the ambient and inheritable capabilities. Returns
+/// false if the kernel refuses (`errno`).
 ///
-/// The kernel takes all capabilities from a process that goes from uid 0 to another, and from no other. A jailer that some
-/// user with capabilities of its own started would hand those on to the VMM: so would ambient ones.
+/// The kernel takes all capabilities from a process that goes from uid 0 to another, and from no other. A jailer that
+/// some user with capabilities of its own started would hand those on to the VMM: so would ambient ones.
 ///
 /// Raw calls: libc's would change every thread of the parent, whose memory a new process shares.
 pub(super) fn become_root() -> bool {

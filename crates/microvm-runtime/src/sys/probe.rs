@@ -4,7 +4,7 @@
 use std::ffi::c_long;
 use std::io;
 
-/// A system call, and arguments with which it fails without an effect.
+/// A system call, with arguments that make the call fail without effect.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Probe {
     pub(crate) name: &'static str,
@@ -50,7 +50,7 @@ pub(crate) const JAILERS: &[Probe] = &[
 ];
 
 impl Probe {
-    /// Makes the call and returns why it failed.
+    /// Makes the call and returns the errno.
     pub(crate) fn errno(self) -> i32 {
         let [a, b, c, d, e] = self.arguments;
         // SAFETY: no pointer is passed, and with these arguments the kernel refuses the call before it does anything.

@@ -32,7 +32,7 @@ pub(crate) struct NewProcess {
     pub(crate) pid_namespace: bool,
     /// True to give the process new IPC and UTS namespaces.
     pub(crate) isolated: bool,
-    /// Whether it runs as root, whoever its parent is.
+    /// True to run the process as root, even if the parent is not root.
     pub(crate) as_root: bool,
     /// v2: the control group that it is born in.
     pub(crate) group: Option<OwnedFd>,
@@ -47,9 +47,9 @@ pub(crate) struct NewProcess {
 /// The reason why no process was made.
 #[derive(Debug)]
 pub(crate) enum SpawnError {
-    /// `clone3(2)` or a call before it failed; the name of the failed call.
+    /// `clone3(2)` or an earlier call failed; contains the name of the call.
     Call(&'static str, io::Error),
-    /// The process could not be in its control group.
+    /// The process could not be put into the control group.
     Group(io::Error),
     /// The program could not be executed; the process is gone.
     Exec(io::Error),
@@ -84,13 +84,13 @@ struct Made {
     failure: OwnedFd,
 }
 
-/// Makes a process (`clone3(2)`, Linux 5.7), without an environment and in `/`, and waits until the process has executed
-/// the program (`execve(2)`). Returns the pid and the pidfd; the kernel makes both at once.
+/// Makes a process (`clone3(2)`, Linux 5.7), without an environment and in `/`, and waits until the process has
+/// executed the program (`execve(2)`). Returns the pid and the pidfd; the kernel makes both at once.
 ///
-/// [`std::process::Command`] cannot start a process in a control group. Until the exec, the child shares the caller's memory
-/// (`CLONE_VM`, `CLONE_VFORK`), so that the call takes no longer in a large process. The OOM killer spares a process that
-/// shares memory with a vfork child (`in_vfork()`, Linux 4.8). A vfork has no deadline, so a helper thread makes the call:
-/// the caller waits for that thread, and kills the child at the deadline.
+/// [`std::process::Command`] cannot start a process in a control group. Until the exec, the child shares the caller's
+/// memory (`CLONE_VM`, `CLONE_VFORK`), so that the call takes no longer in a large process. The OOM killer spares a
+/// process that shares memory with a vfork child (`in_vfork()`, Linux 4.8). A vfork has no deadline, so a helper thread
+/// makes the call: the caller waits for that thread, and kills the child at the deadline.
 pub(crate) fn spawn(new: NewProcess, deadline: Deadline) -> Result<(u32, OwnedFd), SpawnError> {
     let place = Arc::new(PidfdPlace(AtomicI32::new(-1)));
     let (sender, receiver) = mpsc::sync_channel(1);
@@ -135,13 +135,13 @@ fn wait<T>(receiver: &Receiver<T>, deadline: Deadline) -> Option<T> {
     }
 }
 
-/// Kills a child at the deadline. SIGKILL ends a child that is stopped or frozen by v2. A child that is frozen by v1 stays,
-/// with the thread that made the child and the memory of both.
+/// Kills a child at the deadline. SIGKILL ends a child that is stopped or frozen by v2. A child that is frozen by v1
+/// stays, with the thread that made the child and the memory of both.
 fn end_late(place: &PidfdPlace, receiver: &Receiver<Result<Made, SpawnError>>) -> SpawnError {
     let number = place.0.load(Ordering::Acquire);
     if number >= 0 {
-        // SAFETY: the thread that made the process never closes this descriptor, but sends it here, where it is received
-        // below at the earliest.
+        // SAFETY: the thread that made the process never closes this descriptor, but sends it here, where it is
+        // received below at the earliest.
         let pidfd = unsafe { BorrowedFd::borrow_raw(number) };
         let _ = pidfd_send_signal(pidfd, Signal::KILL);
     }
@@ -215,8 +215,8 @@ fn make(new: &NewProcess, place: &PidfdPlace) -> Result<Made, SpawnError> {
     };
     // No handler of this process may run in the child, in this process's memory.
     let made = without_signals(|| {
-        // SAFETY: `arguments` names a stack and a place for the pidfd that live until this returns, as `child` and all it
-        // points to do; this returns when the child is done with them, as CLONE_VFORK makes it.
+        // SAFETY: `arguments` names a stack and a place for the pidfd that live until this returns, as `child` and all
+        // it points to do; this returns when the child is done with them, as CLONE_VFORK makes it.
         unsafe { clone3(&arguments, become_program, &child) }
     });
     let pid = u32::try_from(made).map_err(|_| {
@@ -231,8 +231,8 @@ fn make(new: &NewProcess, place: &PidfdPlace) -> Result<Made, SpawnError> {
         }
     })?;
     let number = place.0.load(Ordering::Acquire);
-    // SAFETY: the kernel has put a descriptor there, which this is the only owner of; it is lent out by number until it is
-    // received.
+    // SAFETY: the kernel has put a descriptor there, which this is the only owner of; it is lent out by number until it
+    // is received.
     let pidfd = unsafe { OwnedFd::from_raw_fd(number) };
     Ok(Made { pid, pidfd, failure })
 }
@@ -351,7 +351,7 @@ mod tests {
         assert!(matches!(&error, SpawnError::Exec(error) if error.raw_os_error() == Some(2)));
     }
 
-    /// A group of this test's own, in the hierarchy whose mount has these words.
+    /// A control group of this test, in the hierarchy whose mount line contains the given words.
     struct Group(PathBuf);
 
     impl Group {
@@ -416,7 +416,8 @@ mod tests {
     }
 
     fn session_keyring() -> i64 {
-        // SAFETY: KEYCTL_GET_KEYRING_ID (0) of KEY_SPEC_SESSION_KEYRING (-3), made if there is none, takes numbers alone.
+        // SAFETY: KEYCTL_GET_KEYRING_ID (0) of KEY_SPEC_SESSION_KEYRING (-3), made if there is none, takes numbers
+        // alone.
         unsafe { libc::syscall(libc::SYS_keyctl, 0, -3, 1) }
     }
 

@@ -8,7 +8,7 @@ use crate::vmm::ExitStatus;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Exit {
-    /// The VMM's own status; unknown where the kernel cannot tell, never 0 then.
+    /// The exit status of the VMM; if the kernel cannot report the status, unknown and never 0.
     pub status: ExitStatus,
     /// True after an OOM kill in the VM's control group; `None` if the VM had no control group, or if another program
     /// removed the control group.

@@ -21,11 +21,11 @@ pub struct RemovedVm {
 }
 
 impl Vm {
-    /// Kills many VMs and waits for all of them together; returns one result a VM, in the order given.
+    /// Kills many VMs and waits for all VMs together; returns one result per VM, in the given order.
     ///
-    /// Every kill is sent before the first wait ([`start_kill`](Self::start_kill)), and all waits share one deadline of 10 s: the
-    /// kernel ends the VMs side by side, so the call takes as long as the slowest end. A VM that cannot be killed does not
-    /// delay the others.
+    /// Every kill is sent before the first wait ([`start_kill`](Self::start_kill)), and all waits share one deadline of
+    /// 10 s: the kernel ends the VMs side by side, so the call takes as long as the slowest end. A VM that cannot be
+    /// killed does not delay the others.
     pub fn kill_all<'a>(vms: impl IntoIterator<Item = &'a Self>) -> Vec<VmRuntimeResult<Exit>> {
         let sent = vms.into_iter().map(|vm| (vm, vm.send_kill())).collect::<Vec<_>>();
         let deadline = Deadline::after(DEATH);

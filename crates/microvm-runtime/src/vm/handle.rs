@@ -25,12 +25,12 @@ use jail_cmd::in_jail;
 ///
 /// Its pidfd is given as a descriptor ([`AsFd`]): readable once the VMM has ended, for any event loop.
 ///
-/// All verbs take `&self`: one thread can [wait](Self::wait) while another [shuts down](Self::shutdown), and both get the
-/// same [`Exit`].
+/// All verbs take `&self`: one thread can [wait](Self::wait) while another [shuts down](Self::shutdown), and both get
+/// the same [`Exit`].
 ///
 /// # Caveats
-/// Dropping it leaves the VM running, as dropping a [`std::process::Child`] does; [`Jailer::adopt`](crate::Jailer::adopt)
-/// takes it up again, with its console and its log.
+/// Dropping it leaves the VM running, as dropping a [`std::process::Child`] does;
+/// [`Jailer::adopt`](crate::Jailer::adopt) takes it up again, with its console and its log.
 ///
 /// Nobody else can start, adopt or tear down this VM until its end was seen ([`wait`](Self::wait),
 /// [`shutdown`](Self::shutdown), [`kill`](Self::kill)), or this is dropped.
@@ -38,7 +38,7 @@ use jail_cmd::in_jail;
 pub struct Vm {
     life: Mutex<Life>,
     pub(crate) record: Record,
-    /// The jail's directory, opened again where its lock is not held any more.
+    /// The jail's directory, for a new open if the lock is no longer held.
     jail: PathBuf,
     pub(crate) process: Process,
     streams: Streams,
@@ -142,9 +142,9 @@ impl Vm {
     /// Firecracker's API, over a socket that was verified to be this VMM's (`openat2(2)`, `SO_PEERCRED`).
     ///
     /// # Errors
-    /// [`Unsupported`](ErrorKind::Unsupported) of a VM started without an API; [`Identity`](ErrorKind::Identity) where the
-    /// socket is a link, is not the uid's, or is answered by another process; [`Timeout`](ErrorKind::Timeout) if the VMM
-    /// accepts no connection within 10 s.
+    /// [`Unsupported`](ErrorKind::Unsupported) of a VM started without an API; [`Identity`](ErrorKind::Identity) where
+    /// the socket is a link, is not the uid's, or is answered by another process; [`Timeout`](ErrorKind::Timeout) if
+    /// the VMM accepts no connection within 10 s.
     pub fn api(&self) -> VmRuntimeResult<Api> {
         let connected = self.connect(Deadline::after(CONNECTED));
         Ok(connected.map_err(|failure| host_check::explain(Verb::Api, failure))?)
@@ -186,7 +186,8 @@ impl Vm {
         Ok(liveness::leaves(&self.record, &Survey::default())?.pop())
     }
 
-    /// Reads the kernel's view of the VMM (`/proc/<pid>`): ids, root, namespaces, seccomp mode, descriptors, control groups.
+    /// Reads the kernel's view of the VMM (`/proc/<pid>`): ids, root, namespaces, seccomp mode, descriptors, control
+    /// groups.
     ///
     /// # Errors
     /// [`Identity`](ErrorKind::Identity) if the process has ended.
@@ -253,8 +254,8 @@ impl Vm {
             return Ok(Some(exit));
         }
         let status = self.process.end()?;
-        // Before the lock goes: the next owner of the jail may remove its control group. A leaf that somebody removed has
-        // no counter to read, which must not hide the status.
+        // Before the lock goes: the next owner of the jail may remove its control group. A leaf that somebody removed
+        // has no counter to read, which must not hide the status.
         let oom_kills = self.open_leaf().ok().flatten().and_then(|leaf| leaf.oom_kills().ok());
         let oom_killed = oom_kills.map(|kills| kills > 0);
         let exit = Exit { status, oom_killed };

@@ -1,4 +1,4 @@
-//! A running VM, and its end.
+//! A running VM, and the end of a VM.
 
 pub(crate) mod exit;
 pub(crate) mod fleet;

@@ -19,7 +19,7 @@ use crate::error::{ErrorKind, Failure, Result};
 /// Processes that are named, of however many there are.
 const EXAMPLES: usize = 4;
 
-/// Threads of a process that are asked for its root directory, if its first thread has ended.
+/// The largest number of threads of a process whose root directories are read, if the first thread has exited.
 const THREADS: usize = 64;
 
 /// Levels that are climbed from a process's root directory.
@@ -61,13 +61,13 @@ impl fmt::Display for Crowd {
     }
 }
 
-/// All processes of this host, by their root directories: one pass over `/proc`, for however many jails.
+/// All processes of this host by root directory, read in one pass over `/proc` for all jails.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
     rooted: HashMap<InodeId, Crowd>,
-    /// Those whose root directory this process may not look at, by their effective uid.
+    /// The processes with a root directory that this process may not read, by effective uid.
     hidden: HashMap<u32, Crowd>,
-    /// Those of the launcher's own uid that have a jailer's arguments.
+    /// The processes with the launcher's uid and the arguments of a jailer.
     jailers: Vec<u32>,
 }
 
@@ -92,19 +92,19 @@ impl Census {
         Ok(census)
     }
 
-    /// Those with this root directory.
+    /// Returns the processes with this root directory.
     ///
-    /// The number counts only while the caller holds the directory.
+    /// The inode number is reliable only while the caller holds the directory open.
     pub(crate) fn rooted_in(&self, root: InodeId) -> Crowd {
         self.rooted.get(&root).cloned().unwrap_or_default()
     }
 
-    /// Those of this uid of which nothing is known.
+    /// Returns the processes of this uid with an unreadable root directory.
     pub(crate) fn hidden(&self, uid: u32) -> Crowd {
         self.hidden.get(&uid).cloned().unwrap_or_default()
     }
 
-    /// The jailers on their way into this jail.
+    /// Returns the jailers that have not entered this jail yet.
     pub(crate) fn starting(&self, jailer: InodeId, jail: &Path) -> Crowd {
         let mut crowd = Crowd::default();
         for pid in self.jailers.iter().filter(|pid| is_starting_jailer(**pid, jailer, jail)) {
@@ -139,7 +139,7 @@ impl Root {
         }
     }
 
-    /// The root directory of a process whose first thread has ended: its other threads run on, with a root each.
+    /// Reads the root directories of the other threads of a process whose first thread has exited.
     fn of_other_threads(pid: u32) -> Self {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let dir = format!("/proc/{pid}/task");
@@ -156,8 +156,8 @@ impl Root {
     }
 }
 
-/// Finds the directory at or above `dir` that `wanted` holds of, up to the top of the mounts it is in (`..`). A process
-/// whose root directory is deeper in its jail, in whatever mount namespace, is so led back to the jail's root.
+/// Finds the first directory at or above `dir` for which `wanted` returns true, up to the top of the mount tree (`..`).
+/// So a process with a root directory deeper in a jail is found by the jail's root, in any mount namespace.
 fn climb(dir: impl AsFd, id: InodeId, wanted: impl Fn(InodeId) -> bool) -> Option<InodeId> {
     if wanted(id) {
         return Some(id);
@@ -183,14 +183,14 @@ fn climb(dir: impl AsFd, id: InodeId, wanted: impl Fn(InodeId) -> bool) -> Optio
     None
 }
 
-/// What makes a process one of a jail.
+/// The marks of a process that may belong to a jail.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Suspect<'a> {
     /// The process that was recorded.
     pub(crate) stamp: Option<&'a ProcessStamp>,
     /// The jail's root directory, which the caller holds.
     pub(crate) root: Option<InodeId>,
-    /// The jailer that was to be started, and the jail it was to enter.
+    /// The jailer of an unfinished launch, and the jail that the jailer would enter.
     pub(crate) jailer: Option<(InodeId, &'a Path)>,
 }
 
@@ -208,8 +208,8 @@ impl Suspect<'_> {
     }
 }
 
-/// Kills every process that is a suspect, in passes over `/proc` until one finds none; how many were killed. One process is
-/// held at a time.
+/// Kills every process that is a suspect, in passes over `/proc` until one finds none; how many were killed. One
+/// process is held at a time.
 ///
 /// # Errors
 /// [`Timeout`](ErrorKind::Timeout) if there are still some at the deadline.
@@ -242,8 +242,8 @@ pub(crate) fn kill_all(suspect: Suspect<'_>, deadline: Deadline) -> Result<u64> 
     }
 }
 
-/// The processes of this effective uid that cannot be told from the jail's: those in some other root directory than this
-/// host's own and that of another jail.
+/// The processes of this effective uid that cannot be distinguished from the jail's: those in some other root directory
+/// than this host's own and that of another jail.
 pub(crate) fn unexplained(uid: u32, is_other_jail: impl Fn(InodeId) -> bool) -> Result<Crowd> {
     let host = InodeId::of(procfs::held(std::process::id(), "root")?)?;
     let mut crowd = Crowd::default();
@@ -264,8 +264,8 @@ pub(crate) fn unexplained(uid: u32, is_other_jail: impl Fn(InodeId) -> bool) -> 
     Ok(crowd)
 }
 
-/// Whether any process of this pid namespace has this real uid, a zombie included (`getpriority(2)`): the kernel answers
-/// `ESRCH` exactly if none has. Costs nothing where nobody has it, however many processes there are.
+/// Returns true if a process or a zombie of this pid namespace has this real uid (`getpriority(2)`). The call fails
+/// with `ESRCH` if no process has the uid, and then is cheap even with many processes.
 pub(crate) fn uid_is_in_use(uid: u32) -> Result<bool> {
     match getpriority_user(Uid::from_raw(uid)) {
         Ok(_) => Ok(true),

@@ -11,7 +11,7 @@ use crate::text::escaped;
 /// Bytes of the message.
 const MESSAGE: usize = 512;
 
-/// What a VMM left behind in words.
+/// The output that an exited VMM has left.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Words {
     /// Of the jailer and of Firecracker.

@@ -4,7 +4,7 @@ use super::diagnosis::Diagnosis;
 use super::failure_patterns;
 use super::status::ExitStatus;
 
-/// What they mean, and the sentence that says so.
+/// Returns the diagnosis of an exit, with the sentence of the output that gives the reason.
 pub(super) fn diagnose(
     status: ExitStatus,
     log: &str,
@@ -14,7 +14,7 @@ pub(super) fn diagnose(
     (known.unwrap_or_else(|| by_status(status)), message)
 }
 
-/// What a status means by itself. 148 to 157 are Firecracker's own, `FcExitCode` in `src/vmm/src/lib.rs`.
+/// Returns the diagnosis of an exit status alone. Firecracker defines 148 to 157: `FcExitCode` in `src/vmm/src/lib.rs`.
 fn by_status(status: ExitStatus) -> Diagnosis {
     match status {
         // SIGXFSZ: the jailer itself runs into `fsize` when it writes its pid file.
@@ -33,7 +33,7 @@ mod tests {
 
     const EXIT: ExitStatus = ExitStatus::Exited(1);
 
-    /// What was printed, the sentence in it that counts, what it means. As the official binaries print it.
+    /// The output of official binaries, the decisive sentence, and the diagnosis.
     const PRINTED: &[(&str, &str, Diagnosis)] = &[
         (
             "Failed to parse arguments: Found argument 'bogus' which wasn't expected, or isn't valid in this context.\nError: ArgumentParsing(UnexpectedArgument(\"bogus\"))\n",

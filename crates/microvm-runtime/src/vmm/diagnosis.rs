@@ -44,7 +44,7 @@ pub enum Diagnosis {
     Seccomp,
     /// There was not enough memory.
     Memory,
-    /// The kernel does not fit into the guest's memory, or its file is cut short.
+    /// The kernel does not fit into the guest's memory, or the kernel file is truncated.
     GuestMemory,
     /// A filesystem or a quota is full.
     NoSpace,

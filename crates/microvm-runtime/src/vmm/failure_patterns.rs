@@ -75,8 +75,8 @@ pub(super) const PATTERNS: &[(&[&str], Diagnosis)] = &[
 
 /// Finds the sentence that gives the reason, without log prefixes, and the meaning of the sentence.
 ///
-/// The log comes first; the console has the reason only if Firecracker had no log yet. A sentence comes before the same in
-/// Rust's own terms (`Error: MknodDev(…)`). If none is known, the last that sounds like a failure is taken, or else
+/// The log comes first; the console has the reason only if Firecracker had no log yet. A sentence comes before the same
+/// in Rust's own terms (`Error: MknodDev(…)`). If none is known, the last that sounds like a failure is taken, or else
 /// the last line of stderr.
 pub(super) fn find(log: &str, console: &str) -> (Option<Diagnosis>, Option<String>) {
     let streams = [log, console].map(|text| {
@@ -110,8 +110,8 @@ fn sentence(line: &str) -> Option<String> {
     // Release 1.0.0 prints the NUL of a C string.
     let line: String = line.chars().filter(|char| !char.is_control()).collect();
     let line = line.trim();
-    // An old panic has its text in quotes, on the line that says where: `panicked at 'Jailer error: …', src/…`. A newer
-    // one has it on the next line.
+    // An old panic has the text in quotes, on the line with the place: `panicked at 'Jailer error: …', src/…`. A newer
+    // panic has the text on the next line.
     let line = match line.split_once("panicked at ") {
         Some((_, rest)) => rest.strip_prefix('\'')?.rsplit_once("', ")?.0,
         None => logged(line),

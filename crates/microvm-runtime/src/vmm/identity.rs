@@ -1,4 +1,4 @@
-//! Whether a process is a VMM of ours: the kernel's word for its user, its root and its executable.
+//! Proves that a process is a VMM of ours, by the user, the root and the executable that the kernel reports.
 
 use jail_fs::{Dir, InodeId};
 use rustix::fs::{Mode, OFlags};
@@ -7,16 +7,16 @@ use rustix::process::getpgid;
 use super::{pidfd, procfs};
 use crate::error::{ErrorKind, Failure, Result};
 
-/// What the VMM of a jail is.
+/// The properties of a jail's VMM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Expected {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    /// The inode of its root directory.
+    /// The inode of the VMM's root directory.
     pub(crate) root: InodeId,
     /// The name of the exec copy in that directory.
     pub(crate) exec_name: String,
-    /// Whether it boots at once, from a configuration file.
+    /// True if the VMM boots at once, from a configuration file.
     pub(crate) boots: bool,
 }
 
@@ -42,8 +42,9 @@ impl Expected {
         Ok(())
     }
 
-    /// Proves that it runs the exec copy, and not the jailer still, without a capability. At the time of a start only: later
-    /// the jail's user may put another file in the copy's place, and has every capability in a user namespace of its own.
+    /// Proves that the process executes the exec copy and no longer the jailer, without capabilities. Call this
+    /// function only at the start: later the jail's user may replace the copy, and may get all capabilities in a new
+    /// user namespace.
     pub(super) fn prove_exec_copy(&self, pid: u32, root: &Dir) -> Result<()> {
         // One name, held and not followed.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -76,21 +77,21 @@ pub(super) fn doubt(pid: u32, because: &str) -> Failure {
     Failure::new(ErrorKind::Identity, format!("prove process {pid} to be the VMM")).because(because)
 }
 
-/// Every process whose root directory is this inode.
+/// Lists the processes with this inode as root directory.
 pub(crate) fn rooted_in(root: InodeId) -> Result<Vec<u32>> {
     procfs::processes()?
         .filter(|pid| pid.as_ref().map_or(true, |pid| is_rooted_in(*pid, root)))
         .collect()
 }
 
-/// Whether the process lives and its root directory is this inode.
+/// Returns true if the process is alive and the process's root directory is this inode.
 pub(crate) fn is_rooted_in(pid: u32, root: InodeId) -> bool {
     // One that has ended, and a kernel thread, has no root to look at.
     procfs::held(pid, "root").is_ok_and(|held| InodeId::of(held).is_ok_and(|id| id == root))
 }
 
-/// Whether the process is in the process group that `leader` leads (`getpgid(2)`): told of a zombie too, until it is
-/// reaped, and the group's number is no other's as long as anybody is in it.
+/// Returns true if the process is in the process group of `leader` (`getpgid(2)`). The call works for zombies too. The
+/// kernel does not reuse the group's number while the group has a member.
 pub(super) fn is_in_group(pid: u32, leader: u32) -> bool {
     let group = pidfd::number(pid).and_then(|number| getpgid(Some(number)).ok());
     group.is_some() && group == pidfd::number(leader)

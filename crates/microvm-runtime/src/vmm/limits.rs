@@ -9,7 +9,7 @@ use crate::error::{ErrorKind, Failure, Result};
 /// Descriptors that the jailer allows Firecracker if nothing else was asked for.
 const JAILER_FILES: u64 = 2048;
 
-/// Descriptors that a launch, or what undoes it, has open at most.
+/// The largest number of descriptors that a launch, or the cleanup of a launch, has open.
 const LAUNCH_FILES: usize = 64;
 
 /// Bytes of stack. An endless one would give a process the layout of addresses that is easiest to guess.
@@ -17,8 +17,8 @@ const STACK: u64 = 8 << 20;
 
 /// Returns the resource limits for a new jailer: number, soft and hard limit of each resource to change.
 ///
-/// The soft limits of the launcher do not concern a VM, so each is raised to the hard limit. A core file of the VMM would
-/// hold the guest's memory, so core files are disabled.
+/// The soft limits of the launcher do not concern a VM, so each is raised to the hard limit. A core file of the VMM
+/// would hold the guest's memory, so core files are disabled.
 pub(super) fn for_jailer() -> Vec<(u32, u64, u64)> {
     use Resource as R;
     let all = [
@@ -50,8 +50,8 @@ pub(super) fn for_jailer() -> Vec<(u32, u64, u64)> {
     limits.collect()
 }
 
-/// Refuses, before anything is staged, limits of this process that the jailer or staging would run into: `largest` is the
-/// size of the largest file that may be copied.
+/// Refuses, before anything is staged, limits of this process that the jailer or staging would run into: `largest` is
+/// the size of the largest file that may be copied.
 pub(crate) fn check(limits: &[ResourceLimit], largest: u64) -> Result<()> {
     let operation = "launch under the launcher's resource limits";
     let refuse = |because: String, hint: &str| {
@@ -87,7 +87,7 @@ pub(crate) fn explain(failure: Failure) -> Failure {
     if of_descriptors { failure.hinted(files_hint()) } else { failure }
 }
 
-/// Refuses to begin what would run out of descriptors half-way, with too few left to undo it.
+/// Refuses a launch if the process has too few free descriptors for the launch and the cleanup.
 fn refuse_without_descriptors() -> Result<()> {
     let mut held = Vec::with_capacity(LAUNCH_FILES);
     let first = super::console::null()?;

@@ -1,4 +1,4 @@
-//! The VMM as a process: started, found, proven, watched and waited for. Nothing in its jail is believed.
+//! The VMM as a process: started, found, proven, watched and waited for. No file in the VMM's jail is trusted.
 
 mod census;
 mod console;

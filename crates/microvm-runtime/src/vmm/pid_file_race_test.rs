@@ -50,7 +50,7 @@ fn helper(role: &str, jail: &Path) -> Command {
     command
 }
 
-/// Starts the helper and waits until the helper reports that it is ready.
+/// Starts the helper and waits until the helper is ready.
 fn start(mut command: Command) -> Helper {
     let mut child = command.spawn().unwrap();
     let mut said = BufReader::new(child.stdout.take().unwrap()).lines();

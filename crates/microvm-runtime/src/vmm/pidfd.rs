@@ -49,7 +49,8 @@ pub(crate) fn kill(pidfd: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-/// Kills `pid` if `is_it` is true of it once it is held by descriptor; whether it was killed. A child of ours is reaped.
+/// Opens `pid` as a descriptor, and kills the process if `is_it` returns true. Reaps a child. Returns true after a
+/// kill.
 pub(crate) fn kill_if(
     pid: u32,
     deadline: impl Into<Deadline>,
@@ -67,7 +68,7 @@ pub(crate) fn kill_if(
     Ok(true)
 }
 
-/// Kills the process that was recorded, if it lives; how many were killed.
+/// Kills the recorded process if the process is alive. Returns the number of killed processes.
 pub(crate) fn kill_recorded(stamp: &ProcessStamp, deadline: impl Into<Deadline>) -> Result<u64> {
     let deadline = deadline.into();
     let Some(pidfd) = open(stamp.pid())? else { return Ok(0) };
@@ -94,17 +95,16 @@ fn parent(pid: u32) -> Option<u32> {
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
-/// Opens those of these that are children of this process, at most `limit`. As far as there are descriptors: without one
-/// a zombie stays, and nothing else.
+/// Opens at most `limit` of the processes that are children of this process. Without a free descriptor, the child only
+/// stays a zombie.
 pub(crate) fn hold_children(pids: &[u32], limit: usize) -> Vec<OwnedFd> {
     let me = std::process::id();
     let children = pids.iter().filter(|pid| parent(**pid) == Some(me));
     children.take(limit).map_while(|pid| open(*pid).ok()).flatten().collect()
 }
 
-/// Reaps what was killed, where it is a child of ours: it has left its control group a moment before it can be reaped, and
-/// is waited for until the deadline. Its status stays known to whoever holds it (`PIDFD_GET_INFO`), on kernels that can
-/// tell.
+/// Reaps the killed children, and waits until the deadline: a process leaves the control group before a wait can reap
+/// the process. A holder of the descriptor can still read the status (`PIDFD_GET_INFO`), on kernels that support that.
 pub(crate) fn reap<'a>(
     killed: impl IntoIterator<Item = &'a OwnedFd>,
     deadline: impl Into<Deadline>,
@@ -122,10 +122,11 @@ pub(crate) fn ended_by(pidfd: BorrowedFd<'_>, deadline: impl Into<Deadline>) -> 
     wait_for(pidfd, PollFlags::IN, deadline.into())
 }
 
-/// The status of a process that has ended: of a child, which is so reaped (`waitid(2)` with `P_PIDFD`), or of a stranger.
+/// The status of a process that has ended: of a child, which is so reaped (`waitid(2)` with `P_PIDFD`), or of a
+/// stranger.
 pub(crate) fn status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
-    // Not by a wait in the kernel: the end of a traced process is not told to its parent until the tracer has ended, which
-    // may be a process of the VM.
+    // No blocking wait: the kernel does not report the exit of a traced process to the parent until the tracer has
+    // exited, and the tracer may be a process of the VM.
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     let deadline = Deadline::after(REAPED);
     loop {
@@ -160,14 +161,14 @@ fn stranger_status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
             Ok(None) if !deadline.has_passed() => {}
             Ok(None) | Err(_) => return Ok(ExitStatus::Unknown),
         }
-        // Between the two for a moment: POLLHUP says that it was reaped.
+        // Shortly between exit and reaping: POLLHUP reports that the process was reaped.
         let moment = Deadline::after(Duration::from_millis(10));
         wait_for(pidfd, PollFlags::HUP, deadline.min(moment))?;
     }
 }
 
-/// The wait status of a process that has ended and was not reaped. Its number is its own until then, and the kernel
-/// tells it through the descriptor.
+/// Returns the wait status of a process that has exited and was not reaped. Until the reaping, no other process gets
+/// the pid, and the kernel reports the pid through the descriptor.
 fn unreaped_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
     let number = || {
         let info = super::procfs::read(&format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;

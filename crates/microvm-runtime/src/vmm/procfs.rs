@@ -47,21 +47,21 @@ pub(super) fn lossy(bytes: Vec<u8>) -> String {
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
-/// What one magic link leads to, held without opening it (`O_PATH`).
+/// Opens the target of a magic link with `O_PATH`.
 pub(super) fn held(pid: u32, name: &str) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/{name}");
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| failed(pid, name, errno))
 }
 
-/// What one magic link says it leads to.
+/// Reads the target of a magic link as a path.
 pub(super) fn link(pid: u32, name: &str) -> Result<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "a link of procfs, named by a number")]
     std::fs::read_link(format!("/proc/{pid}/{name}")).map_err(|error| failed(pid, name, error))
 }
 
-/// Returns the effective uid of a process, from its directory (`statx(2)`): cheaper than its `status`. `None` if there is no
-/// such process.
+/// Returns the effective uid of a process: the owner of `/proc/<pid>` (`statx(2)`), which is cheaper than reading
+/// `status`. `None` if the process does not exist.
 pub(super) fn effective_uid(pid: u32) -> Option<u32> {
     let path = format!("/proc/{pid}");
     let directory = statx(CWD, path, AtFlags::empty(), StatxFlags::UID | StatxFlags::TYPE).ok()?;
@@ -69,13 +69,13 @@ pub(super) fn effective_uid(pid: u32) -> Option<u32> {
     (kind == FileType::Directory).then_some(directory.stx_uid)
 }
 
-/// Whether an error says that the process has ended.
+/// Returns true if the error means that the process has exited.
 pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::SRCH))
 }
 
-/// The numbers that a directory has entries of: processes, threads or descriptors. One at a time, however many there are.
-/// (The standard library's `read_dir` panics over a directory that does not close.)
+/// The numbers that a directory has entries of: processes, threads or descriptors. One at a time, however many there
+/// are. (The standard library's `read_dir` panics over a directory that does not close.)
 pub(super) fn numbers(path: &str) -> io::Result<impl Iterator<Item = io::Result<u32>> + use<>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let entries = rustix::fs::Dir::new(rustix::fs::open(path, flags, Mode::empty())?)?;
@@ -93,7 +93,7 @@ pub(super) fn processes() -> Result<impl Iterator<Item = Result<u32>>> {
     Ok(numbers("/proc").map_err(failed)?.map(move |pid| pid.map_err(failed)))
 }
 
-/// Whether one of its threads has a name that begins so; `false` also of a process that has ended.
+/// Returns true if a thread of the process has a name that begins with `name`; false if the process has exited.
 pub(super) fn has_thread(pid: u32, name: &str) -> bool {
     let Ok(threads) = numbers(&format!("/proc/{pid}/task")) else { return false };
     threads.flatten().any(|thread| {

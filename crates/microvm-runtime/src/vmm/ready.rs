@@ -1,4 +1,5 @@
-//! From the spawn until the VM is ready: woken by what happens in the jail, by the end of a process and by the deadline.
+//! From the spawn until the VM is ready: woken by what happens in the jail, by the end of a process and by the
+//! deadline.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -23,9 +24,9 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// Starts the jailer and waits until the VM is ready.
 ///
 /// With an API `socket`, ready means that it answered `GET /`; without, that the exec copy runs in the jail as the
-/// jail's user. Either way the VMM was proven by descriptor, and `proven` was called with it, once: while an API is still
-/// to come, so that nobody waits for what is done there. On failure what was started is killed, as far as it is known;
-/// what else is in the jail or in its control group is for the caller.
+/// jail's user. Either way the VMM was proven by descriptor, and `proven` was called with it, once: while an API is
+/// still to come, so that nobody waits for what is done there. On failure what was started is killed, as far as it is
+/// known; what else is in the jail or in its control group is for the caller.
 pub(crate) fn start(
     spawn: Spawn<'_>,
     search: Search<'_>,
@@ -139,7 +140,7 @@ impl Launch<'_> {
                 None => watched.extend(alive(&mut self.held)?),
             }
             if watched.is_empty() {
-                // The last of them ended while it was looked at: nothing would tell of that any more.
+                // The last process exited during the check, and sends no further event.
                 continue;
             }
             self.events.wait(&watched, until)?;
@@ -187,8 +188,8 @@ impl Launch<'_> {
             Some(process) => Ok(process.wait(Deadline::now())?.is_some()),
             None if self.jailer.is_some() || !alive(&mut self.held)?.is_empty() => Ok(false),
             None => {
-                // A daemon's fork may have ended after it was found, and left the next one behind: only a look after the
-                // last one's end tells that nobody is left.
+                // A daemon's fork may have exited after the search and left another fork. Only a search after the exit
+                // of the last fork proves that no process is left.
                 if self.forks {
                     self.search.look(self.pid, &mut self.held, true)?;
                 }
@@ -197,7 +198,7 @@ impl Launch<'_> {
         }
     }
 
-    /// Returns the result of a launch whose processes have ended.
+    /// Returns the result of a launch after all processes have exited.
     fn conclude(&mut self) -> Result<Process> {
         // The only one there was is the VMM, though nobody saw it run. A daemon's fork is not.
         if self.vmm.is_none() && !self.forks {
@@ -227,7 +228,7 @@ impl Launch<'_> {
     fn step(&mut self) -> Result<Step> {
         let expected = self.search.expected;
         if self.vmm.is_none() && !self.prove()? {
-            // Who is in the jail already is about to exec, and the kernel does not tell when that is done.
+            // A process inside the jail is about to exec, and the kernel sends no event for an exec.
             let inside = self.held.iter().any(|held| {
                 held.status.is_none() && super::is_rooted_in(held.pid(), expected.root)
             });
@@ -237,8 +238,8 @@ impl Launch<'_> {
         let Some(socket) = JailSocket::open(self.search.root, name, expected.uid)? else {
             return Ok(Step::Waiting);
         };
-        // Asked while it builds a VM, a Firecracker whose build fails panics over the question, and its reason is lost.
-        // Its last act there is to start the vCPUs' threads, which no event tells.
+        // A request during the build of a VM makes a failing Firecracker panic, and the reason is lost. The build ends
+        // with the start of the vCPU threads, for which there is no event.
         if expected.boots && !procfs::has_thread(process.pid(), "fc_vcpu") {
             return Ok(Step::Soon);
         }
@@ -281,7 +282,7 @@ impl Launch<'_> {
         EarlyDeath::new(status, self.streams.last_words()).into()
     }
 
-    /// Makes the error of a launch whose deadline has passed.
+    /// Makes the error of a launch that has exceeded the deadline.
     fn timed_out(&mut self) -> Failure {
         let has_socket = self.socket.is_some_and(|name| {
             JailSocket::open(self.search.root, name, self.search.expected.uid)
@@ -296,7 +297,7 @@ impl Launch<'_> {
             (None, Some(last)) => format!("process {} has not become the VMM", last.pid()),
             (None, None) => format!("the jailer, process {}, has started nothing", self.pid),
         };
-        // First, so that all it said is there to be told.
+        // First, so that the error contains all output.
         self.kill();
         let words = self.streams.last_words();
         let because = match super::failure_patterns::find(&words.log, &words.console).1 {
@@ -312,7 +313,7 @@ impl Launch<'_> {
         }
     }
 
-    /// Best effort, on the way out with a failure that is the one to tell.
+    /// Best effort, because the caller already returns the first failure.
     fn kill(&self) {
         let living = self
             .held

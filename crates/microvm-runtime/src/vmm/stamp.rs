@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::procfs;
 use crate::error::{ErrorKind, Failure, Result};
 
-/// A process, told apart from every other this host has had or will have: its pid, when it started, and in which boot.
+/// A unique mark of a process on this host: the pid, the start time and the boot.
 ///
 /// Source: `proc_pid_stat(5)`, field 22; `/proc/sys/kernel/random/boot_id`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,13 +23,13 @@ impl ProcessStamp {
         Ok(Some(Self { pid, start_time: stat.start_time, boot_id: boot_id()? }))
     }
 
-    /// Its pid on the host.
+    /// Returns the pid on the host.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Whether it still runs; a zombie does not, unless only its first thread has ended.
+    /// Returns true if the process still runs. A zombie does not run, unless only the first thread has exited.
     pub(crate) fn still_alive(&self) -> Result<bool> {
         Ok(match Stat::read(self.pid)? {
             Some(stat) => {
@@ -40,7 +40,7 @@ impl ProcessStamp {
     }
 }
 
-/// What is needed of `/proc/<pid>/stat`.
+/// The needed fields of `/proc/<pid>/stat`.
 struct Stat {
     runs: bool,
     start_time: u64,
@@ -58,7 +58,7 @@ impl Stat {
         Self::parse(&text).map(Some).ok_or_else(|| failed().because(format!("it reads {text:?}")))
     }
 
-    /// The name in parentheses is the process's own choice, so the fields are counted from its end.
+    /// Parses the fields after the last `)`, because a process may choose any name in the parentheses.
     fn parse(text: &str) -> Option<Self> {
         let (_, fields) = text.rsplit_once(") ")?;
         let mut fields = fields.split(' ');

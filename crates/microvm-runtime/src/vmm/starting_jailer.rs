@@ -1,5 +1,5 @@
-//! A jailer that was started and is not in its jail's root yet: outside a control group of the VM's own, only its arguments
-//! name the jail. The launcher that started it may have been killed before it could record it.
+//! Finds a started jailer that has not entered the jail's root yet. Without a separate control group, only the jailer's
+//! arguments name the jail. A killed launcher may have left no record of the jailer.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,10 +10,10 @@ use jail_fs::InodeId;
 
 use super::procfs;
 
-/// Whether this process is the jailer `jailer`, about to enter the jail `<base>/<exec name>/<id>`.
+/// Returns true if the process is the jailer `jailer` with arguments for the jail `<base>/<exec name>/<id>`.
 ///
-/// Any process can give itself such arguments. So it must be root's, or whose the launcher is, and execute the very inode
-/// that is the jailer.
+/// A process can fake the arguments, so the process must run as root or as the launcher's uid, and execute the jailer's
+/// inode.
 pub(crate) fn is_starting_jailer(pid: u32, jailer: InodeId, jail: &Path) -> bool {
     let us = rustix::process::geteuid().as_raw();
     procfs::effective_uid(pid) == Some(us)
@@ -22,7 +22,7 @@ pub(crate) fn is_starting_jailer(pid: u32, jailer: InodeId, jail: &Path) -> bool
         && procfs::text(pid, "status").is_ok_and(|status| procfs::field(&status, "Uid") == [us; 4])
 }
 
-/// Whether the process is the launcher's own uid's and has a jailer's arguments, whoever it is.
+/// Returns true if the process runs with the launcher's uid and has the arguments of a jailer.
 pub(crate) fn may_be_jailer(pid: u32) -> bool {
     procfs::effective_uid(pid) == Some(rustix::process::geteuid().as_raw())
         && arguments(pid).is_some_and(|arguments| {

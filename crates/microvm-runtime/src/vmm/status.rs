@@ -13,7 +13,7 @@ pub enum ExitStatus {
     Exited(i32),
     /// By this signal.
     Signaled(i32),
-    /// The kernel cannot tell: the VMM was not our child, and the kernel is older than 6.15.
+    /// The kernel cannot report the status: the VMM was not our child, and the kernel is older than 6.15.
     #[default]
     Unknown,
 }

@@ -48,7 +48,7 @@ impl Process {
             // What was read was about this process only if it has not ended since.
             Ok(()) if pidfd::ended_by(pidfd.as_fd(), Deadline::now())? => return Ok(None),
             Ok(()) => {}
-            // One that is ending loses its root first, and its end is told a moment later.
+            // An exiting process loses the root first, and the pidfd reports the exit shortly later.
             Err(_) if pidfd::ended_by(pidfd.as_fd(), Deadline::after(ENDING))? => {
                 return Ok(None);
             }
@@ -91,8 +91,8 @@ impl Process {
         Ok(self.status)
     }
 
-    /// Waits until the process has ended (`poll(2)` on the pidfd); returns false if the deadline passed first. Any number of
-    /// threads can wait.
+    /// Waits until the process has ended (`poll(2)` on the pidfd); returns false if the deadline passed first. Any
+    /// number of threads can wait.
     pub(crate) fn ends_by(&self, deadline: Deadline) -> Result<bool> {
         if self.status.is_some() { Ok(true) } else { pidfd::ended_by(self.as_fd(), deadline) }
     }

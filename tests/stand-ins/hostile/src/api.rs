@@ -1,4 +1,4 @@
-//! An API that answers as Firecracker's does, or attacks its clients.
+//! An API that answers like Firecracker, or attacks clients.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::symlink;
@@ -98,7 +98,7 @@ pub(crate) fn serve(args: &Args, answer: Answer, at_once: bool) -> ! {
     sys::pause_for_ever()
 }
 
-/// The head of the request, and as much of its body as came with it; `None` of a client that sent nothing.
+/// Reads the head of a request, with the part of the body that arrives together. `None` if the client sends nothing.
 fn request(mut stream: &UnixStream) -> Option<Vec<u8>> {
     let mut bytes = vec![0; 4096];
     match stream.read(&mut bytes) {

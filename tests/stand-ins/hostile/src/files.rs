@@ -11,7 +11,7 @@ use std::thread;
 
 use crate::{Args, sys};
 
-/// What is put in a file's place.
+/// The replacement of a file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Link,
@@ -55,7 +55,7 @@ pub(crate) fn lock_all(lease: bool) {
     let _ = sys::fork(lock);
 }
 
-/// Replaces everything in the jail whose name can be known: log, metrics, pid file, vsock, the drives.
+/// Replaces all files with known names in the jail: log, metrics, pid file, vsock, the drives.
 pub(crate) fn replace_all(args: &Args, kind: Kind) {
     let mut names: Vec<String> =
         [&args.log, &args.metrics].into_iter().flatten().cloned().collect();
@@ -92,7 +92,7 @@ fn put(name: &str, kind: Kind) {
     }
 }
 
-/// Modes of nothing for all that it owns, the jail's root last.
+/// Sets mode 0 on all owned files, and on the jail's root last.
 pub(crate) fn take_permissions() {
     for path in all_files().iter().rev().filter(|path| path.as_path() != Path::new("/")) {
         let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o0));
@@ -101,7 +101,7 @@ pub(crate) fn take_permissions() {
     let _ = fs::set_permissions("/", fs::Permissions::from_mode(0o6300));
 }
 
-/// The exec copy loses its name.
+/// Unlinks the exec copy.
 pub(crate) fn unlink_exec_copy() {
     crate::api::after_first_answer(|| {
         if let Some(own) = std::env::args().next() {

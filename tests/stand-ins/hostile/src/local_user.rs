@@ -1,4 +1,5 @@
-//! A local user without privileges, who wants root's launcher to fail, to wait, to grow or to kill.
+//! A local user without privileges that attacks root's launcher: makes calls fail or wait, wastes memory, provokes
+//! kills.
 //!
 //! `hostile --local-user <base> <drive> <jailer> <argument>…`: the arguments are those of the jailer of the VM under
 //! attack.
@@ -15,7 +16,7 @@ use crate::{processes, sys};
 /// Descriptors that an attacker keeps open.
 const HELD: usize = 500;
 
-/// Attacks until it is killed.
+/// Attacks until a kill.
 pub(crate) fn attack(items: &[String]) -> ! {
     let (Some(base), Some(drive)) = (items.get(2), items.get(3)) else { sys::exit_now(97) };
     let own = items.first().and_then(|own| CString::new(own.as_str()).ok()).unwrap_or_default();
@@ -77,7 +78,7 @@ fn below(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Signals and traces everybody else's processes, as far as it may.
+/// Signals and traces all other processes, as far as the kernel allows.
 fn harass_processes() {
     loop {
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {

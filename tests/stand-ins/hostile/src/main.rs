@@ -1,5 +1,5 @@
-//! A VMM that attacks its launcher: a static program that the jailer starts in Firecracker's place, as the jail's uid, in
-//! the jail. It does all that code which took over a VMM could do, one attack a run.
+//! A VMM that attacks the launcher: a static program that the jailer starts in place of Firecracker, as the jail's uid,
+//! in the jail. Each run makes one attack of an attacker with full control of the VMM.
 //!
 //! The attack is chosen by the name of the exec file, `firecracker-<mode>`, since the jailer clears the environment.
 //! `hostile --modes` lists the modes: name, a tab, and what a launch comes to (`starts`, `fails` or `either`).
@@ -19,7 +19,7 @@ mod sys;
 
 use std::path::Path;
 
-/// What Firecracker's arguments told it.
+/// The parsed arguments of Firecracker.
 pub(crate) struct Args {
     pub(crate) id: String,
     pub(crate) socket: String,

@@ -3,7 +3,7 @@
 use crate::api::{self, Answer};
 use crate::{Args, files, ipc, processes, streams, sys};
 
-/// What a launch of a mode comes to.
+/// The result of a launch in a mode.
 #[derive(Debug, Clone, Copy)]
 enum Launch {
     Starts,
@@ -11,7 +11,7 @@ enum Launch {
     Either,
 }
 
-/// An attack, and the way the API answers beside it.
+/// An attack, and the behaviour of the API during the attack.
 struct Mode {
     name: &'static str,
     launch: Launch,
@@ -19,22 +19,22 @@ struct Mode {
     api: Answer,
 }
 
-/// An attack beside an API that answers as Firecracker does.
+/// Returns an attack with an API that answers like Firecracker.
 const fn attack(name: &'static str, attack: fn(&Args)) -> Mode {
     Mode { name, launch: Launch::Starts, attack, api: Answer::Politely }
 }
 
-/// An end of the VMM before its API is there.
+/// Returns an attack that ends the VMM before the API exists.
 const fn end(name: &'static str, attack: fn(&Args)) -> Mode {
     Mode { name, launch: Launch::Fails, attack, api: Answer::Politely }
 }
 
-/// An API that is the attack.
+/// Returns an attack by the API.
 const fn answer(name: &'static str, api: Answer) -> Mode {
     Mode { name, launch: Launch::Starts, attack: nothing, api }
 }
 
-/// What is in the API's place from the beginning.
+/// Returns an attack by a replacement of the API from the beginning.
 const fn never(name: &'static str, api: Answer) -> Mode {
     Mode { name, launch: Launch::Fails, attack: nothing, api }
 }
@@ -137,7 +137,7 @@ const MODES: &[Mode] = &[
     answer("api-garbage", Answer::Garbage),
 ];
 
-/// Prints them, one a line.
+/// Prints the modes, one per line.
 pub(crate) fn list() {
     for mode in MODES {
         let launch = match mode.launch {

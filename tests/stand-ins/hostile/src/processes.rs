@@ -32,7 +32,7 @@ pub(crate) fn huge_arguments() {
     let _ = sys::show_huge_arguments(4 << 30);
 }
 
-/// A process whose arguments are those in the file `argv`, which the test staged: a jailer's, for another jail.
+/// Starts a process with the arguments in the staged file `argv`: the arguments of a jailer for another jail.
 pub(crate) fn jailers_arguments() {
     let text = fs::read("/argv").unwrap_or_default();
     let words = text.split(|byte| *byte == 0).filter_map(|word| CString::new(word).ok());
@@ -80,7 +80,7 @@ pub(crate) fn crowd(count: usize) {
     }
 }
 
-/// Processes in sessions of their own, whose parents are gone.
+/// Starts daemons: processes in new sessions, without a living parent.
 pub(crate) fn daemons(count: usize) {
     for _ in 0..count {
         let _ = sys::fork(|| {
@@ -91,7 +91,7 @@ pub(crate) fn daemons(count: usize) {
     }
 }
 
-/// Daemons whose root directory is another one than the jail's: one below the jail, and one that was removed.
+/// Starts daemons with other root directories: one below the jail, and one removed directory.
 pub(crate) fn other_root() {
     for (path, gone) in [(c"/other", false), (c"/removed", true)] {
         let _ = sys::fork(|| {
@@ -120,7 +120,7 @@ pub(crate) fn stopped() {
     }
 }
 
-/// Pairs of children that trace each other's siblings and never let them go on.
+/// Starts pairs of children that trace siblings and keep every tracee stopped.
 pub(crate) fn trace_each_other() {
     for _ in 0..5 {
         if let Ok(victim) = sys::fork(|| {}) {
@@ -139,7 +139,7 @@ pub(crate) fn trace_the_vmm() {
     });
 }
 
-/// Ignores and blocks all signals, as do its children.
+/// Ignores and blocks all signals, in children too.
 pub(crate) fn deaf() {
     sys::hear_no_signal();
     crowd(5);
@@ -173,7 +173,7 @@ pub(crate) fn leave_threads_behind() {
     sys::exit_thread()
 }
 
-/// The VMM becomes a program of its own making.
+/// Executes a program that the VMM has written.
 pub(crate) fn become_another_file() {
     let Some(own) = own_program() else { return };
     let path = "/other-program";
@@ -183,7 +183,7 @@ pub(crate) fn become_another_file() {
     }
 }
 
-/// Children in user namespaces, with what mounts they may make there.
+/// Starts children in user namespaces, with all mounts that the kernel allows there.
 pub(crate) fn user_namespace(flags: i32) {
     for _ in 0..3 {
         let _ = sys::fork(|| {
@@ -205,7 +205,7 @@ pub(crate) fn nested_namespaces() {
     let _ = sys::fork(|| while sys::unshare(libc::CLONE_NEWUSER).is_ok() {});
 }
 
-/// The VMM ends before its API is there, and a child lives on.
+/// Exits before the API exists, and leaves a running child.
 pub(crate) fn leave_a_child() {
     let _ = sys::fork(|| {
         sys::new_session();

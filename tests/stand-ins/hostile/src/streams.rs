@@ -1,4 +1,4 @@
-//! Attacks by what the VMM prints, and by the descriptors it prints to.
+//! Attacks by output, and by the descriptors of stdout and stderr.
 
 use std::fs::OpenOptions;
 use std::io::{Write, stderr, stdout};
@@ -17,7 +17,8 @@ fn streams(args: &Args) -> Vec<Box<dyn Write + Send>> {
     all
 }
 
-/// 8 MiB on each, in lines of 1 MiB, in processes of their own: what nobody reads may block.
+/// Writes 8 MiB to each stream, in lines of 1 MiB. Each stream has a separate process, because an unread stream may
+/// block.
 pub(crate) fn flood(args: &Args) {
     let line = vec![b'x'; 1 << 20];
     for mut stream in streams(args) {
@@ -37,7 +38,7 @@ pub(crate) fn escapes(args: &Args) {
     }
 }
 
-/// Reads stdout and stderr from their beginnings, and writes there. What was read is told by a file's name.
+/// Reads stdout and stderr from the start, and writes there. The name of a file reports the number of bytes read.
 pub(crate) fn read_back(args: &Args) {
     for fd in 0..3 {
         if sys::read_back(fd) > 0 {
@@ -50,7 +51,7 @@ pub(crate) fn read_back(args: &Args) {
 /// `F_SETSIG` of `linux/fcntl.h`.
 const F_SETSIG: i32 = 10;
 
-/// Changes the flags of the descriptions that the launcher gave it.
+/// Changes the flags of the open file descriptions that the launcher passed.
 pub(crate) fn change_flags() {
     for fd in 0..3 {
         sys::control(fd, libc::F_SETOWN, 1);

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
 
-/// What a call returned, or its errno.
+/// Converts the result of a call to a value or an errno.
 fn check(result: i64) -> io::Result<i64> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -45,8 +45,7 @@ pub(crate) fn exit_thread() -> ! {
     pause_for_ever()
 }
 
-/// Starts a child that shares this memory and suspends its parent until it execs or exits, which it never does
-/// (vfork(2)): the parent sleeps in D state.
+/// Starts a child with vfork(2) that never execs and never exits, so that the parent sleeps in D state for ever.
 pub(crate) fn vfork_for_ever() {
     let flags = libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: without CLONE_VM the child has a copy of the memory, as after a fork.
@@ -172,8 +171,8 @@ pub(crate) fn show_huge_arguments(bytes: usize) -> io::Result<()> {
     };
     // As long as a register: the call is variadic.
     let none: libc::c_ulong = 0;
-    // SAFETY: the struct has the kernel's layout and outlives the call. The fields are what `/proc` shows; only `brk` is
-    // used by the allocator, and keeps its value.
+    // SAFETY: the struct has the kernel's layout and outlives the call. The fields are what `/proc` shows; only `brk`
+    // is used by the allocator, and keeps its value.
     let set = unsafe {
         libc::prctl(libc::PR_SET_MM, PR_SET_MM_MAP, &raw const map, size_of::<MemoryMap>(), none)
     };
@@ -197,7 +196,7 @@ pub(crate) fn unshare(flags: i32) -> io::Result<()> {
     check(unsafe { libc::unshare(flags) }.into()).map(drop)
 }
 
-/// chroot(2), then the working directory in it.
+/// Calls chroot(2), and changes the working directory to the new root.
 pub(crate) fn change_root(path: &CStr) -> io::Result<()> {
     // SAFETY: the string ends in NUL and outlives the call.
     check(unsafe { libc::chroot(path.as_ptr()) }.into())?;
@@ -327,7 +326,7 @@ pub(crate) fn control(fd: RawFd, command: i32, argument: i32) -> bool {
     unsafe { libc::fcntl(fd, command, argument) >= 0 }
 }
 
-/// Reads what a descriptor of ours has from its beginning (pread(2), read(2)); how much.
+/// Reads a descriptor from the start (pread(2), read(2)). Returns the number of bytes.
 pub(crate) fn read_back(fd: RawFd) -> usize {
     let mut buffer = vec![0_u8; 4096];
     let (at, length) = (buffer.as_mut_ptr().cast(), buffer.len());
@@ -371,7 +370,7 @@ pub(crate) fn set_backlog(listener: &impl AsRawFd, backlog: i32) {
     unsafe { libc::listen(listener.as_raw_fd(), backlog) };
 }
 
-/// Sends `bytes` and with them as many copies of `fd` as one message takes (sendmsg(2), SCM_RIGHTS).
+/// Sends `bytes` with the largest number of copies of `fd` in one message (sendmsg(2), SCM_RIGHTS).
 pub(crate) fn send_descriptors(socket: &impl AsRawFd, bytes: &[u8], fd: RawFd) -> io::Result<()> {
     const MANY: usize = 253;
     let data = size_of::<[RawFd; MANY]>();
