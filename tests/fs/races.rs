@@ -144,8 +144,8 @@ fn race_for_the_destination(row: u32, scene: &Scene, plant: impl Fn(&Path, &Path
         }
     })];
     let source = scene.source("source", "not six");
-    // What is planted is never taken away, so it is always at one of the two names: whoever took a name for free while it
-    // was between them would leave both taken, and the attacker with nothing to do.
+    // What is planted is never taken away, so it is always at one of the two names: whoever took a name for free while
+    // it was between them would leave both taken, and the attacker with nothing to do.
     let judge = |won| {
         let lost = !intact(&secret, 6, 0);
         if lost {
@@ -177,7 +177,7 @@ fn race_for_the_destination(row: u32, scene: &Scene, plant: impl Fn(&Path, &Path
             if fs::symlink_metadata(&file).is_ok() {
                 return judge(Round::Won("name taken"));
             }
-            // As the seed's copy, and any other by path.
+            // As the 0.4 API, and any copy by path.
             if let Ok(copied) = fs::copy(source.path(), &file) {
                 assert_eq!(copied, 7);
                 let _ = lchown(&file, Some(jail_user().uid()), Some(jail_user().gid()));
@@ -594,8 +594,8 @@ fn row_31_race_same_name() {
                 .iter()
                 .any(|at| scene.base.child(&name(at)).is_ok_and(|dir| dir.id() == id))
         };
-        // A list of two names that are being exchanged may miss one, a look at each of them does not; and once one is free
-        // the attacker can do nothing.
+        // A list of two names that are being exchanged may miss one, a look at each of them does not; and once one is
+        // free the attacker can do nothing.
         let is_free = |at| {
             let found = scene.base.child(&name(at));
             found.is_err_and(|error| error.kind() == ErrorKind::NotFound)

@@ -120,7 +120,7 @@ fn both_failure_forms_are_decoded() {
         let spec = spec(&mut host, "decode");
         let prepared = host.jailer().plan(&spec).unwrap().prepare(&CopyOptions::new()).unwrap();
         let root = prepared.plan().layout().root();
-        // As the seed did: a node that the jailer wants to make itself.
+        // As the 0.4 API did: a node that the jailer makes too.
         fs::create_dir_all(root.join("dev/net")).unwrap();
         let node = nix::sys::stat::makedev(10, 200);
         nix::sys::stat::mknod(
@@ -146,8 +146,8 @@ fn both_failure_forms_are_decoded() {
     }
 }
 
-/// threats.md, row 5: CVE-2026-1386. The VM's uid owns its root between two runs, and plants a link where the exec file is
-/// copied to as root.
+/// threats.md, row 5: CVE-2026-1386. The VM's uid owns its root between two runs, and plants a link where the exec file
+/// is copied to as root.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_05_planted_exec_copy() {

@@ -83,7 +83,7 @@ impl Drop for Host {
 }
 
 #[test]
-fn defaults_are_the_seeds() {
+fn defaults_match_the_old_api() {
     let default = JailerConfig::default();
     assert_eq!(default.jailer_bin, Path::new("/usr/bin/jailer"));
     assert_eq!((default.uid, default.gid), (123, 100));
@@ -91,8 +91,8 @@ fn defaults_are_the_seeds() {
     assert_eq!(default.cgroup_parent, "microvm.slice");
     assert!(default.cgroup_v2);
     assert_eq!(default.numa_node, None);
-    fn is_what_the_seed_was<T: std::fmt::Debug + Clone + Default>() {}
-    is_what_the_seed_was::<JailerConfig>();
+    fn has_the_old_traits<T: std::fmt::Debug + Clone + Default>() {}
+    has_the_old_traits::<JailerConfig>();
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn argv_keeps_its_order() {
             .map(|item| (*item).to_owned())
             .collect::<Vec<_>>()
     };
-    // v2: the leaf of this VM alone, where the seed joined all VMs to one group.
+    // v2: a leaf for this VM alone; the 0.4 API joined all VMs to one group.
     assert_eq!(build(config.clone()), want("2", "vms.slice/vm-1", &[]));
     config.cgroup_v2 = false;
     assert_eq!(build(config.clone()), want("1", "vms.slice", &[]));
@@ -326,7 +326,7 @@ fn three_calls_boot_a_vm() {
     // Told of a version that the host has not, no jailer starts.
     config.cgroup_v2 = testkit::mounts::all().iter().any(|mount| mount.fstype == "cgroup2");
     host.jailer = Jailer::new(config);
-    // Under the one name that the seed's layout knows.
+    // Under the only name in the layout of the 0.4 API.
     let firecracker = host.scratch.dir("bin").join("firecracker");
     fs::copy(binaries.firecracker(), &firecracker).unwrap();
     let jail =

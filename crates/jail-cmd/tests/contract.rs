@@ -45,7 +45,7 @@ fn raw(argv: &[OsString]) -> RawArgs {
 }
 
 #[test]
-fn argv_of_the_seed_is_exact() {
+fn argv_of_0_4_is_exact() {
     let args = |settings: &[(&str, &str)]| {
         let args = JailerArgs::new(
             JailId::new("vm-1").unwrap(),

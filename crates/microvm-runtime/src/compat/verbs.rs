@@ -95,11 +95,16 @@ impl Jailer {
         firecracker_bin: &Path,
     ) -> VmRuntimeResult<Command> {
         let mut command = Command::new(&self.config().jailer_bin);
-        command.args(self.seed_args(vm_id, jail, firecracker_bin)?.to_argv());
+        command.args(self.jailer_args(vm_id, jail, firecracker_bin)?.to_argv());
         Ok(command)
     }
 
-    fn seed_args(&self, vm_id: &str, jail: &VmJail, firecracker_bin: &Path) -> Result<JailerArgs> {
+    fn jailer_args(
+        &self,
+        vm_id: &str,
+        jail: &VmJail,
+        firecracker_bin: &Path,
+    ) -> Result<JailerArgs> {
         let operation = "build the jailer's command";
         let config = self.config();
         let id = JailId::for_vm(vm_id)?;
@@ -168,7 +173,7 @@ pub fn safe_vm_id(vm_id: &str) -> String {
         .collect()
 }
 
-/// The seed took relative sources; the working directory is where they are.
+/// The 0.4 API accepted sources relative to the working directory.
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|error| {
         Failure::invalid("find the source", "it is not a path").path(path).source_of(error)
@@ -208,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn safe_vm_id_is_the_seeds() {
+    fn safe_vm_id_matches_0_4() {
         assert_eq!(safe_vm_id("ünicode"), "_nicode");
         assert_eq!(safe_vm_id("a/b_c-9"), "a_b_c-9");
         assert_eq!(safe_vm_id(""), "");
