@@ -75,6 +75,10 @@ fn processes_run_on_their_cpus() {
         spin.go();
         spin.says("spinning");
         eventually("the threads run", || processors(spin.pid()).len() > 4);
+        // A thread that has not run since it was moved still names the processor that it ran on before.
+        eventually("each thread has run in the leaf", || {
+            CpuSet::from_iter(processors(spin.pid())) == last
+        });
         for _ in 0..20 {
             assert_eq!(CpuSet::from_iter(processors(spin.pid())), last);
             std::thread::sleep(std::time::Duration::from_millis(5));

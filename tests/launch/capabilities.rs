@@ -222,12 +222,26 @@ fn each_verb_needs_its_own_set() {
     for (name, needs, verb) in VERBS {
         for (capability, missing, _) in LEAST.iter().filter(|(set, ..)| needs.contains(*set)) {
             let mut scene = scene(&jailer, &spec, name);
-            let error = with_effective(least() & !*capability, || verb(&mut scene)).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Privilege, "{name} without {missing}: {error}");
-            assert!(
-                error.to_string().contains(&format!("{missing} is missing")),
-                "{name}: {error}"
-            );
+            let tried = with_effective(least() & !*capability, || verb(&mut scene));
+            match tried {
+                Err(error) => {
+                    assert_eq!(
+                        error.kind(),
+                        ErrorKind::Privilege,
+                        "{name} without {missing}: {error}"
+                    );
+                    assert!(
+                        error.to_string().contains(&format!("{missing} is missing")),
+                        "{name}: {error}"
+                    );
+                }
+                // The killed VMM may have left the control group before the group's mark is read: nothing else is to be
+                // killed then.
+                Ok(()) => {
+                    assert!(name == "kill" && *missing == "CAP_SYS_ADMIN", "{name}: {missing}");
+                    assert!(scene.vm().cgroup().unwrap().is_empty().unwrap());
+                }
+            }
             jailer.teardown("vm").unwrap_or_else(|error| {
                 drop(scene.vm.take());
                 jailer.teardown("vm").unwrap_or_else(|_| panic!("{name}: {error}"));
