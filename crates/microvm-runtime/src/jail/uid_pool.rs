@@ -27,6 +27,12 @@ const LOCKED: Duration = Duration::from_secs(10);
 /// The pause between two attempts to lock the leases.
 const MOMENT: Duration = Duration::from_millis(1);
 
+/// The longest wait for exited processes to be reaped, before a range counts as full.
+const REAPED: Duration = Duration::from_secs(1);
+
+/// The pause between two searches for a free uid.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// Returns the user of the VM whose jail is under construction in the directory `dir`: the user of the plan, or a uid
 /// of the plan's range that no other VM and no process of this host has.
 pub(crate) fn take(base: &TrustedDir, plan: &Plan, dir: InodeId) -> Result<(Uid, Gid, bool)> {
@@ -58,6 +64,31 @@ fn refuse_leased(base: &TrustedDir, jail: &JailId, uid: u32) -> Result<()> {
 }
 
 fn lease(base: &TrustedDir, plan: &Plan, dir: InodeId, first: u32, last: u32) -> Result<u32> {
+    let deadline = Deadline::after(REAPED);
+    loop {
+        match try_lease(base, plan, dir, first, last)? {
+            Found::Uid(uid) => return Ok(uid),
+            // An exited process keeps its uid until the parent reaps the process.
+            Found::InUse if !deadline.has_passed() => std::thread::sleep(PAUSE),
+            Found::InUse | Found::None => {
+                return Err(Failure::new(ErrorKind::Busy, "lease a uid")
+                    .path(base.path().join(DIR))
+                    .because(format!("all of {first}..={last} are taken"))
+                    .hinted("tear a VM down, or widen the range"));
+            }
+        }
+    }
+}
+
+/// The result of one search for a free uid.
+enum Found {
+    Uid(u32),
+    /// No lease is free, and a process has a uid of the range that no other jail has leased.
+    InUse,
+    None,
+}
+
+fn try_lease(base: &TrustedDir, plan: &Plan, dir: InodeId, first: u32, last: u32) -> Result<Found> {
     let jail = &plan.jail_id;
     let lock = lock(base)?;
     let leases = lock.dir();
@@ -68,16 +99,21 @@ fn lease(base: &TrustedDir, plan: &Plan, dir: InodeId, first: u32, last: u32) ->
         .bytes()
         .fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()))
         % span;
+    let mut in_use = Vec::new();
     for step in 0..span {
         let offset = u32::try_from((start + step) % span).unwrap_or_default();
         let uid = first + offset;
-        // Another base's VM, a fixed user's, or what outlived a VM.
-        if uid == plan.configured_uid || vmm::uid_is_in_use(uid)? {
+        if uid == plan.configured_uid {
             continue;
         }
         let name = Name::try_from(uid.to_string())?;
+        // Another base's VM, a fixed user's, or what outlived a VM.
+        if vmm::uid_is_in_use(uid)? {
+            in_use.push(name);
+            continue;
+        }
         match write(leases, &name, jail, dir) {
-            Ok(()) => return Ok(uid),
+            Ok(()) => return Ok(Found::Uid(uid)),
             Err(error) if error.kind() == jail_fs::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(Failure::files("lease a uid", error)),
         }
@@ -85,13 +121,13 @@ fn lease(base: &TrustedDir, plan: &Plan, dir: InodeId, first: u32, last: u32) ->
         // cannot be read is somebody's.
         if holder(leases, &name).is_ok_and(|holder| holder.is_some_and(|holder| holder.is(jail))) {
             hand_over(leases, &name, jail, dir)?;
-            return Ok(uid);
+            return Ok(Found::Uid(uid));
         }
     }
-    Err(Failure::new(ErrorKind::Busy, "lease a uid")
-        .path(leases.path())
-        .because(format!("all of {first}..={last} are taken"))
-        .hinted("tear a VM down, or widen the range"))
+    let may_be_free = |name: &Name| {
+        holder(leases, name).is_ok_and(|holder| holder.is_none_or(|holder| holder.is(jail)))
+    };
+    Ok(if in_use.iter().any(may_be_free) { Found::InUse } else { Found::None })
 }
 
 /// Releases the uid of the jail in the directory `dir`, and returns the uid.
