@@ -127,7 +127,18 @@ impl Drop for Host {
 /// Waits for the guest's line on the console.
 pub(crate) fn assert_says_hello(vm: &Vm) {
     let console = vm.console().expect("the console is read by us");
+    let begun = std::time::Instant::now();
     let line =
         console.wait_for_line(|line| line.contains(GUEST_LINE), std::time::Duration::from_secs(60));
-    assert!(line.is_some(), "console: {:?}\nlog: {:?}", console.text(), vm.log().text());
+    assert!(
+        line.is_some(),
+        "after {:?}; console: {console:?} {:?}\nlog: {:?}\nexit: {:?}\nprocess: {:?}",
+        begun.elapsed(),
+        console.text(),
+        vm.log().text(),
+        vm.wait_timeout(std::time::Duration::ZERO),
+        ["wchan", "syscall", "status"].map(|file| {
+            std::fs::read_to_string(format!("/proc/{}/{file}", vm.pid())).unwrap_or_default()
+        }),
+    );
 }
