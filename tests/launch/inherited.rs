@@ -221,7 +221,11 @@ fn too_few_descriptors_are_named() {
             }
             continue;
         }
-        assert!(said.contains("RLIMIT_NOFILE"), "{condition}: {said}");
+        let (_, hint) = said.split_once("RLIMIT_NOFILE, now ").expect(&said);
+        let (now, hint) = hint.split_once(", to ").expect(&said);
+        let (enough, _) = hint.split_once(" or more").expect(&said);
+        assert_eq!(now, files.to_string(), "{condition}: {said}");
+        assert!(enough.parse::<u64>().unwrap() > files, "{condition}: {said}");
         let left = host.jailer().list().unwrap().jails;
         assert!(left.is_empty(), "{condition}: {left:?}: {said}");
     }

@@ -1,18 +1,20 @@
 //! The system calls that no safe wrapper has: the only unsafe code of this crate.
 #![expect(
     unsafe_code,
-    reason = "clone3 and what its child calls, two ioctls, and probes of system calls, each with its reason"
+    reason = "clone3 and what its child calls, two ioctls, and probes of system calls and descriptors, each with its reason"
 )]
 
 mod child;
 mod clone3;
 mod credentials;
+mod descriptors;
 mod nsfs;
 mod pidfd_info;
 mod probe;
 mod signals;
 mod spawn;
 
+pub(crate) use descriptors::is_free;
 pub(crate) use nsfs::is_network_namespace;
 pub(crate) use pidfd_info::reaped_status;
 pub(crate) use probe::{JAILERS, OURS, Probe};

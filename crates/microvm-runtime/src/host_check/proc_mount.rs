@@ -9,6 +9,7 @@ use rustix::thread::gettid;
 
 use super::fault::Fault;
 use crate::error::ErrorKind;
+use crate::vmm;
 
 /// Magic number of procfs, `statfs(2)`.
 const PROC_MAGIC: i64 = 0x9fa0;
@@ -71,12 +72,16 @@ pub(super) fn check() -> Result<ThreadStatus, Fault> {
 }
 
 fn unreadable(error: &io::Error) -> Fault {
-    if [Some(libc::EMFILE), Some(libc::ENFILE)].contains(&error.raw_os_error()) {
-        return Fault::new(
-            ErrorKind::Filesystem,
-            format!("/proc/thread-self/status cannot be opened: {error}"),
-            "Raise RLIMIT_NOFILE: this process has no descriptor left.",
-        );
+    let no_descriptor = match error.raw_os_error() {
+        Some(libc::EMFILE) => Some(vmm::files_hint()),
+        Some(libc::ENFILE) => {
+            Some("Raise the sysctl fs.file-max: the host has no descriptor left.".to_owned())
+        }
+        _ => None,
+    };
+    if let Some(fix) = no_descriptor {
+        let found = format!("/proc/thread-self/status cannot be opened: {error}");
+        return Fault::new(ErrorKind::Filesystem, found, fix);
     }
     let is_proc = statfs("/proc").is_ok_and(|fs| fs.f_type == PROC_MAGIC);
     match (is_proc, error.kind()) {

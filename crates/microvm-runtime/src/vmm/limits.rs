@@ -1,10 +1,12 @@
 //! Resource limits (`setrlimit(2)`): what a new jailer gets of the launcher's, and what staging needs.
 
 use jail_cmd::ResourceLimit;
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::error::{ErrorKind, Failure, Result};
+use crate::sys;
 
 /// Descriptors that the jailer allows Firecracker if nothing else was asked for.
 const JAILER_FILES: u64 = 2048;
@@ -88,32 +90,41 @@ pub(crate) fn explain(failure: Failure) -> Failure {
 }
 
 /// Refuses a launch if the process has too few free descriptors for the launch and the cleanup.
+///
+/// Opens nothing: another launch of this process may need the free descriptors at this moment.
 fn refuse_without_descriptors() -> Result<()> {
-    let mut held = Vec::with_capacity(LAUNCH_FILES);
-    let first = super::console::null()?;
-    while held.len() < LAUNCH_FILES {
-        match rustix::io::dup(&first) {
-            Ok(fd) => held.push(fd),
-            Err(errno) => {
-                drop((held, first));
-                return Err(Failure::new(ErrorKind::Spawn, "open descriptors for a launch")
-                    .source_of(errno)
-                    .hinted(files_hint()));
-            }
-        }
+    let Some(soft) = getrlimit(Resource::Nofile).current else { return Ok(()) };
+    // The highest numbers are the likeliest to be free.
+    let free = (0..soft).rev().filter(|number| sys::is_free(*number)).take(LAUNCH_FILES).count();
+    if free == LAUNCH_FILES {
+        return Ok(());
     }
-    Ok(())
+    Err(Failure::new(ErrorKind::Spawn, "open descriptors for a launch")
+        .source_of(Errno::MFILE)
+        .hinted(files_hint()))
 }
 
 /// The hint of a failure for want of descriptors.
-pub(super) fn files_hint() -> String {
-    let soft = getrlimit(Resource::Nofile).current;
-    let open = super::procfs::numbers("/proc/self/fd").map_or(0, |open| open.count());
-    let soft = soft.map_or_else(|| "unlimited".to_owned(), |soft| soft.to_string());
+pub(crate) fn files_hint() -> String {
+    let soft = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let (enough, open) = enough_for_launch(soft, sys::is_free);
     format!(
-        "Raise RLIMIT_NOFILE, now {soft}, to {} or more: {open} descriptors are open, a launch takes up to {LAUNCH_FILES}, and each VM that runs keeps 5.",
-        open + LAUNCH_FILES
+        "Raise RLIMIT_NOFILE, now {soft}, to {enough} or more: {open} descriptors are open, a launch takes up to {LAUNCH_FILES}, and each VM that runs keeps 5."
     )
+}
+
+/// Returns the lowest limit of descriptors under which a launch has enough, always above `soft`, and the number of
+/// open descriptors below that limit.
+fn enough_for_launch(soft: u64, is_free: impl Fn(u64) -> bool) -> (u64, u64) {
+    let wanted = LAUNCH_FILES as u64;
+    let (mut limit, mut free) = (0, 0);
+    while free < wanted {
+        free += u64::from(is_free(limit));
+        limit += 1;
+    }
+    let open = limit - free;
+    // Other threads took the rest, and may take as much again.
+    (if limit > soft { limit } else { soft.saturating_add(wanted) }, open)
 }
 
 #[cfg(test)]
@@ -135,5 +146,18 @@ mod tests {
         check(&[ResourceLimit::OpenFiles(16)], 0).unwrap();
         let hint = files_hint();
         assert!(hint.contains("RLIMIT_NOFILE"), "{hint}");
+    }
+
+    #[test]
+    fn the_named_limit_is_enough() {
+        let enough = |soft, open: &[u64]| enough_for_launch(soft, |number| !open.contains(&number));
+        assert_eq!(enough(20, &[0, 1, 2]), (67, 3));
+        // Numbers above the limit, from before the limit was lowered, take none below.
+        assert_eq!(enough(20, &[0, 1, 2, 500]), (67, 3));
+        assert_eq!(enough(20, &[0, 1, 2, 30]), (68, 4));
+        // Other threads had taken the rest: the number is above the limit in any case.
+        for soft in [67, 81, 1024] {
+            assert_eq!(enough(soft, &[0, 1, 2]), (soft + 64, 3));
+        }
     }
 }

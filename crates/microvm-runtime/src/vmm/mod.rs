@@ -38,7 +38,7 @@ pub use status::ExitStatus;
 pub(crate) use census::{Census, Crowd, Suspect, kill_all, uid_is_in_use, unexplained};
 pub(crate) use console::read_tail;
 pub(crate) use identity::{Expected, is_rooted_in};
-pub(crate) use limits::{check as check_limits, explain as explain_limits};
+pub(crate) use limits::{check as check_limits, explain as explain_limits, files_hint};
 pub(crate) use pidfd::{hold_children, kill_recorded, reap};
 pub(crate) use ready::start;
 pub(crate) use search::Search;
