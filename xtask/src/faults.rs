@@ -63,7 +63,7 @@ pub(crate) fn command(args: &mut lexopt::Parser) -> Result<bool> {
         let progress = Progress::begin("build stand-ins");
         let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
         progress.end("ok");
-        return root::again(&std::env::current_exe()?, root::environment(&stand_ins));
+        match root::again(&std::env::current_exe()?, root::environment(&stand_ins))? {}
     }
     let status = isolated(std::env::current_exe()?)
         .arg(INSIDE)

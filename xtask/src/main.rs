@@ -7,6 +7,7 @@ mod counts;
 mod demo;
 mod faults;
 mod host;
+mod interrupt;
 mod mutants;
 mod paths;
 mod progress;
@@ -107,10 +108,8 @@ fn dispatch(mut args: lexopt::Parser) -> Result<bool> {
                 }
             }
             // Most of the tests need root.
-            match rooted()? {
-                Some(done) => Ok(done),
-                None => mutants::run(sample, &filters),
-            }
+            rooted()?;
+            mutants::run(sample, &filters)
         }
         "setup" => {
             no_more(args)?;
@@ -133,13 +132,13 @@ fn dispatch(mut args: lexopt::Parser) -> Result<bool> {
 
 const SOAK_LAUNCHER: &str = "__soak-launcher";
 
-/// Runs this command again as root with the path of the stand-ins. Returns `None` if this process is that run.
-fn rooted() -> Result<Option<bool>> {
+/// Runs this command again as root with the path of the stand-ins, unless this process is that run.
+fn rooted() -> Result<()> {
     if root::is_root() && std::env::var_os(testkit::STAND_INS_ENV).is_some() {
-        return Ok(None);
+        return Ok(());
     }
     let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
-    root::again(&std::env::current_exe()?, root::environment(&stand_ins)).map(Some)
+    match root::again(&std::env::current_exe()?, root::environment(&stand_ins))? {}
 }
 
 fn soak(mut args: lexopt::Parser) -> Result<bool> {
@@ -152,9 +151,8 @@ fn soak(mut args: lexopt::Parser) -> Result<bool> {
             other => return Err(other.unexpected().into()),
         }
     }
-    if let Some(done) = rooted()? {
-        return Ok(done);
-    }
+    rooted()?;
+    interrupt::hold()?;
     let table = soak::run(size, || {
         let mut launcher = std::process::Command::new("/proc/self/exe");
         launcher.arg(SOAK_LAUNCHER);

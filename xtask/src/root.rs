@@ -4,8 +4,10 @@
 //! environment, because sudo drops all variables.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -85,10 +87,13 @@ pub(crate) fn ask(job: &Job, env: BTreeMap<String, OsString>) -> Result<Answer> 
     serde_json::from_slice(&output.stdout).context("read the answer of the root process")
 }
 
-/// Runs the current command as root with another build of this program. Returns true on success.
-pub(crate) fn again(program: &Path, env: BTreeMap<String, OsString>) -> Result<bool> {
-    let status = start(as_root(program, env).args(std::env::args_os().skip(1)))?.wait()?;
-    Ok(status.success())
+/// Runs the current command as root with another build of this program, in place of this process (execve(2)): a signal
+/// to the command reaches the program.
+pub(crate) fn again(program: &Path, env: BTreeMap<String, OsString>) -> Result<Infallible> {
+    match as_root(program, env).args(std::env::args_os().skip(1)).exec() {
+        error if error.kind() == std::io::ErrorKind::NotFound => bail!(NEEDS_ROOT),
+        error => Err(error).context("start the root process"),
+    }
 }
 
 /// Returns a command that runs the program as root.

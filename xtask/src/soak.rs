@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use testkit::{Binaries, GUEST_LINE, HostState, KillOnDrop, Scratch, unique};
 
+use crate::interrupt;
 use crate::progress::{Progress, seconds};
 use crate::table::Table;
 
@@ -92,6 +93,7 @@ impl Ground {
                 if n >= count {
                     return Ok::<_, anyhow::Error>(done);
                 }
+                interrupt::check()?;
                 done.push(work(&jailer, n).with_context(|| format!("VM {n}"))?);
             }
         };

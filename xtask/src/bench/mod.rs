@@ -13,7 +13,7 @@ use lexopt::prelude::*;
 use serde::Serialize;
 
 use crate::table::Table;
-use crate::{binaries, paths, root};
+use crate::{binaries, interrupt, paths, root};
 
 /// The options of the command line.
 #[derive(Debug, Clone, Default)]
@@ -149,6 +149,7 @@ impl Session {
         let mut times = vec![Vec::with_capacity(rounds); contenders.len()];
         for round in 0..=rounds {
             self.say(&format!("{work}: round {round}/{rounds}"));
+            interrupt::check()?;
             for turn in 0..contenders.len() {
                 let turn = if round % 2 == 0 { turn } else { contenders.len() - 1 - turn };
                 let at = (turn + round / 2) % contenders.len();
@@ -349,8 +350,9 @@ pub(crate) fn command(args: &mut lexopt::Parser) -> Result<bool> {
     let what = what.context("missing argument: launch, fs or fleet")?;
     if cfg!(debug_assertions) {
         let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
-        return root::again(&optimised()?, root::environment(&stand_ins));
+        match root::again(&optimised()?, root::environment(&stand_ins))? {}
     }
+    interrupt::hold()?;
     let mut session = Session::new(&what, options);
     match what.as_str() {
         "fleet" => fleet::run(&mut session)?,
