@@ -14,6 +14,7 @@ mod host;
 mod host_conditions;
 mod hostile;
 mod inherited;
+mod machine;
 mod modes;
 mod neighbours;
 mod older;

@@ -170,6 +170,18 @@ impl Limits {
         *self == Self::default()
     }
 
+    /// Returns the limit of [`memory_max`](Self::memory_max).
+    #[must_use]
+    pub fn memory(&self) -> Option<ByteSize> {
+        self.memory_max
+    }
+
+    /// Returns the limit of [`cpus`](Self::cpus), in CPUs.
+    #[must_use]
+    pub fn cpu(&self) -> Option<f64> {
+        self.cpus
+    }
+
     /// Returns the NUMA node.
     #[must_use]
     pub fn numa(&self) -> Option<u32> {

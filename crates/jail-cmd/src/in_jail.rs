@@ -18,6 +18,15 @@ pub const LOG: &str = "firecracker.log";
 /// Firecracker's metrics file, if a launcher asks for one.
 pub const METRICS: &str = "metrics";
 
+/// The CPU template, if a launcher writes one.
+pub const CPU_CONFIG: &str = "cpu-config.json";
+
+/// The metadata store's data, if a launcher writes one.
+pub const METADATA: &str = "mmds.json";
+
+/// The guest's serial output, if a launcher asks for a file.
+pub const SERIAL: &str = "serial.out";
+
 /// The vsock device's socket; those of single ports are called `v.sock_<port>`.
 pub const VSOCK: &str = "v.sock";
 
@@ -38,8 +47,10 @@ pub const OLD_ROOT: &str = "old_root";
 
 /// Names in the root that neither an executable nor a drive can have. `sys` is the jailer's on
 /// aarch64.
-const RESERVED: [&str; 11] =
-    [KERNEL, INITRD, API_SOCKET, VM_CONFIG, LOG, METRICS, VSOCK, OLD_ROOT, "dev", "run", "sys"];
+const RESERVED: [&str; 14] = [
+    KERNEL, INITRD, API_SOCKET, VM_CONFIG, LOG, METRICS, CPU_CONFIG, METADATA, SERIAL, VSOCK,
+    OLD_ROOT, "dev", "run", "sys",
+];
 
 /// Returns true if a name in the root is reserved, regardless of the exec file's name.
 pub(crate) fn is_reserved(name: &str) -> bool {

@@ -44,7 +44,7 @@
 //! | hold a trusted directory, and notice when its path leads elsewhere | [`TrustedDir`] |
 //! | make a tree, publish it, put it in another's place, discard it | [`StagedTree`] |
 //! | open a source | [`Artifact`] |
-//! | stage a source: shared, copied, the very file, a device | [`read_only`], [`private`], [`persistent`], [`block_device`] |
+//! | stage a source: shared, copied, the very file, a device, a socket | [`read_only`], [`private`], [`persistent`], [`block_device`], [`socket`] |
 //! | give a persistent file back to its owner | [`return_persistent`] |
 //! | write a small file, whole | [`write()`] |
 //! | make a character device node, or accept the right one | [`ensure_char_device`] |
@@ -107,6 +107,6 @@ pub use crate::remove::{RemoveReport, remove_tree, scrub};
 pub use crate::stage::{
     Access, Artifact, CopyOptions, Ensured, Fallback, Loan, Progress, Receipt, StagedDir,
     StagingDir, Strategy, Watch, block_device, ensure_char_device, make_fifo, open_fifo,
-    persistent, private, read_only, return_persistent, write,
+    persistent, private, read_only, return_persistent, socket, write,
 };
 pub use crate::tree::{Lease, Published, StagedTree, SweepFailure, SweepReport, sweep};

@@ -1,6 +1,6 @@
 //! The entry point of all verbs: [`Jailer`].
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use jail_cmd::{JailId, JailerVersion};
 use jail_fs::{CopyOptions, TrustedDir};
@@ -9,7 +9,7 @@ use crate::error::{Failure, Result, VmRuntimeResult};
 use crate::host_check::{self, Verb};
 use crate::jail::remove::{self, Teardown};
 use crate::plan::Plan;
-use crate::plan::release::KnownJailer;
+use crate::plan::release::Releases;
 use crate::spec::JailSpec;
 use crate::trace;
 use crate::vm::Vm;
@@ -35,14 +35,14 @@ pub enum DeviceNodes {
 pub struct Jailer {
     config: JailerConfig,
     nodes: DeviceNodes,
-    known: Arc<Mutex<Option<KnownJailer>>>,
+    releases: Arc<Releases>,
 }
 
 impl Jailer {
     /// A jailer of this configuration.
     #[must_use]
     pub fn new(config: JailerConfig) -> Self {
-        Self { config, nodes: DeviceNodes::default(), known: Arc::default() }
+        Self { config, nodes: DeviceNodes::default(), releases: Arc::default() }
     }
 
     /// A jailer of [`JailerConfig::from_env`].
@@ -73,13 +73,7 @@ impl Jailer {
     /// # Errors
     /// [`Spawn`](crate::ErrorKind::Spawn) where it cannot be run or prints something else.
     pub fn release(&self) -> VmRuntimeResult<JailerVersion> {
-        Ok(self.find_jailer()?.release)
-    }
-
-    fn find_jailer(&self) -> Result<KnownJailer> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = KnownJailer::find(&self.config.jailer_bin, known.as_ref())?;
-        Ok(known.insert(found).clone())
+        Ok(self.releases.jailer(&self.config.jailer_bin)?.release)
     }
 
     /// Returns the plan for launching `spec`. Validates the whole spec and reads the host's state; changes nothing.
@@ -102,7 +96,7 @@ impl Jailer {
             )
             .hinted("leave `DeviceNodes::Precreate` to `Jailer::prepare`"));
         }
-        Plan::new(&self.config, self.find_jailer()?, spec)
+        Plan::new(&self.config, &self.releases, spec)
     }
 
     /// Plans, prepares and launches: returns when the VM is ready.

@@ -4,15 +4,20 @@ use std::time::{Duration, Instant};
 
 use jail_cgroup::Leaf;
 
+use jail_fs::Dir;
+use serde_json::json;
+
+use crate::api::{Action, Api};
 use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
 use crate::host_check::{self, Verb};
 use crate::jail::liveness::Survey;
 use crate::jail::prepare::Prepared;
 use crate::jail::remove;
+use crate::spec::machine::ConfigRequest;
 use crate::trace;
 use crate::vm::{Started, Vm, expected};
-use crate::vmm::{self, Process, Search, Spawn};
+use crate::vmm::{self, Expected, Process, Running, Search, Spawn};
 use jail_cmd::in_jail;
 
 impl Prepared {
@@ -108,7 +113,7 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
             .map_err(|error| Failure::cgroup("read the control group's members", error)),
         None => Ok(Vec::new()),
     };
-    let expected = expected(record);
+    let expected = Expected { boots: plan.boots_from_file(), ..expected(record) };
     let search = Search { root: &root, expected: &expected, members: &members };
     let socket = plan.spec.api.then_some(in_jail::API_SOCKET);
     let mut proven = |process: &mut Process| {
@@ -116,7 +121,33 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
         record.started(jail.dir(), &mut starting, process.stamp().clone())
     };
     let running = vmm::start(spawn, search, socket, &mut proven, deadline)?;
+    if !plan.requests.is_empty() {
+        configure(&plan.requests, &root, record.uid, &running, deadline)?;
+    }
     Ok(Started { running, ready_after: begun.elapsed() })
+}
+
+/// Configures and starts the machine over the API, for what a configuration file cannot contain. A VMM that refuses is
+/// killed.
+fn configure(
+    requests: &[ConfigRequest],
+    root: &Dir,
+    uid: u32,
+    running: &Running,
+    deadline: Deadline,
+) -> Result<()> {
+    let process = &running.process;
+    let configured = Api::connect(root, in_jail::API_SOCKET, uid, process.pid(), deadline)
+        .and_then(|api| {
+            let api = api.until(deadline);
+            for request in requests {
+                api.send("PUT", &request.path, Some(&request.body))?;
+            }
+            let start = json!({ "action_type": Action::InstanceStart });
+            api.send("PUT", "/actions", Some(&start)).map(drop)
+        });
+    let Err(failure) = configured else { return Ok(()) };
+    Err(failure.and_cleanup(process.kill()))
 }
 
 /// A process that is born in a frozen group never runs.

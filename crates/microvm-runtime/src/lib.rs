@@ -85,12 +85,14 @@ pub use crate::jail::list::{Listed, Listing, State, Swept};
 pub use crate::jail::prepare::{PrepareReceipt, Prepared};
 pub use crate::jail::remove::{Problem, Teardown};
 pub use crate::jailer::{DeviceNodes, Jailer};
-pub use crate::plan::{Plan, PlannedArtifact, PlannedFile};
+pub use crate::plan::{Plan, PlannedArtifact, PlannedFile, Warning};
 pub use crate::spec::drive::{Drive, DriveKind};
 pub use crate::spec::firecracker::FirecrackerOptions;
 pub use crate::spec::machine::{
-    Boot, CacheType, IoEngine, NetworkInterface, RateLimiter, TokenBucket,
+    Balloon, Boot, CacheType, CpuTemplate, Entropy, HugePages, IoEngine, MemoryHotplug, Mmds,
+    MmdsVersion, NetworkInterface, RateLimiter, Serial, TokenBucket,
 };
+pub use crate::spec::pmem::Pmem;
 pub use crate::spec::{JailSpec, User};
 pub use crate::vm::Vm;
 pub use crate::vm::exit::Exit;

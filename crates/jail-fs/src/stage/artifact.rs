@@ -64,6 +64,23 @@ impl Artifact {
         Ok(Self { file: fd.into(), path: path.to_owned(), facts })
     }
 
+    /// Holds the Unix socket at `path` by its node (`open(2)` with `O_PATH` and `O_NOFOLLOW`): no connection is made.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound), naming the path; [`Untrusted`](ErrorKind::Untrusted) for anything but a socket.
+    pub fn open_socket(path: &Path) -> Result<Self> {
+        let operation = "open source";
+        let failed = |errno| Error::os(operation, path, errno);
+        let fd = sys::source_handle(path).map_err(failed)?;
+        let facts = Facts::of_open(&fd).map_err(failed)?;
+        if facts.kind != FileType::Socket {
+            return Err(Error::new(ErrorKind::Untrusted, operation, path)
+                .because(format!("it is {}", facts.noun()))
+                .hinted("Name the socket itself."));
+        }
+        Ok(Self { file: fd.into(), path: path.to_owned(), facts })
+    }
+
     /// Returns the path that was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -96,11 +113,17 @@ impl Artifact {
 
     /// Checks that the source is a regular file.
     pub(crate) fn expect_file(&self, operation: &'static str) -> Result<()> {
-        match self.device() {
-            None => Ok(()),
-            Some(_) => Err(Error::new(ErrorKind::Untrusted, operation, &self.path)
-                .because("it is a block device")
-                .hinted("Stage a block device with block_device.")),
+        let refused = |because: &str, hint| {
+            Err(Error::new(ErrorKind::Untrusted, operation, &self.path)
+                .because(because)
+                .hinted(hint))
+        };
+        match self.facts.kind {
+            FileType::BlockDevice => {
+                refused("it is a block device", "Stage a block device with block_device.")
+            }
+            FileType::Socket => refused("it is a socket", "Stage a socket with socket."),
+            _ => Ok(()),
         }
     }
 

@@ -242,7 +242,7 @@ impl Api {
         Ok(self.send(method, path, body)?)
     }
 
-    fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Response> {
+    pub(crate) fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Response> {
         let request = Request::new(method, path, body)?;
         let deadline = self.limit.deadline();
         Asked::new(self.dial(deadline)?, request, deadline).answer()

@@ -408,8 +408,11 @@ impl Staged {
 }
 
 fn open_artifact(artifact: &PlannedArtifact) -> Result<Artifact> {
-    Artifact::open(&artifact.source)
-        .map_err(|error| Failure::files(format!("stage {}", artifact.name), error))
+    let opened = match artifact.kind {
+        DriveKind::VhostUser => Artifact::open_socket(&artifact.source),
+        _ => Artifact::open(&artifact.source),
+    };
+    opened.map_err(|error| Failure::files(format!("stage {}", artifact.name), error))
 }
 
 fn stage(
@@ -430,6 +433,7 @@ fn stage(
         DriveKind::SharedBlockDevice => {
             jail_fs::block_device(source, root, &name, owner, Access::ReadOnly)
         }
+        DriveKind::VhostUser => jail_fs::socket(source, root, &name, owner),
     };
     staged.map_err(|error| Failure::files(format!("stage {}", artifact.name), error))
 }

@@ -2,22 +2,24 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jail_cgroup::LeafPlan;
 use jail_cmd::{
-    ArtifactName, ExecName, Feature, FirecrackerArgs, Gid, HostPath, JailId, JailPath, JailerArgs,
-    JailerVersion, Layout, Uid, in_jail,
+    ExecName, Feature, FirecrackerArgs, Gid, HostPath, JailId, JailPath, JailerArgs, JailerVersion,
+    Layout, LogModule, Uid, in_jail,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::config::JailerConfig;
 use crate::error::{ErrorKind, Failure, Result};
+use crate::plan::contents::{PlannedArtifact, PlannedFile, artifacts, document, files};
 use crate::plan::host_file::{self, Program};
 use crate::plan::record_size;
-use crate::plan::release::KnownJailer;
-use crate::spec::drive::{Drive, DriveKind};
-use crate::spec::machine::{DriveConfig, VmConfig};
+use crate::plan::release::{KnownProgram, Releases};
+use crate::plan::warning::{self, Warning};
+use crate::spec::drive::DriveKind;
+use crate::spec::machine::{ConfigRequest, Document};
 use crate::spec::{JailSpec, User};
 use crate::vmm::PidNamespace;
 
@@ -32,7 +34,7 @@ pub struct Plan {
     pub(crate) jail_id: JailId,
     pub(crate) layout: Layout,
     /// `None` if somebody else starts the jailer.
-    pub(crate) jailer: Option<KnownJailer>,
+    pub(crate) jailer: Option<KnownProgram>,
     /// The jailer for callers that start the jailer themselves, if the jailer is installed.
     pub(crate) callers_jailer: Option<Program>,
     pub(crate) exec_file: HostPath,
@@ -42,43 +44,26 @@ pub struct Plan {
     pub(crate) user: User,
     pub(crate) artifacts: Vec<PlannedArtifact>,
     pub(crate) files: Vec<PlannedFile>,
+    /// The requests that configure and start the machine, if no file does.
+    pub(crate) requests: Vec<ConfigRequest>,
+    /// Firecracker's release, if the spec has options that not every release has.
+    pub(crate) firecracker_release: Option<JailerVersion>,
     pub(crate) leaf: Option<LeafPlan>,
     /// The configuration's own uid, which is nobody's to lease.
     pub(crate) configured_uid: u32,
 }
 
-/// A file of the host that the jail will have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct PlannedArtifact {
-    /// The artifact's name in the jail.
-    pub name: ArtifactName,
-    /// The source on the host.
-    pub source: PathBuf,
-    /// The kind of sharing.
-    pub kind: DriveKind,
-}
-
-/// A small file that this crate writes into the jail.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct PlannedFile {
-    /// The file's name in the jail.
-    pub name: String,
-    /// The file's content.
-    pub content: String,
-    /// True if the VMM may write to the file.
-    pub writable: bool,
-}
-
 impl Plan {
     /// Validates the whole spec and reads the host's state, without a change.
-    pub(crate) fn new(config: &JailerConfig, jailer: KnownJailer, spec: &JailSpec) -> Result<Self> {
-        let exec_file = Program::find("exec file", &spec.exec_file)?.path().clone();
+    pub(crate) fn new(config: &JailerConfig, releases: &Releases, spec: &JailSpec) -> Result<Self> {
+        let jailer = releases.jailer(&config.jailer_bin)?;
+        let program = Program::find("exec file", &spec.exec_file)?;
+        let exec_file = program.path().clone();
         let exec_name = ExecName::try_from(&exec_file)?;
         let plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
         let release = jailer.release;
-        let plan = Self { jailer: Some(jailer), ..plan };
+        let firecracker_release = plan.check_firecracker(releases, &program)?;
+        let plan = Self { jailer: Some(jailer), firecracker_release, ..plan };
         if plan.netns_is_link && !release.supports(Feature::FollowsNetnsLink) {
             return Err(Failure::new(ErrorKind::Unsupported, "join the network namespace")
                 .path(spec.netns.as_deref().unwrap_or(Path::new("")))
@@ -86,8 +71,27 @@ impl Plan {
                 .hinted("Bind-mount the namespace to a file, as `ip netns attach` does."));
         }
         let (uid, gid) = plan.some_user()?;
-        plan.jailer_args(uid, gid)?.check(release)?;
+        plan.own_args(uid, gid).check(release)?;
         Ok(plan)
+    }
+
+    /// Refuses options that this Firecracker lacks. Firecracker is asked for its release only if an option is not in
+    /// every release.
+    fn check_firecracker(
+        &self,
+        releases: &Releases,
+        program: &Program,
+    ) -> Result<Option<JailerVersion>> {
+        let args = self.firecracker_args()?;
+        let document = document(&self.spec)?;
+        let needs = document.as_ref().map_or(JailerVersion::OLDEST, Document::first_release);
+        if args.check(JailerVersion::OLDEST).is_ok() && needs == JailerVersion::OLDEST {
+            return Ok(None);
+        }
+        let release = releases.firecracker(program)?;
+        args.check(release)?;
+        document.iter().try_for_each(|document| document.check_release(release))?;
+        Ok(Some(release))
     }
 
     /// The plan of a jail that somebody else starts: all but what depends on the exec file and the release.
@@ -121,7 +125,14 @@ impl Plan {
         };
         spec.console.check()?;
         let artifacts = artifacts(spec, &layout)?;
-        let files = files(spec, &artifacts)?;
+        let document = document(spec)?;
+        let files = files(spec, document.as_ref());
+        let mut requests = Vec::new();
+        if let (Some(boot), Some(document)) = (&spec.boot, &document)
+            && boot.needs_requests()
+        {
+            requests = document.requests();
+        }
         let netns = spec.netns.as_deref().map(host_file::network_namespace).transpose()?;
         let netns_is_link = netns.as_ref().is_some_and(|(_, is_link)| *is_link);
         let netns = netns.map(|(path, _)| path);
@@ -137,10 +148,16 @@ impl Plan {
             user,
             artifacts,
             files,
+            requests,
+            firecracker_release: None,
             leaf: None,
             configured_uid: config.uid,
         };
         plan.some_user()?;
+        if !spec.api && !plan.requests.is_empty() {
+            return Err(Failure::invalid("plan the serial port", "it is configured over the API")
+                .hinted("Leave `no_api` or `serial` out of the spec."));
+        }
         if !spec.api && spec.boot.is_none() {
             return Err(Failure::invalid(
                 "plan the VM",
@@ -178,6 +195,11 @@ impl Plan {
 
     /// The jailer's arguments for this VM as this user. None is about control groups: it is born in its leaf.
     pub(crate) fn jailer_args(&self, uid: Uid, gid: Gid) -> Result<JailerArgs> {
+        Ok(self.own_args(uid, gid).firecracker(self.firecracker_args()?))
+    }
+
+    /// The jailer's own arguments, without Firecracker's.
+    fn own_args(&self, uid: Uid, gid: Gid) -> JailerArgs {
         let mut args = JailerArgs::new(self.jail_id.clone(), self.exec_file.clone(), uid, gid)
             .chroot_base(self.layout.base().clone());
         for limit in &self.spec.resource_limits {
@@ -192,7 +214,7 @@ impl Plan {
         if self.spec.pid_namespace == PidNamespace::ByJailer {
             args = args.new_pid_ns();
         }
-        Ok(args.firecracker(self.firecracker_args()?))
+        args
     }
 
     fn firecracker_args(&self) -> Result<FirecrackerArgs> {
@@ -203,12 +225,24 @@ impl Plan {
         } else {
             args.no_api()
         };
-        if self.spec.boot.is_some() {
+        if self.boots_from_file() {
             args = args.config_file(in_root(in_jail::VM_CONFIG)?);
+        }
+        if self.files.iter().any(|file| file.name == in_jail::METADATA) {
+            args = args.metadata(in_root(in_jail::METADATA)?);
         }
         args = args.log_path(in_root(in_jail::LOG)?);
         if let Some(level) = options.log_level {
             args = args.level(level);
+        }
+        if options.show_level {
+            args = args.show_level();
+        }
+        if options.show_log_origin {
+            args = args.show_log_origin();
+        }
+        if let Some(module) = &options.log_module {
+            args = args.module(LogModule::new(module.as_str())?);
         }
         if options.metrics {
             args = args.metrics_path(in_root(in_jail::METRICS)?);
@@ -226,6 +260,11 @@ impl Plan {
             args = args.mmds_size_limit(bytes);
         }
         Ok(args)
+    }
+
+    /// Returns true if Firecracker boots the machine of a configuration file.
+    pub(crate) fn boots_from_file(&self) -> bool {
+        self.files.iter().any(|file| file.name == in_jail::VM_CONFIG)
     }
 
     /// Returns the VM's id, unchanged.
@@ -265,16 +304,11 @@ impl Plan {
         self.leaf.as_ref()
     }
 
-    /// Returns what a person should know before the plan is carried out: one sentence each.
+    /// Returns what a person should know before the plan is carried out: the VM starts, and may disappoint.
     #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        let newest = JailerVersion::NEWEST;
-        let newer = self.jailer.iter().map(|jailer| jailer.release).filter(|it| *it > newest);
-        newer
-            .map(|release| {
-                format!("jailer {release} is newer than {newest}, the newest release known here, and is treated alike")
-            })
-            .collect()
+    pub fn warnings(&self) -> Vec<Warning> {
+        let jailer = self.jailer.as_ref().map(|jailer| jailer.release);
+        warning::of(jailer, self.firecracker_release, &self.spec)
     }
 
     /// Returns the jailer's argv, without the program name; for a leased uid, with the first uid of the range.
@@ -300,6 +334,7 @@ impl fmt::Display for Plan {
                 DriveKind::ReadOnly => "share",
                 DriveKind::Private => "copy",
                 DriveKind::Persistent => "lend",
+                DriveKind::VhostUser => "link",
                 DriveKind::BlockDevice | DriveKind::SharedBlockDevice => "mknod",
             };
             writeln!(f, "{how:<7} {} as /{}", artifact.source.display(), artifact.name)?;
@@ -325,7 +360,14 @@ impl fmt::Display for Plan {
         for item in self.argv() {
             write!(f, " {}", item.to_string_lossy())?;
         }
-        writeln!(f, "\nundo    kill the VM, remove {}", jail.display())?;
+        writeln!(f)?;
+        for request in &self.requests {
+            writeln!(f, "ask     PUT {} ({} bytes)", request.path, request.body.to_string().len())?;
+        }
+        if !self.requests.is_empty() {
+            writeln!(f, "ask     PUT /actions, InstanceStart")?;
+        }
+        writeln!(f, "undo    kill the VM, remove {}", jail.display())?;
         if let Some(leaf) = &self.leaf {
             for path in leaf.paths() {
                 writeln!(f, "undo    rmdir {}", path.display())?;
@@ -339,94 +381,10 @@ fn in_root(name: &str) -> Result<JailPath> {
     Ok(JailPath::try_from(Path::new("/").join(name).as_path())?)
 }
 
-fn artifacts(spec: &JailSpec, layout: &Layout) -> Result<Vec<PlannedArtifact>> {
-    let boot_files = [(in_jail::KERNEL, &spec.kernel), (in_jail::INITRD, &spec.initrd)];
-    let mut planned = Vec::new();
-    for (name, source) in boot_files {
-        if let Some(source) = source {
-            let name = ArtifactName::for_boot(name)?;
-            planned.push(PlannedArtifact {
-                name,
-                source: source.clone(),
-                kind: DriveKind::ReadOnly,
-            });
-        }
-    }
-    for drive in &spec.drives {
-        let name = ArtifactName::new(drive.name_in_jail(), layout.exec_name())?;
-        if planned.iter().any(|other: &PlannedArtifact| other.name == name) {
-            return Err(Failure::invalid("plan the drives", format!("two are called \"{name}\""))
-                .hinted("give each drive a name of its own"));
-        }
-        planned.push(PlannedArtifact {
-            name,
-            source: drive.source().to_owned(),
-            kind: drive.kind(),
-        });
-    }
-    for artifact in &planned {
-        let refused = |because: &str| {
-            Failure::invalid(format!("find the source of {}", artifact.name), because)
-                .path(&artifact.source)
-        };
-        if !artifact.source.is_absolute() {
-            return Err(refused("it is not absolute").hinted("Give an absolute path."));
-        }
-        if artifact.source.to_str().is_none() {
-            return Err(refused("it is not UTF-8")
-                .hinted("Rename the file: its path is recorded as JSON, which is UTF-8."));
-        }
-    }
-    Ok(planned)
-}
-
-fn files(spec: &JailSpec, artifacts: &[PlannedArtifact]) -> Result<Vec<PlannedFile>> {
-    let mut files = Vec::new();
-    let mut writable = |name: &str| {
-        files.push(PlannedFile { name: name.to_owned(), content: String::new(), writable: true });
-    };
-    if spec.firecracker.metrics {
-        writable(in_jail::METRICS);
-    }
-    if let Some(boot) = &spec.boot {
-        let has = |name: &str| artifacts.iter().any(|artifact| artifact.name.as_str() == name);
-        if !has(in_jail::KERNEL) {
-            return Err(Failure::invalid("plan the boot", "there is no kernel")
-                .hinted("give the spec a `kernel`"));
-        }
-        let initrd = has(in_jail::INITRD).then(|| format!("/{}", in_jail::INITRD));
-        let config = VmConfig::new(
-            boot,
-            &format!("/{}", in_jail::KERNEL),
-            initrd.as_deref(),
-            drive_configs(&spec.drives)?,
-        )?;
-        files.push(PlannedFile {
-            name: in_jail::VM_CONFIG.to_owned(),
-            content: config.to_json()?,
-            writable: false,
-        });
-    }
-    Ok(files)
-}
-
-fn drive_configs(drives: &[Drive]) -> Result<Vec<DriveConfig>> {
-    let roots = drives.iter().filter(|drive| drive.is_root_device()).count();
-    if roots > 1 {
-        return Err(Failure::invalid(
-            "plan the drives",
-            format!("{roots} of them are the root device"),
-        ));
-    }
-    drives
-        .iter()
-        .enumerate()
-        .map(|(index, drive)| drive.config(drive.is_root_device() || (roots == 0 && index == 0)))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use jail_cmd::ArtifactName;
+
     use super::*;
     use crate::spec::jail_spec::tests::{assert_round_trip, unlike_default};
 
@@ -443,7 +401,7 @@ mod tests {
         Plan {
             jail_id: jail_id.clone(),
             layout: Layout::new(base, ExecName::new("firecracker").unwrap(), jail_id),
-            jailer: Some(KnownJailer {
+            jailer: Some(KnownProgram {
                 program: program.clone(),
                 release: JailerVersion::new(1, 17, 0),
             }),
@@ -462,6 +420,8 @@ mod tests {
                 content: "{}".to_owned(),
                 writable: true,
             }],
+            requests: vec![ConfigRequest { path: "/serial".to_owned(), body: "{}".into() }],
+            firecracker_release: Some(JailerVersion::new(1, 18, 0)),
             leaf,
             configured_uid: 123,
             spec,
@@ -477,10 +437,11 @@ mod tests {
     fn a_newer_release_is_noted() {
         let mut plan = plan();
         assert!(plan.to_string().contains("jailer 1.17.0 is newer than"), "{plan}");
-        assert_eq!(plan.warnings().len(), 1);
+        assert!(plan.to_string().contains("Firecracker 1.18.0 is newer than"), "{plan}");
+        plan.firecracker_release = None;
         if let Some(jailer) = &mut plan.jailer {
             jailer.release = JailerVersion::NEWEST;
         }
-        assert!(plan.warnings().is_empty() && !plan.to_string().contains("newer"));
+        assert!(!plan.to_string().contains("newer"), "{plan}");
     }
 }

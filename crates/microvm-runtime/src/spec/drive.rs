@@ -40,6 +40,8 @@ pub enum DriveKind {
     BlockDevice,
     /// A block device of the host that no guest can write, for many VMs at once.
     SharedBlockDevice,
+    /// The socket of a process on the host that serves the drive.
+    VhostUser,
 }
 
 impl Drive {
@@ -71,6 +73,14 @@ impl Drive {
     /// write through it.
     pub fn shared_block_device(name: impl Into<String>, source: impl Into<PathBuf>) -> Self {
         Self::new(name, source, DriveKind::SharedBlockDevice)
+    }
+
+    /// A drive that a vhost-user backend of the host serves. Firecracker 1.6.0.
+    ///
+    /// The backend listens at the socket `source`, which is hard-linked into the jail: the socket must be on the chroot
+    /// base's filesystem, and writable by the VM's uid or gid. The backend maps the whole memory of the guest.
+    pub fn vhost_user(name: impl Into<String>, source: impl Into<PathBuf>) -> Self {
+        Self::new(name, source, DriveKind::VhostUser)
     }
 
     fn new(name: impl Into<String>, source: impl Into<PathBuf>, kind: DriveKind) -> Self {
@@ -161,9 +171,13 @@ impl Drive {
 
     /// Returns the drive's part of Firecracker's configuration.
     pub(crate) fn config(&self, root_device: bool) -> Result<DriveConfig> {
-        let mut config = DriveConfig::new(&self.name, &format!("/{}", self.name_in_jail()))?
+        let path = format!("/{}", self.name_in_jail());
+        let mut config = DriveConfig::new(&self.name, &path)?
             .root_device(root_device)
             .read_only(matches!(self.kind, DriveKind::ReadOnly | DriveKind::SharedBlockDevice));
+        if self.kind == DriveKind::VhostUser {
+            config = config.vhost_user(&path);
+        }
         if let Some(limiter) = &self.rate_limiter {
             config = config.rate_limiter(limiter.clone());
         }

@@ -3,6 +3,9 @@
 use jail_cmd::LogLevel;
 use serde::{Deserialize, Serialize};
 
+/// Firecracker's default for the largest request body, in bytes.
+const MAX_PAYLOAD: u64 = 51_200;
+
 /// Options of Firecracker, other than the API and the machine.
 ///
 /// The log goes to [`Vm::log`](crate::Vm::log) in any case. There is no way to switch the seccomp filter off.
@@ -10,6 +13,12 @@ use serde::{Deserialize, Serialize};
 #[non_exhaustive]
 pub struct FirecrackerOptions {
     pub(crate) log_level: Option<LogLevel>,
+    #[serde(default)]
+    pub(crate) show_level: bool,
+    #[serde(default)]
+    pub(crate) show_log_origin: bool,
+    #[serde(default)]
+    pub(crate) log_module: Option<String>,
     pub(crate) metrics: bool,
     pub(crate) boot_timer: bool,
     pub(crate) enable_pci: bool,
@@ -28,6 +37,27 @@ impl FirecrackerOptions {
     #[must_use]
     pub fn log_level(mut self, level: LogLevel) -> Self {
         self.log_level = Some(level);
+        self
+    }
+
+    /// Logs the level of each message (`--show-level`).
+    #[must_use]
+    pub fn show_level(mut self) -> Self {
+        self.show_level = true;
+        self
+    }
+
+    /// Logs the source file and line of each message (`--show-log-origin`).
+    #[must_use]
+    pub fn show_log_origin(mut self) -> Self {
+        self.show_log_origin = true;
+        self
+    }
+
+    /// Logs this module of Firecracker alone, such as `vmm::devices` (`--module`). Firecracker 1.6.0.
+    #[must_use]
+    pub fn log_module(mut self, module: impl Into<String>) -> Self {
+        self.log_module = Some(module.into());
         self
     }
 
@@ -64,5 +94,10 @@ impl FirecrackerOptions {
     pub fn mmds_size_limit(mut self, bytes: u64) -> Self {
         self.mmds_size_limit = Some(bytes);
         self
+    }
+
+    /// Returns the size of the metadata store, in bytes: Firecracker's default is the largest request body.
+    pub(crate) fn mmds_limit(&self) -> u64 {
+        self.mmds_size_limit.or(self.http_api_max_payload_size).unwrap_or(MAX_PAYLOAD)
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::spec::drive::Drive;
 use crate::spec::firecracker::FirecrackerOptions;
 use crate::spec::machine::Boot;
+use crate::spec::pmem::Pmem;
 use crate::vmm::{Console, PidNamespace};
 
 /// Uids and gids a VM may run as.
@@ -47,6 +48,8 @@ pub struct JailSpec {
     pub(crate) kernel: Option<PathBuf>,
     pub(crate) initrd: Option<PathBuf>,
     pub(crate) drives: Vec<Drive>,
+    #[serde(default)]
+    pub(crate) pmem: Vec<Pmem>,
     pub(crate) limits: Limits,
     pub(crate) cgroup_version: Option<CgroupVersion>,
     pub(crate) resource_limits: Vec<ResourceLimit>,
@@ -72,6 +75,7 @@ impl JailSpec {
             kernel: None,
             initrd: None,
             drives: Vec::new(),
+            pmem: Vec::new(),
             limits: Limits::new(),
             cgroup_version: None,
             resource_limits: Vec::new(),
@@ -105,6 +109,13 @@ impl JailSpec {
     #[must_use]
     pub fn drive(mut self, drive: Drive) -> Self {
         self.drives.push(drive);
+        self
+    }
+
+    /// One more persistent-memory device. Firecracker 1.14.0.
+    #[must_use]
+    pub fn pmem(mut self, device: Pmem) -> Self {
+        self.pmem.push(device);
         self
     }
 
@@ -215,10 +226,13 @@ pub(crate) mod tests {
     use jail_cgroup::{ByteSize, CpuSet};
     use jail_cmd::LogLevel;
     use serde::de::DeserializeOwned;
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::spec::machine::{NetworkInterface, RateLimiter, TokenBucket};
+    use crate::spec::machine::{
+        Balloon, CpuTemplate, Entropy, HugePages, MemoryHotplug, Mmds, MmdsVersion,
+        NetworkInterface, RateLimiter, Serial, TokenBucket,
+    };
 
     /// Returns a spec without any default value. The literal names every field, so that a new field breaks the build
     /// here.
@@ -238,6 +252,7 @@ pub(crate) mod tests {
                     .partuuid("0eaa91a0-01")
                     .file_name("data.img"),
             ],
+            pmem: vec![Pmem::private("fast", "/p").root_device().rate_limiter(limiter.clone())],
             limits: Limits::new()
                 .memory_max(ByteSize::mib(1))
                 .memory_high(ByteSize::mib(2))
@@ -260,14 +275,40 @@ pub(crate) mod tests {
                     .smt(true)
                     .track_dirty_pages(true)
                     .kernel_args("quiet")
-                    .network(NetworkInterface::new("eth0", "tap0").mac("06:00:00:00:00:01"))
-                    .vsock(7),
+                    .network(
+                        NetworkInterface::new("eth0", "tap0").mac("06:00:00:00:00:01").mtu(1400),
+                    )
+                    .vsock(7)
+                    .cpu_template(CpuTemplate::T2)
+                    .cpu_config(json!({ "kvm_capabilities": ["!56"] }))
+                    .huge_pages(HugePages::Mib2)
+                    .balloon(
+                        Balloon::new(1)
+                            .deflate_on_oom(true)
+                            .statistics(2)
+                            .free_page_hinting(true)
+                            .free_page_reporting(true),
+                    )
+                    .entropy(Entropy::new().rate_limiter(limiter.clone()))
+                    .memory_hotplug(MemoryHotplug::new(256).block_mib(4).slot_mib(256))
+                    .mmds(
+                        Mmds::new("eth0")
+                            .version(MmdsVersion::V2)
+                            .address([169, 254, 1, 1].into())
+                            .imds_compat(true)
+                            .data(json!({ "a": 1 })),
+                    )
+                    .serial(Serial::new().file_in_jail().rate_limiter(TokenBucket::new(8, 9)))
+                    .extra(json!({ "new": 1 })),
             ),
             api: false,
             pid_namespace: PidNamespace::Host,
             daemonize: true,
             firecracker: FirecrackerOptions {
                 log_level: Some(LogLevel::Debug),
+                show_level: true,
+                show_log_origin: true,
+                log_module: Some("vmm".to_owned()),
                 metrics: true,
                 boot_timer: true,
                 enable_pci: true,
@@ -300,6 +341,7 @@ pub(crate) mod tests {
     fn a_spec_survives_its_text() {
         let spec = unlike_default();
         assert_round_trip(&spec, Some(&JailSpec::new("vm", "/firecracker")));
+        assert_round_trip(spec.boot.as_ref().unwrap(), Some(&Boot::new()));
         assert_round_trip(&spec.firecracker, Some(&FirecrackerOptions::new()));
         for console in [Console::tail(7), Console::file("/f"), Console::null()] {
             let text = serde_json::to_string(&spec.clone().console(console.clone())).unwrap();

@@ -4,5 +4,6 @@ pub(crate) mod drive;
 pub(crate) mod firecracker;
 pub(crate) mod jail_spec;
 pub(crate) mod machine;
+pub(crate) mod pmem;
 
 pub use jail_spec::{JailSpec, User};

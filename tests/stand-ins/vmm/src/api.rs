@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::console::Console;
 use crate::http::{self, Request};
 use crate::machine::{self, Machine, string};
+use crate::sections;
 
 /// The action after the answer was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,13 +69,18 @@ fn handle(
         })
     };
     let path = request.path.trim_start_matches('/');
+    let resource = sections::resource(path);
     let started = machine.is_started();
     match (request.method.as_str(), path.split('/').next().unwrap_or_default()) {
         ("GET", "") => Ok((Some(machine.info()), Then::Nothing)),
         ("GET", "version") => {
             Ok((Some(json!({ "firecracker_version": crate::VERSION })), Then::Nothing))
         }
-        ("GET", "machine-config") => Ok((Some(machine.machine_config()), Then::Nothing)),
+        ("GET", "machine-config" | "balloon") => {
+            let section = machine.section(path).ok_or("No balloon device found.")?;
+            Ok((Some(section), Then::Nothing))
+        }
+        ("GET", "mmds") => Ok((Some(machine.metadata().clone()), Then::Nothing)),
         ("GET", "vm") if path == "vm/config" => Ok((Some(machine.config()), Then::Nothing)),
         ("PUT", "actions") => match (string(&body()?, "action_type")?, started) {
             ("InstanceStart", false) => {
@@ -90,13 +96,29 @@ fn handle(
                  one of `FlushMetrics`, `InstanceStart`, `SendCtrlAltDel`."
             )),
         },
-        ("PUT", "machine-config" | "boot-source" | "drives" | "network-interfaces" | "vsock") => {
-            if started {
-                return Err(TOO_LATE.to_owned());
-            }
-            machine.put(path, body()?)?;
+        ("PUT" | "PATCH", "mmds") if path == "mmds" => {
+            machine.put_metadata(body()?);
             Ok((None, Then::Nothing))
         }
+        ("PUT", _) if resource.is_some() => {
+            let resource = resource.unwrap_or_default();
+            if started && !machine.plugs(resource) {
+                return Err(TOO_LATE.to_owned());
+            }
+            machine.put(resource, body()?)?;
+            Ok((None, Then::Nothing))
+        }
+        ("DELETE", _) if resource.is_some_and(|it| machine.plugs(it)) => {
+            let resource = resource.unwrap_or_default();
+            machine.remove(resource)?;
+            Ok((None, Then::Nothing))
+        }
+        ("PATCH", "drives" | "network-interfaces" | "pmem") if started => {
+            machine.patch(path, &body()?)?;
+            Ok((None, Then::Nothing))
+        }
+        // The guests have no drivers, which these devices need.
+        ("PATCH", "balloon" | "hotplug") if started => Err("Device is inactive.".to_owned()),
         ("PATCH", "vm") if started => {
             machine.set_state(&body()?)?;
             Ok((None, Then::Nothing))

@@ -14,6 +14,8 @@ pub(crate) struct Args {
     pub(crate) api_sock: Option<String>,
     pub(crate) config_file: Option<String>,
     pub(crate) log_path: Option<String>,
+    pub(crate) metadata: Option<String>,
+    pub(crate) enable_pci: bool,
     pub(crate) http_api_max_payload_size: usize,
 }
 
@@ -89,6 +91,8 @@ pub(crate) fn parse(items: impl Iterator<Item = String>) -> Result<Command, Stri
             .then(|| value("api-sock").unwrap_or_else(|| "/run/firecracker.socket".to_owned())),
         config_file: value("config-file"),
         log_path: value("log-path"),
+        metadata: value("metadata"),
+        enable_pci: value("enable-pci").is_some(),
         http_api_max_payload_size: value("http-api-max-payload-size")
             .and_then(|size| size.parse().ok())
             .unwrap_or(51_200),

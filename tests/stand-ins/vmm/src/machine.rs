@@ -1,7 +1,7 @@
 //! The machine that is configured, started, paused: everything but a machine.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::net::UnixListener;
 use std::process::exit;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::console::Console;
 use crate::guest::Guest;
+use crate::sections::{self, LISTS, SINGLE};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -25,16 +26,22 @@ pub(crate) struct Machine {
     guest: Guest,
     /// The resources, by section of the configuration, `drives/<id>` for a drive.
     resources: BTreeMap<String, Value>,
+    /// The metadata store.
+    metadata: Value,
+    /// Attached by PCI, devices can be added to a running machine.
+    pci: bool,
     vsock: Option<UnixListener>,
 }
 
 impl Machine {
-    pub(crate) fn new(id: &str) -> Self {
+    pub(crate) fn new(id: &str, pci: bool) -> Self {
         Self {
             id: id.to_owned(),
             state: State::NotStarted,
             guest: Guest::Unknown,
             resources: BTreeMap::new(),
+            metadata: Value::Null,
+            pci,
             vsock: None,
         }
     }
@@ -49,32 +56,61 @@ impl Machine {
         json!({ "id": self.id, "state": state, "vmm_version": crate::VERSION, "app_name": "Firecracker" })
     }
 
-    /// Returns the answer to `GET /machine-config`.
-    pub(crate) fn machine_config(&self) -> Value {
-        let mut config = json!({
-            "vcpu_count": 1, "mem_size_mib": 128, "smt": false, "track_dirty_pages": false, "huge_pages": "None"
-        });
-        if let (Some(config), Some(Value::Object(set))) =
-            (config.as_object_mut(), self.resources.get("machine-config"))
-        {
-            config.extend(set.clone());
+    /// Returns a section with the values that were not set: what `GET` answers.
+    pub(crate) fn section(&self, section: &str) -> Option<Value> {
+        let set = self.resources.get(section);
+        if set.is_none() && section != "machine-config" {
+            return None;
         }
-        config
+        Some(with_defaults(section, set.unwrap_or(&Value::Null)))
     }
 
     /// Returns the answer to `GET /vm/config`: the configuration, with one section per kind of resource.
     pub(crate) fn config(&self) -> Value {
-        let mut config = json!({
-            "boot-source": self.resources.get("boot-source"),
-            "machine-config": self.machine_config(),
-            "vsock": self.resources.get("vsock"),
-        });
-        for section in ["drives", "network-interfaces"] {
-            let of_section = |(name, _): &(&String, &Value)| name.starts_with(section);
-            let items = self.resources.iter().filter(of_section).map(|(_, item)| item.clone());
-            config[section] = items.collect();
+        let mut config = json!({});
+        for section in SINGLE {
+            config[section] = self.section(section).into();
+        }
+        for (section, _) in LISTS {
+            let prefix = format!("{section}/");
+            let items = self.resources.iter().filter(|(name, _)| name.starts_with(&prefix));
+            config[section] = items.map(|(_, item)| with_defaults(section, item)).collect();
         }
         config
+    }
+
+    /// Returns the answer to `GET /mmds`.
+    pub(crate) fn metadata(&self) -> &Value {
+        &self.metadata
+    }
+
+    /// `PUT /mmds`, and `--metadata`.
+    pub(crate) fn put_metadata(&mut self, data: Value) {
+        self.metadata = data;
+    }
+
+    /// Returns true if a device can be added to, and removed from, the running machine.
+    pub(crate) fn plugs(&self, resource: &str) -> bool {
+        self.pci && LISTS.iter().any(|(list, _)| resource.starts_with(&format!("{list}/")))
+    }
+
+    /// `DELETE /<name>`.
+    pub(crate) fn remove(&mut self, name: &str) -> Result<(), String> {
+        self.resources.remove(name).map(drop).ok_or_else(|| format!("Device not found: {name}"))
+    }
+
+    /// `PATCH /<name>` of a device: the fields of `value` replace the old fields.
+    pub(crate) fn patch(&mut self, name: &str, value: &Value) -> Result<(), String> {
+        let section = name.split('/').next().unwrap_or_default();
+        let Some(Value::Object(device)) = self.resources.get(name) else {
+            return Err(format!("Unable to patch the device: {name} was not found."));
+        };
+        let mut device = device.clone();
+        device.extend(value.as_object().cloned().unwrap_or_default());
+        let device = Value::Object(device);
+        sections::check(section, &device)?;
+        self.resources.insert(name.to_owned(), device);
+        Ok(())
     }
 
     pub(crate) fn is_started(&self) -> bool {
@@ -90,12 +126,12 @@ impl Machine {
                 return Err(format!("Invalid JSON: missing field `{section}`"));
             }
         }
-        for section in ["machine-config", "boot-source", "vsock"] {
+        for section in SINGLE {
             if let Some(value) = config.get(section).filter(|value| !value.is_null()) {
                 self.put(section, value.clone())?;
             }
         }
-        for (section, id) in [("drives", "drive_id"), ("network-interfaces", "iface_id")] {
+        for (section, id) in LISTS {
             for item in config.get(section).and_then(Value::as_array).into_iter().flatten() {
                 let id = string(item, id).map_err(|err| format!("Invalid JSON: {err}"))?;
                 self.put(&format!("{section}/{id}"), item.clone())?;
@@ -106,17 +142,7 @@ impl Machine {
 
     /// Takes one resource, as `PUT /<name>` does.
     pub(crate) fn put(&mut self, name: &str, value: Value) -> Result<(), String> {
-        match name.split('/').next() {
-            Some("boot-source") => {
-                let path = string(&value, "kernel_image_path")?;
-                File::open(path).map_err(|err| {
-                    format!("Boot source error: The kernel file cannot be opened: {err}")
-                })?;
-            }
-            Some("machine-config") => check_machine(&value)?,
-            Some("drives") => open_drive(&value)?,
-            _ => {}
-        }
+        sections::check(name.split('/').next().unwrap_or_default(), &value)?;
         self.resources.insert(name.to_owned(), value);
         Ok(())
     }
@@ -144,7 +170,11 @@ impl Machine {
 
     /// Acts the guest; does not come back from one that resets.
     pub(crate) fn let_the_guest_run(&self, console: &Console) {
-        console.raw(self.guest.line());
+        let serial = self.resources.get("serial");
+        match serial.and_then(|serial| serial.get("serial_out_path")).and_then(Value::as_str) {
+            Some(path) => drop(std::fs::write(path, self.guest.line())),
+            None => console.raw(self.guest.line()),
+        }
         if self.guest == Guest::Resets {
             stop(console);
         }
@@ -179,31 +209,12 @@ pub(crate) fn string<'a>(value: &'a Value, field: &str) -> Result<&'a str, Strin
     value.get(field).and_then(Value::as_str).ok_or_else(|| format!("missing field `{field}`"))
 }
 
-fn check_machine(value: &Value) -> Result<(), String> {
-    let number = |field: &str| {
-        value.get(field).and_then(Value::as_u64).ok_or_else(|| format!("missing field `{field}`"))
-    };
-    if !(1..=32).contains(&number("vcpu_count")?) {
-        return Err("VM config error: The number of vCPUs must be greater than 0, less than 32 and must be 1 or an even \
-                    number if SMT is enabled."
-            .to_owned());
+fn with_defaults(section: &str, set: &Value) -> Value {
+    let mut value = sections::defaults(section);
+    match (&mut value, set) {
+        (Value::Object(value), Value::Object(set)) => value.extend(set.clone()),
+        (_, set) if !set.is_null() => value = set.clone(),
+        _ => {}
     }
-    if number("mem_size_mib")? == 0 {
-        return Err("VM config error: The memory size (MiB) is invalid.".to_owned());
-    }
-    Ok(())
-}
-
-/// As the VM's user, which is the point: a drive that user may not open does not boot.
-fn open_drive(value: &Value) -> Result<(), String> {
-    const REFUSED: &str = "Block device error: Unable to create the virtio block device: Virtio backend error: Error \
-                           manipulating the backing file:";
-    let path = string(value, "path_on_host")?;
-    let read_only = value.get("is_read_only").and_then(Value::as_bool).unwrap_or(false);
-    OpenOptions::new()
-        .read(true)
-        .write(!read_only)
-        .open(path)
-        .map(drop)
-        .map_err(|err| format!("{REFUSED} {err} {path}"))
+    value
 }

@@ -10,6 +10,7 @@ mod console;
 mod guest;
 mod http;
 mod machine;
+mod sections;
 
 use std::os::unix::net::UnixListener;
 use std::process::{abort, exit};
@@ -56,8 +57,18 @@ fn main() {
     }
 }
 
+/// Returns a machine without a configuration, with the metadata of `--metadata`.
+fn machine(args: &Args) -> Machine {
+    let mut machine = Machine::new(&args.id, args.enable_pci);
+    let text = args.metadata.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+    if let Some(data) = text.and_then(|text| serde_json::from_str(&text).ok()) {
+        machine.put_metadata(data);
+    }
+    machine
+}
+
 fn run_without_api(args: &Args, console: &Console, config: Option<String>) -> ! {
-    let mut machine = Machine::new(&args.id);
+    let mut machine = machine(args);
     if let Err(message) = configure_and_start(&mut machine, console, config) {
         console.log(&format!("RunWithoutApiError error: {message}"));
         die(console, "RunWithoutApiError", &message, 1);
@@ -74,7 +85,7 @@ fn run_with_api(args: &Args, console: &Console, config: Option<String>) -> ! {
         die(console, "RunWithApi", &message, 1)
     };
     console.log(&format!("Listening on API socket ({path:?})."));
-    let machine = Mutex::new(Machine::new(&args.id));
+    let machine = Mutex::new(machine(args));
     std::thread::scope(|scope| {
         // As in Firecracker, requests wait until the machine of the configuration file is there.
         let mut configured = machine.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

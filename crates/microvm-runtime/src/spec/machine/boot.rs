@@ -1,13 +1,17 @@
 //! The virtual machine to boot: [`Boot`].
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::network::NetworkInterface;
+use super::{
+    Balloon, CpuTemplate, Entropy, HugePages, MemoryHotplug, Mmds, NetworkInterface, Serial,
+};
 
 /// The virtual machine to boot. Kernel, initial ramdisk and drives belong to the [`JailSpec`](crate::JailSpec).
 ///
-/// The setters check nothing: [`Jailer::plan`](crate::Jailer::plan) refuses values that no Firecracker accepts. Every
-/// release from 1.0.0 on understands each field of a `Boot`.
+/// The setters check nothing: [`Jailer::plan`](crate::Jailer::plan) refuses values that no Firecracker accepts, and
+/// options that the release of the VM's Firecracker lacks (`firecracker --version`). Without a release in its docs, an
+/// option is in every release from 1.0.0 on.
 ///
 /// ```
 /// use microvm_runtime::{Boot, NetworkInterface};
@@ -29,6 +33,24 @@ pub struct Boot {
     pub(super) kernel_args: Option<String>,
     pub(super) networks: Vec<NetworkInterface>,
     pub(super) vsock: Option<u32>,
+    #[serde(default)]
+    pub(super) cpu_template: Option<CpuTemplate>,
+    #[serde(default)]
+    pub(super) cpu_config: Option<Value>,
+    #[serde(default)]
+    pub(super) huge_pages: Option<HugePages>,
+    #[serde(default)]
+    pub(super) balloon: Option<Balloon>,
+    #[serde(default)]
+    pub(super) entropy: Option<Entropy>,
+    #[serde(default)]
+    pub(super) memory_hotplug: Option<MemoryHotplug>,
+    #[serde(default)]
+    pub(super) mmds: Option<Mmds>,
+    #[serde(default)]
+    pub(super) serial: Option<Serial>,
+    #[serde(default)]
+    pub(super) extra: Vec<Value>,
 }
 
 impl Default for Boot {
@@ -41,6 +63,15 @@ impl Default for Boot {
             kernel_args: None,
             networks: Vec::new(),
             vsock: None,
+            cpu_template: None,
+            cpu_config: None,
+            huge_pages: None,
+            balloon: None,
+            entropy: None,
+            memory_hotplug: None,
+            mmds: None,
+            serial: None,
+            extra: Vec::new(),
         }
     }
 }
@@ -100,5 +131,112 @@ impl Boot {
     pub fn vsock(mut self, guest_cid: u32) -> Self {
         self.vsock = Some(guest_cid);
         self
+    }
+
+    /// One of Firecracker's CPU templates.
+    #[must_use]
+    pub fn cpu_template(mut self, template: CpuTemplate) -> Self {
+        self.cpu_template = Some(template);
+        self
+    }
+
+    /// A CPU template of the caller's own, as Firecracker's `cpu-config` describes one. Firecracker 1.4.0.
+    ///
+    /// The template is written to `/cpu-config.json` in the jail. `kvm_capabilities` and `vcpu_features` need 1.5.0.
+    #[must_use]
+    pub fn cpu_config(mut self, template: Value) -> Self {
+        self.cpu_config = Some(template);
+        self
+    }
+
+    /// Backs the guest's memory with huge pages of the host. Firecracker 1.7.0.
+    #[must_use]
+    pub fn huge_pages(mut self, pages: HugePages) -> Self {
+        self.huge_pages = Some(pages);
+        self
+    }
+
+    /// A memory balloon.
+    #[must_use]
+    pub fn balloon(mut self, balloon: Balloon) -> Self {
+        self.balloon = Some(balloon);
+        self
+    }
+
+    /// An entropy device. Firecracker 1.4.0.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Entropy) -> Self {
+        self.entropy = Some(entropy);
+        self
+    }
+
+    /// Memory to plug into the running guest. Firecracker 1.14.0.
+    #[must_use]
+    pub fn memory_hotplug(mut self, memory: MemoryHotplug) -> Self {
+        self.memory_hotplug = Some(memory);
+        self
+    }
+
+    /// The metadata service.
+    #[must_use]
+    pub fn mmds(mut self, mmds: Mmds) -> Self {
+        self.mmds = Some(mmds);
+        self
+    }
+
+    /// Settings of the guest's serial port. Firecracker 1.14.0.
+    #[must_use]
+    pub fn serial(mut self, serial: Serial) -> Self {
+        self.serial = Some(serial);
+        self
+    }
+
+    /// Merges a JSON object into Firecracker's configuration, for keys that no method here sets.
+    ///
+    /// Objects are merged key by key; the drives, network interfaces and pmem devices of lists are merged by their id. A
+    /// key with two values is an error of [`Jailer::plan`](crate::Jailer::plan), in two calls of `extra` too. The values
+    /// are Firecracker's to check.
+    ///
+    /// ```
+    /// use microvm_runtime::Boot;
+    /// use serde_json::json;
+    ///
+    /// let boot = Boot::new().extra(json!({ "machine-config": { "field_of_release_2": true } }));
+    /// ```
+    #[must_use]
+    pub fn extra(mut self, config: Value) -> Self {
+        self.extra.push(config);
+        self
+    }
+
+    /// Returns the guest's memory in MiB, with the memory that may be plugged.
+    pub(crate) fn most_memory_mib(&self) -> u64 {
+        let plugged = self.memory_hotplug.as_ref().map_or(0, MemoryHotplug::total_mib);
+        self.memory_mib.saturating_add(plugged)
+    }
+
+    /// Returns true if huge pages back the guest's memory.
+    pub(crate) fn has_huge_pages(&self) -> bool {
+        self.huge_pages.is_some()
+    }
+
+    /// Returns the tap devices of the network interfaces.
+    pub(crate) fn taps(&self) -> impl Iterator<Item = &str> {
+        self.networks.iter().map(NetworkInterface::tap)
+    }
+
+    /// Returns true if Firecracker is configured by requests to the API before the start.
+    pub(crate) fn needs_requests(&self) -> bool {
+        self.serial.is_some()
+    }
+
+    /// Returns true if the guest's serial port writes to a file in the jail.
+    pub(crate) fn serial_file(&self) -> bool {
+        self.serial.as_ref().is_some_and(Serial::has_file)
+    }
+
+    /// Returns the data of the metadata service at the start.
+    pub(crate) fn metadata(&self) -> Option<&Value> {
+        self.mmds.as_ref().and_then(Mmds::start_data)
     }
 }

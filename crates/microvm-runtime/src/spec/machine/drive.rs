@@ -32,9 +32,14 @@ pub enum IoEngine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct DriveConfig {
     drive_id: String,
-    path_on_host: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_on_host: Option<String>,
     is_root_device: bool,
-    is_read_only: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is_read_only: Option<bool>,
+    /// The socket of a vhost-user backend, in the place of path, access, engine and limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    socket: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     partuuid: Option<String>,
     #[serde(skip_serializing_if = "is_default")]
@@ -55,14 +60,22 @@ impl DriveConfig {
         check_id(&operation(id), id)?;
         Ok(Self {
             drive_id: id.to_owned(),
-            path_on_host: path.to_owned(),
+            path_on_host: Some(path.to_owned()),
             is_root_device: false,
-            is_read_only: false,
+            is_read_only: Some(false),
+            socket: None,
             partuuid: None,
             cache_type: CacheType::default(),
             io_engine: IoEngine::default(),
             rate_limiter: None,
         })
+    }
+
+    /// Makes this the drive of a vhost-user backend, which listens at the socket `path` in the jail.
+    pub(crate) fn vhost_user(mut self, path: &str) -> Self {
+        (self.path_on_host, self.is_read_only) = (None, None);
+        self.socket = Some(path.to_owned());
+        self
     }
 
     pub(crate) fn root_device(mut self, yes: bool) -> Self {
@@ -71,7 +84,7 @@ impl DriveConfig {
     }
 
     pub(crate) fn read_only(mut self, yes: bool) -> Self {
-        self.is_read_only = yes;
+        self.is_read_only = Some(yes);
         self
     }
 
@@ -105,6 +118,15 @@ impl DriveConfig {
     }
 
     pub(super) fn check(&self) -> Result<()> {
+        if self.socket.is_some()
+            && (self.rate_limiter.is_some() || self.io_engine != IoEngine::default())
+        {
+            return Err(Failure::invalid(
+                operation(&self.drive_id),
+                "the backend of a vhost-user drive has no rate limiter and no engine of Firecracker's",
+            )
+            .hinted("Leave `rate_limiter` and `io_engine` out."));
+        }
         if let Some(limiter) = &self.rate_limiter {
             limiter.check(&operation(&self.drive_id))?;
         }

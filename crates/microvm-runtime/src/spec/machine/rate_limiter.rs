@@ -46,19 +46,10 @@ impl RateLimiter {
         self
     }
 
-    /// Refuses an empty bucket and a bucket that refills at once: Firecracker would treat either as no limit.
-    pub(super) fn check(&self, operation: &str) -> Result<()> {
+    pub(crate) fn check(&self, operation: &str) -> Result<()> {
         for (name, bucket) in [("bandwidth", &self.bandwidth), ("ops", &self.ops)] {
-            let Some(bucket) = bucket else { continue };
-            if bucket.size == 0 || bucket.refill_time == 0 {
-                return Err(Failure::invalid(
-                    operation,
-                    format!(
-                        "its {name} bucket has size {} and refill time {} ms",
-                        bucket.size, bucket.refill_time
-                    ),
-                )
-                .hinted("both must be 1 or more; leave the bucket out for no limit"));
+            if let Some(bucket) = bucket {
+                bucket.check(operation, name)?;
             }
         }
         Ok(())
@@ -77,5 +68,18 @@ impl TokenBucket {
     pub fn one_time_burst(mut self, tokens: u64) -> Self {
         self.one_time_burst = Some(tokens);
         self
+    }
+
+    /// Refuses an empty bucket and a bucket that refills at once: Firecracker would treat either as no limit.
+    pub(super) fn check(&self, operation: &str, name: &str) -> Result<()> {
+        let Self { size, refill_time, .. } = self;
+        if *size > 0 && *refill_time > 0 {
+            return Ok(());
+        }
+        Err(Failure::invalid(
+            operation,
+            format!("its {name} bucket has size {size} and refill time {refill_time} ms"),
+        )
+        .hinted("both must be 1 or more; leave the bucket out for no limit"))
     }
 }

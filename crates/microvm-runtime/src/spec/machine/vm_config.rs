@@ -1,13 +1,14 @@
-//! `vm.json`: the document that Firecracker reads with `--config-file`.
+//! The sections of Firecracker's configuration, checked.
 
 use jail_cmd::in_jail;
 use serde::Serialize;
+use serde_json::Value;
 
-use super::{Boot, DriveConfig, NetworkInterface};
-use crate::error::{ErrorKind, Failure, Result};
-
-/// Most vCPUs, in every release.
-const MAX_VCPUS: u8 = 32;
+use super::machine_config::MachineConfig;
+use super::mmds::MmdsConfig;
+use super::pmem::PmemConfig;
+use super::{Balloon, Boot, DriveConfig, Entropy, MemoryHotplug, NetworkInterface, Serial};
+use crate::error::{Failure, Result};
 
 /// Longest kernel command line, in bytes, without the part that Firecracker appends.
 const MAX_KERNEL_ARGS: usize = 1536;
@@ -15,8 +16,9 @@ const MAX_KERNEL_ARGS: usize = 1536;
 /// Smallest context id of a guest: 0 to 2 are the hypervisor, the loopback and the host.
 const MIN_CID: u32 = 3;
 
-/// The whole configuration, checked, in Firecracker's own words. Only fields that release 1.0.0 knew are written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// The whole configuration, checked, in Firecracker's own words. Fields that a spec leaves out are not written, so that
+/// a configuration needs no newer release than its options.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct VmConfig {
     boot_source: BootSource,
@@ -26,6 +28,33 @@ pub(crate) struct VmConfig {
     network_interfaces: Vec<NetworkInterface>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vsock: Option<Vsock>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_config: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    balloon: Option<Balloon>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mmds_config: Option<MmdsConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entropy: Option<Entropy>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pmem: Vec<PmemConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_hotplug: Option<MemoryHotplug>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial: Option<Serial>,
+}
+
+/// The files and sizes that a machine's configuration depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct MachineFiles {
+    /// The kernel's path in the jail.
+    pub(crate) kernel: String,
+    /// The initial ramdisk's path in the jail.
+    pub(crate) initrd: Option<String>,
+    pub(crate) drives: Vec<DriveConfig>,
+    pub(crate) pmem: Vec<PmemConfig>,
+    /// The size of the metadata store, in bytes.
+    pub(crate) mmds_limit: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,42 +67,34 @@ struct BootSource {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct MachineConfig {
-    vcpu_count: u8,
-    mem_size_mib: u64,
-    // An error on aarch64 in some releases even when it is false.
-    #[serde(skip_serializing_if = "is_false")]
-    smt: bool,
-    #[serde(skip_serializing_if = "is_false")]
-    track_dirty_pages: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Vsock {
     guest_cid: u32,
     uds_path: String,
 }
 
 impl VmConfig {
-    /// The configuration of a VM that boots `kernel`, a path in the jail.
+    /// The configuration of a machine with these files.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] with the field's name and value where no Firecracker would take it.
-    pub(crate) fn new(
-        boot: &Boot,
-        kernel: &str,
-        initrd: Option<&str>,
-        drives: Vec<DriveConfig>,
-    ) -> Result<Self> {
-        check_machine(boot)?;
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) with the field's name and value if no Firecracker accepts it.
+    pub(crate) fn new(boot: &Boot, files: MachineFiles) -> Result<Self> {
+        let MachineFiles { kernel, initrd, drives, pmem, mmds_limit } = files;
+        let machine_config = MachineConfig::new(boot)?;
         check_kernel_args(boot.kernel_args.as_deref())?;
         for drive in &drives {
             drive.check()?;
         }
+        pmem.iter().try_for_each(PmemConfig::check)?;
         for interface in &boot.networks {
             interface.check()?;
         }
+        boot.balloon.iter().try_for_each(|balloon| balloon.check(boot.memory_mib))?;
+        boot.entropy.iter().try_for_each(Entropy::check)?;
+        boot.memory_hotplug.iter().try_for_each(MemoryHotplug::check)?;
+        boot.serial.iter().try_for_each(Serial::check)?;
+        boot.mmds.iter().try_for_each(|mmds| mmds.check(&boot.networks, mmds_limit))?;
         unique("drives", "id", drives.iter().map(DriveConfig::id))?;
+        unique("pmem devices", "id", pmem.iter().map(PmemConfig::id))?;
         unique("network interfaces", "id", boot.networks.iter().map(NetworkInterface::id))?;
         unique(
             "network interfaces",
@@ -85,7 +106,8 @@ impl VmConfig {
             "MAC address",
             boot.networks.iter().filter_map(NetworkInterface::guest_mac),
         )?;
-        let roots = drives.iter().filter(|drive| drive.is_root_device()).count();
+        let roots = drives.iter().filter(|drive| drive.is_root_device()).count()
+            + pmem.iter().filter(|device| device.is_root_device()).count();
         if roots > 1 {
             return Err(Failure::invalid(
                 "plan the drives",
@@ -103,52 +125,25 @@ impl VmConfig {
         }
         Ok(Self {
             boot_source: BootSource {
-                kernel_image_path: kernel.to_owned(),
-                initrd_path: initrd.map(str::to_owned),
+                kernel_image_path: kernel,
+                initrd_path: initrd,
                 boot_args: boot.kernel_args.clone(),
             },
             drives,
-            machine_config: MachineConfig {
-                vcpu_count: boot.vcpus,
-                mem_size_mib: boot.memory_mib,
-                smt: boot.smt,
-                track_dirty_pages: boot.track_dirty_pages,
-            },
+            machine_config,
             network_interfaces: boot.networks.clone(),
             vsock: boot
                 .vsock
                 .map(|guest_cid| Vsock { guest_cid, uds_path: format!("/{}", in_jail::VSOCK) }),
+            cpu_config: boot.cpu_config.clone(),
+            balloon: boot.balloon.clone(),
+            mmds_config: boot.mmds.as_ref().map(|mmds| mmds.config.clone()),
+            entropy: boot.entropy.clone(),
+            pmem,
+            memory_hotplug: boot.memory_hotplug.clone(),
+            serial: boot.serial.clone(),
         })
     }
-
-    /// The document.
-    pub(crate) fn to_json(&self) -> Result<String> {
-        serde_json::to_string_pretty(self).map_err(|error| {
-            Failure::new(ErrorKind::InvalidInput, "write the VM's configuration").source_of(error)
-        })
-    }
-}
-
-fn check_machine(boot: &Boot) -> Result<()> {
-    let operation = "plan the machine";
-    let vcpus = boot.vcpus;
-    if !(1..=MAX_VCPUS).contains(&vcpus) {
-        return Err(Failure::invalid(operation, format!("it has {vcpus} vCPUs"))
-            .hinted(format!("1 to {MAX_VCPUS}")));
-    }
-    if boot.smt && vcpus != 1 && vcpus % 2 == 1 {
-        return Err(Failure::invalid(operation, format!("it has {vcpus} vCPUs and hyper-threads"))
-            .hinted("with `smt`, one vCPU or an even number"));
-    }
-    // Firecracker counts in bytes, in 64 bits.
-    if boot.memory_mib == 0 || boot.memory_mib.checked_mul(1 << 20).is_none() {
-        return Err(Failure::invalid(
-            operation,
-            format!("it has {} MiB of memory", boot.memory_mib),
-        )
-        .hinted("Give the guest 1 MiB or more."));
-    }
-    Ok(())
 }
 
 fn check_kernel_args(args: Option<&str>) -> Result<()> {
@@ -179,26 +174,29 @@ fn unique(things: &str, what: &str, names: impl Iterator<Item = impl Into<String
     Ok(())
 }
 
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
-    use super::super::{CacheType, IoEngine, RateLimiter, TokenBucket};
+    use super::super::{
+        CacheType, CpuTemplate, HugePages, IoEngine, Mmds, RateLimiter, TokenBucket,
+    };
     use super::*;
+    use crate::error::ErrorKind;
 
-    fn document(boot: &Boot, drives: Vec<DriveConfig>) -> Value {
-        let config = VmConfig::new(boot, "/vmlinux", None, drives).unwrap();
-        serde_json::from_str(&config.to_json().unwrap()).unwrap()
+    fn files(drives: Vec<DriveConfig>) -> MachineFiles {
+        MachineFiles {
+            kernel: "/vmlinux".to_owned(),
+            drives,
+            mmds_limit: 51_200,
+            ..MachineFiles::default()
+        }
     }
 
     #[test]
     fn smallest_config_has_required_fields() {
         assert_eq!(
-            document(&Boot::new(), Vec::new()),
+            serde_json::to_value(VmConfig::new(&Boot::new(), files(Vec::new())).unwrap()).unwrap(),
             json!({
                 "boot-source": { "kernel_image_path": "/vmlinux" },
                 "drives": [],
@@ -234,7 +232,11 @@ mod tests {
             .cache_type(CacheType::Writeback)
             .io_engine(IoEngine::Async)
             .rate_limiter(limiter);
-        let config = VmConfig::new(&boot, "/vmlinux", Some("/initrd"), vec![root, data]).unwrap();
+        let config = VmConfig::new(
+            &boot,
+            MachineFiles { initrd: Some("/initrd".to_owned()), ..files(vec![root, data]) },
+        )
+        .unwrap();
         let limits = json!({
             "bandwidth": { "size": 1_000_000, "one_time_burst": 5, "refill_time": 1000 },
             "ops": { "size": 100, "refill_time": 10 },
@@ -282,6 +284,8 @@ mod tests {
         let net = |id: &str, tap: &str| NetworkInterface::new(id, tap);
         let mac = |mac: &str| Boot::new().network(net("eth0", "tap0").mac(mac));
         let none = RateLimiter::new().ops(TokenBucket::new(0, 10));
+        let mmds = |mmds| Boot::new().network(net("eth0", "tap0")).mmds(mmds);
+        let hotplug = |memory| Boot::new().memory_hotplug(memory);
         for (boot, tells) in [
             (Boot::new().vcpus(0), "0 vCPUs"),
             (Boot::new().vcpus(33), "33 vCPUs"),
@@ -291,6 +295,30 @@ mod tests {
             (Boot::new().kernel_args("a\nb"), r"'\n'"),
             (Boot::new().kernel_args("\u{e9}"), "'\u{e9}'"),
             (Boot::new().kernel_args("x".repeat(1537)), "1537 bytes"),
+            (Boot::new().huge_pages(HugePages::Mib2).memory_mib(129), "129 MiB"),
+            (Boot::new().cpu_template(CpuTemplate::T2).cpu_config(json!({})), "two CPU templates"),
+            (Boot::new().cpu_config(json!([])), "no JSON object"),
+            #[cfg(target_arch = "x86_64")]
+            (Boot::new().cpu_template(CpuTemplate::V1N1), "V1N1 is no template for x86_64"),
+            (Boot::new().balloon(Balloon::new(129)), "129 MiB, and the guest has 128"),
+            (Boot::new().balloon(Balloon::new(1).statistics(0)), "every 0 s"),
+            (Boot::new().entropy(Entropy::new().rate_limiter(none.clone())), "size 0"),
+            (Boot::new().serial(Serial::new().rate_limiter(TokenBucket::new(1, 0))), "0 ms"),
+            (hotplug(MemoryHotplug::new(256).block_mib(1)), "1 MiB, which is no power of two"),
+            (hotplug(MemoryHotplug::new(256).block_mib(6)), "6 MiB, which is no power of two"),
+            (hotplug(MemoryHotplug::new(256).slot_mib(64)), "64 MiB, which is no multiple"),
+            (hotplug(MemoryHotplug::new(258).slot_mib(129)), "129 MiB, which is no multiple"),
+            (hotplug(MemoryHotplug::new(0)), "it has 0 MiB"),
+            (hotplug(MemoryHotplug::new(129)), "it has 129 MiB"),
+            (hotplug(MemoryHotplug::new(1 << 63)), "it has 9223372036854775808 MiB"),
+            (Boot::new().mmds(Mmds::default()), "no network interface"),
+            (Boot::new().mmds(Mmds::new("eth0")), "no network interface \"eth0\""),
+            (mmds(Mmds::new("eth0").address([10, 0, 0, 1].into())), "10.0.0.1"),
+            (mmds(Mmds::new("eth0").address([169, 254, 0, 1].into())), "169.254.0.1"),
+            (mmds(Mmds::new("eth0").address([169, 254, 255, 1].into())), "169.254.255.1"),
+            (mmds(Mmds::new("eth0").data(json!(7))), "no JSON object"),
+            (mmds(Mmds::new("eth0").data(json!({ "a": "x".repeat(51_200) }))), "the store 51200"),
+            (Boot::new().network(net("eth0", "tap0").mtu(67)), "its MTU is 67"),
             (Boot::new().vsock(2), "2 is no context id"),
             (Boot::new().vsock(u32::MAX), "4294967295"),
             (Boot::new().network(net("", "tap0")), "\"\""),
@@ -319,7 +347,7 @@ mod tests {
                 "ops bucket has size 0",
             ),
         ] {
-            let error = VmConfig::new(&boot, "/vmlinux", None, Vec::new()).unwrap_err();
+            let error = VmConfig::new(&boot, files(Vec::new())).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert!(error.to_string().contains(tells), "{tells}: {error}");
         }
@@ -336,11 +364,12 @@ mod tests {
         }
         let drive = |id: &str| DriveConfig::new(id, "/x").unwrap();
         let refused = |drives: Vec<DriveConfig>, tells: &str| {
-            let error = VmConfig::new(&Boot::new(), "/vmlinux", None, drives).unwrap_err();
+            let error = VmConfig::new(&Boot::new(), files(drives)).unwrap_err();
             assert!(error.to_string().contains(tells), "{error}");
         };
         refused(vec![drive("a"), drive("a")], "the id \"a\"");
         refused(vec![drive("a").root_device(true), drive("b").root_device(true)], "2 of them");
+        refused(vec![drive("a").vhost_user("/s").io_engine(IoEngine::Async)], "no engine");
         refused(vec![drive("a").partuuid("1")], "partition");
         refused(vec![drive("a").root_device(true).partuuid("../1")], "../1");
         refused(
