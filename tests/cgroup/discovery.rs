@@ -42,7 +42,7 @@ fn covered_mounts_do_not_count() {
     let point = scratch.dir("v2");
     aside(move || {
         mount(Some("none"), &point, Some("cgroup2"), MsFlags::empty(), None::<&str>).unwrap();
-        let here = |host: &Host| host.mounts().iter().any(|mount| mount.point() == point);
+        let here = |host: &Host| host.mounts().iter().any(|mount| mount.path() == point);
         let host = Host::discover().unwrap();
         assert!(here(&host));
         let _tmpfs = Tmpfs::mount(&point, "size=1m");
@@ -66,12 +66,12 @@ fn covered_mounts_do_not_count() {
 #[ignore = "needs root: cargo xtask test-root"]
 fn read_only_mounts_are_reported() {
     let host = Host::discover().unwrap();
-    let Some(point) = host.mounts().first().map(|mount| mount.point().to_owned()) else { panic!() };
+    let Some(point) = host.mounts().first().map(|mount| mount.path().to_owned()) else { panic!() };
     aside(move || {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
         mount(None::<&str>, &point, None::<&str>, flags, None::<&str>).unwrap();
         let host = Host::discover().unwrap();
-        let mount = host.mounts().iter().find(|mount| mount.point() == point).unwrap();
+        let mount = host.mounts().iter().find(|mount| mount.path() == point).unwrap();
         assert!(mount.is_read_only());
     });
 }
@@ -103,7 +103,7 @@ pub(crate) fn namespaced() {
         .host
         .mounts()
         .iter()
-        .find(|mount| leaf.paths().any(|path| path.starts_with(mount.point())));
+        .find(|mount| leaf.paths().any(|path| path.starts_with(mount.path())));
     println!("\nroot {}", mount.unwrap().root().display());
 
     let test = "discovery::cgroup_namespaces_manage_leaves";
@@ -128,8 +128,8 @@ fn a_hidden_hierarchy_is_an_error() {
         let leaf = ground.leaf("leaf", &Limits::new());
         let id = leaf.id().clone();
         let Some(last) = leaf.paths().last() else { panic!() };
-        let hidden = ground.host.mounts().iter().find(|mount| last.starts_with(mount.point()));
-        let point = hidden.unwrap().point().to_owned();
+        let hidden = ground.host.mounts().iter().find(|mount| last.starts_with(mount.path()));
+        let point = hidden.unwrap().path().to_owned();
         aside(move || {
             nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH).unwrap();
             let error = id.open(&Host::discover().unwrap()).unwrap_err();
@@ -152,7 +152,7 @@ fn mount_points_need_not_be_utf8() {
     aside(move || {
         mount(Some("none"), &point, Some("cgroup2"), MsFlags::empty(), None::<&str>).unwrap();
         let host = Host::discover().unwrap();
-        assert!(host.mounts().iter().any(|mount| mount.point() == point));
+        assert!(host.mounts().iter().any(|mount| mount.path() == point));
         nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH).unwrap();
     });
 }

@@ -1,12 +1,13 @@
 //! Limits are read back from the kernel.
 
 use jail_cgroup::{
-    ByteSize, CgroupVersion, Controller, Effective, ErrorKind, Host, Leaf, LeafPlan, Limit, Limits,
+    ByteSize, CgroupVersion, Controller, EffectiveLimit, ErrorKind, Host, Leaf, LeafPlan, Limit,
+    Limits,
 };
 
 use crate::support::Ground;
 
-fn value(leaf: &Leaf, limit: Limit) -> Effective {
+fn value(leaf: &Leaf, limit: Limit) -> EffectiveLimit {
     leaf.effective().unwrap().into_iter().find(|effective| effective.limit == limit).unwrap()
 }
 
@@ -112,7 +113,7 @@ fn swap_is_limited_or_refused() {
                 .host
                 .v1_mount(Controller::Memory)
                 .unwrap()
-                .point()
+                .path()
                 .join("memory.memsw.limit_in_bytes")
                 .exists(),
             // The root has none of v2's limits: a leaf tells.

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, Write as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use microvm_runtime::{CopyOptions, ErrorKind, Jailer, State, VmRuntimeResult};
+use microvm_runtime::{CopyOptions, ErrorKind, JailState, Jailer, VmRuntimeResult};
 
 use crate::messages::{ErrorReport, Line, Order, Role};
 use crate::tracer::MARK;
@@ -108,7 +108,7 @@ fn recover(jailer: &Jailer, order: &Order) -> Option<()> {
     let listed = phase("list what is left", || jailer.list())?;
     for jail in listed.jails {
         let vm_id = jail.vm_id.as_deref().unwrap_or_else(|| order.spec.vm_id());
-        if matches!(jail.state, State::Running { .. }) {
+        if matches!(jail.state, JailState::Running { .. }) {
             let found = phase("adopt what is left", || match jailer.adopt(vm_id) {
                 // It was ending when it was listed.
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -119,7 +119,7 @@ fn recover(jailer: &Jailer, order: &Order) -> Option<()> {
             }
         }
         // The jail of a VM that is stopped may stay: its next life replaces it.
-        if order.role == Role::Restart && !matches!(jail.state, State::Unrecorded { .. }) {
+        if order.role == Role::Restart && !matches!(jail.state, JailState::Unrecorded { .. }) {
             continue;
         }
         phase("tear down what is left", || jailer.teardown(vm_id))?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use microvm_runtime::{
-    CopyOptions, ErrorKind, JailSpec, Jailer, JailerConfig, PidNamespace, State, User, Vm,
+    CopyOptions, ErrorKind, JailSpec, JailState, Jailer, JailerConfig, PidNamespace, User, Vm,
     VmRuntimeResult,
 };
 use testkit::{Binaries, KillOnDrop, Scratch};
@@ -177,9 +177,8 @@ impl Rival {
     }
 
     fn teardown(&mut self, target: (usize, usize)) {
-        let report = self.check("teardown", &[ErrorKind::Busy], |it| {
-            it.jailers[target.0].teardown_report(IDS[target.1])
-        });
+        let report = self
+            .check("teardown", &[ErrorKind::Busy], |it| it.jailers[target.0].remove(IDS[target.1]));
         assert!(report.is_none() || !self.held.contains_key(&target), "tore down what is held");
     }
 
@@ -189,7 +188,7 @@ impl Rival {
         let running = |id: &str, pid: Option<u32>| {
             list.jails.iter().any(|jail| {
                 jail.vm_id.as_deref() == Some(id)
-                    && matches!(jail.state, State::Running { pid: found } if pid.is_none_or(|pid| pid == found))
+                    && matches!(jail.state, JailState::Running { pid: found } if pid.is_none_or(|pid| pid == found))
             })
         };
         assert!(running(ANCHORS[base], None), "the anchor is missed: {list:?}");
@@ -197,7 +196,7 @@ impl Rival {
             assert!(running(IDS[*id], Some(vm.pid())), "{id} is missed: {list:?}");
         }
         assert!(
-            list.jails.iter().all(|jail| !matches!(jail.state, State::Damaged { .. })),
+            list.jails.iter().all(|jail| !matches!(jail.state, JailState::Damaged { .. })),
             "{list:?}"
         );
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use microvm_runtime::{
-    Action, CopyOptions, DeviceNodes, ErrorKind, JailSpec, Jailer, JailerConfig, Listing, Vm,
+    Action, CopyOptions, DeviceNodes, ErrorKind, JailSpec, Jailer, JailerConfig, ListReport, Vm,
     VmRuntimeResult,
 };
 use testkit::Binaries;
@@ -62,7 +62,7 @@ pub(crate) fn launch(jailer: &Jailer, spec: &JailSpec) -> VmRuntimeResult<Vm> {
     get("Plan::warnings", || plan.warnings());
     get("Plan::argv", || plan.argv());
     let prepared = call("Plan::prepare", OWN, || plan.prepare(&CopyOptions::new()))?;
-    get("Prepared::receipt", || prepared.receipt());
+    get("Prepared::report", || prepared.report());
     get("Prepared::plan", || prepared.plan().vm_id().len());
     call("Prepared::launch", OWN + Duration::from_secs(30), || prepared.launch())
 }
@@ -124,7 +124,7 @@ pub(crate) fn disturb(jailer: &Jailer, spec: &JailSpec) {
 }
 
 /// Lists all jails; none hides.
-pub(crate) fn list(jailer: &Jailer) -> Listing {
+pub(crate) fn list(jailer: &Jailer) -> ListReport {
     let list = call("Jailer::list", OWN, || jailer.list()).expect("list");
     assert!(list.problems.is_empty(), "{list:?}");
     list
@@ -149,7 +149,7 @@ pub(crate) fn compat(jailer: &Jailer, kernel: &Path, config: &JailerConfig) {
     let firecracker = Binaries::stand_ins().firecracker().to_owned();
     let command = || jailer.build_command("compat", &jail, &firecracker);
     call("Jailer::build_command", OWN, command).expect("build_command");
-    call("Jailer::teardown_report", OWN, || jailer.teardown_report("compat")).expect("teardown");
+    call("Jailer::remove", OWN, || jailer.remove("compat")).expect("teardown");
 }
 
 /// Takes up a VM that this process let go of, looks at it and asks it to shut down.
@@ -181,10 +181,10 @@ pub(crate) fn remove_all(jailer: &Jailer, vm: Vm) {
 /// Tears down what is left of a VM, by its jail's id.
 pub(crate) fn tear_down_jail(jailer: &Jailer, id: &str) {
     let id = id.parse().unwrap();
-    call("Jailer::teardown_jail", OWN, || jailer.teardown_jail(&id)).expect("teardown_jail");
+    call("Jailer::remove_jail", OWN, || jailer.remove_jail(&id)).expect("remove_jail");
 }
 
 /// Tears down what is left of a VM.
 pub(crate) fn tear_down(jailer: &Jailer, id: &str) -> VmRuntimeResult<()> {
-    call("Jailer::teardown_report", OWN + OWN, || jailer.teardown_report(id)).map(drop)
+    call("Jailer::remove", OWN + OWN, || jailer.remove(id)).map(drop)
 }

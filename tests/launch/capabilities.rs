@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use microvm_runtime::{
-    ByteSize, Drive, ErrorKind, JailSpec, Jailer, Limits, State, User, Vm, VmRuntimeResult,
+    ByteSize, Drive, ErrorKind, JailSpec, JailState, Jailer, Limits, User, Vm, VmRuntimeResult,
 };
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, capabilities, set_capabilities_secure_bits,
@@ -274,7 +274,7 @@ fn a_launch_without_a_capability_leaves_nothing() {
         assert!(error.to_string().contains(name), "{error}");
         // A removal that lacks a capability may leave the jail, and says so; nothing runs in it.
         for jail in host.jailer().list().unwrap().jails {
-            assert_eq!(jail.state, State::Stopped, "{name}");
+            assert_eq!(jail.state, JailState::Stopped, "{name}");
         }
         host.jailer().teardown("vm").unwrap();
     }

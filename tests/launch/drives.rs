@@ -109,7 +109,7 @@ fn read_only_drives_are_shared() {
     let canary = Canary::take(&shared);
     let spec = host.hello("vm").drive(Drive::read_only("base", &image));
     let prepared = prepare(&host, &spec).unwrap();
-    let receipt = prepared.receipt();
+    let receipt = prepared.report();
     let base =
         receipt.artifacts.iter().find(|receipt| receipt.name.as_str() == Some("base")).unwrap();
     assert_eq!(base.strategy, Strategy::HardLink, "{base:?}");

@@ -60,7 +60,7 @@ fn thirty_vms_leave_nothing() {
                 }
                 drop(vms);
                 for spec in mine {
-                    assert_eq!(jailer.teardown_report(spec.vm_id()).unwrap().jails.len(), 1);
+                    assert_eq!(jailer.remove(spec.vm_id()).unwrap().jails.len(), 1);
                 }
             });
         }

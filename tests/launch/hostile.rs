@@ -33,7 +33,7 @@ fn row_23_forged_pid_file() {
     let vm = host.jailer().adopt("vm").unwrap();
     assert_eq!(vm.pid(), pid, "the pid file was believed");
     drop(vm);
-    assert_eq!(host.jailer().teardown_report("vm").unwrap().killed, 1);
+    assert_eq!(host.jailer().remove("vm").unwrap().killed, 1);
     assert!(bystander.try_wait().unwrap().is_none(), "a host process was killed");
     host.assert_clean();
 }

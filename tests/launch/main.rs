@@ -5,6 +5,7 @@
 mod bad_input;
 mod boot;
 mod capabilities;
+mod compat;
 mod contract;
 mod drives;
 mod ending;
@@ -21,6 +22,5 @@ mod older;
 mod races;
 mod removal;
 mod restart;
-mod seed;
 mod streams;
 mod users;

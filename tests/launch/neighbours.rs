@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use microvm_runtime::{CopyOptions, Drive, ErrorKind, Jailer, State, User};
+use microvm_runtime::{CopyOptions, Drive, ErrorKind, JailState, Jailer, User};
 
 use crate::host::Host;
 
@@ -32,8 +32,8 @@ fn row_49_bases_do_not_share_a_leaf() {
     }
     let vm = host.jailer().launch(&spec).unwrap();
     let list = other.list().unwrap();
-    assert!(matches!(list.jails.as_slice(), [one] if one.state == State::Stopped), "{list:?}");
-    assert_eq!(other.teardown_report("vm").unwrap().killed, 0);
+    assert!(matches!(list.jails.as_slice(), [one] if one.state == JailState::Stopped), "{list:?}");
+    assert_eq!(other.remove("vm").unwrap().killed, 0);
     assert!(vm.wait_timeout(std::time::Duration::ZERO).unwrap().is_none(), "the VM was killed");
     vm.kill().unwrap();
     drop(vm);
@@ -47,7 +47,7 @@ fn row_53_a_number_used_again_kills_nobody() {
     let mut host = Host::new("numbers");
     let first = host.idle("first");
     let prepared = host.jailer().plan(&first).unwrap().prepare(&CopyOptions::new()).unwrap();
-    let (root, jail) = (prepared.receipt().root, prepared.plan().layout().jail_dir());
+    let (root, jail) = (prepared.report().root, prepared.plan().layout().jail_dir());
     drop(prepared);
     fs::remove_dir_all(jail.join("root")).unwrap();
     let second = host.idle("second");
@@ -62,7 +62,7 @@ fn row_53_a_number_used_again_kills_nobody() {
     record["born_in_leaf"] = false.into();
     fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
     let _ = root;
-    assert_eq!(host.jailer().teardown_report("first").unwrap().killed, 0);
+    assert_eq!(host.jailer().remove("first").unwrap().killed, 0);
     assert!(vm.wait_timeout(std::time::Duration::ZERO).unwrap().is_none(), "the VM was killed");
     vm.kill().unwrap();
     drop(vm);
@@ -97,7 +97,7 @@ fn row_52_verbs_at_one_time_see_no_damage() {
             while !done.load(Ordering::SeqCst) {
                 let list = jailer.list().unwrap();
                 assert!(list.problems.is_empty(), "{list:?}");
-                assert!(list.jails.iter().all(|it| it.state == State::Stopped), "{list:?}");
+                assert!(list.jails.iter().all(|it| it.state == JailState::Stopped), "{list:?}");
                 let swept = jailer.sweep().unwrap();
                 // A uid whose jail is gone may be given back by either.
                 assert!(swept.problems.is_empty(), "{swept:?}");
@@ -143,7 +143,7 @@ fn row_56_a_uid_is_one_vms() {
     let jailer = host.jailer();
     let prepare = |jailer: &Jailer, spec: &microvm_runtime::JailSpec| {
         let prepared = jailer.plan(spec)?.prepare(&CopyOptions::new())?;
-        Ok::<_, microvm_runtime::VmRuntimeError>(prepared.receipt().uid)
+        Ok::<_, microvm_runtime::VmRuntimeError>(prepared.report().uid)
     };
     // The configuration's own uid is nobody's to lease, nor is one that a process has.
     let mut config = host.config.clone();

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use jail_cmd::JailId;
-use microvm_runtime::{CopyOptions, Drive, ErrorKind, JailSpec, PidNamespace, State, User, Vm};
+use microvm_runtime::{CopyOptions, Drive, ErrorKind, JailSpec, JailState, PidNamespace, User, Vm};
 use testkit::KillOnDrop;
 
 use crate::host::Host;
@@ -32,7 +32,7 @@ fn left(host: &Host, spec: &JailSpec) -> u32 {
     vm.pid()
 }
 
-fn state(host: &Host, jail: &Path) -> State {
+fn state(host: &Host, jail: &Path) -> JailState {
     let list = host.jailer().list().unwrap();
     list.jails.into_iter().find(|listed| listed.path == jail).unwrap().state
 }
@@ -56,14 +56,14 @@ fn row_39_an_unreadable_record_hides_no_vm() {
         let pid = left(&host, &spec);
         let jail = jail_dir(&host, &spec);
         damage(&jail.join("jail.json"));
-        assert!(matches!(state(&host, &jail), State::Damaged { .. }));
+        assert!(matches!(state(&host, &jail), JailState::Damaged { .. }));
         let swept = host.jailer().sweep().unwrap();
         assert!(swept.uids.is_empty() && swept.problems.len() == 1, "{swept:?}");
         assert!(runs(pid), "a sweep ends nothing that runs");
         let again = host.jailer().launch(&spec).unwrap_err();
         assert_eq!(again.kind(), ErrorKind::Record, "{again}");
         let id = JailId::for_vm("tenant/vm").unwrap();
-        let report = host.jailer().teardown_jail(&id).unwrap();
+        let report = host.jailer().remove_jail(&id).unwrap();
         assert!(!runs(pid), "{report:?}");
         assert!(report.uid.is_some() && report.jails == [jail], "{report:?}");
     }
@@ -170,9 +170,9 @@ fn row_40_a_crowd_needs_no_descriptors() {
         let spec = hostile(&mut host, "vm", "crowd").pid_namespace(PidNamespace::Host);
         let pid = left(&host, &spec);
         let jail = jail_dir(&host, &spec);
-        assert!(matches!(state(&host, &jail), State::Running { .. }));
+        assert!(matches!(state(&host, &jail), JailState::Running { .. }));
         drop(host.jailer().adopt("vm").unwrap());
-        let report = host.jailer().teardown_report("vm").unwrap();
+        let report = host.jailer().remove("vm").unwrap();
         assert!(report.killed > 1000, "{report:?}");
         assert!(!runs(pid));
         host.assert_clean();
@@ -190,8 +190,8 @@ fn row_51_without_a_leaf_nothing_survives() {
             assert!(host.jailer().plan(&spec).unwrap().leaf().is_none());
             let pid = left(&host, &spec);
             let jail = jail_dir(&host, &spec);
-            assert_eq!(state(&host, &jail), State::Running { pid }, "{mode}");
-            match host.jailer().teardown_report("vm") {
+            assert_eq!(state(&host, &jail), JailState::Running { pid }, "{mode}");
+            match host.jailer().remove("vm") {
                 Ok(report) => assert_eq!(report.uid, Some(uid), "{mode}: {report:?}"),
                 Err(error) => {
                     // What cannot be told from another's is named, and the jail stays.
@@ -221,11 +221,11 @@ fn row_41_a_name_hides_no_jail() {
         let spec = hostile(&mut host, mode, mode);
         let pid = left(&host, &spec);
         let jail = jail_dir(&host, &spec);
-        assert_eq!(state(&host, &jail), State::Running { pid }, "{mode}");
+        assert_eq!(state(&host, &jail), JailState::Running { pid }, "{mode}");
         let vm = host.jailer().adopt(mode).unwrap();
         vm.inspect().unwrap();
         drop(vm);
-        assert!(host.jailer().teardown_report(mode).unwrap().killed > 0, "{mode}");
+        assert!(host.jailer().remove(mode).unwrap().killed > 0, "{mode}");
         assert!(!runs(pid), "{mode}");
     }
     host.assert_clean();

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
-use microvm_runtime::{Console, Drive, ErrorKind, PidNamespace, State};
+use microvm_runtime::{Console, Drive, ErrorKind, JailState, PidNamespace};
 
 use crate::host::{Host, assert_says_hello};
 
@@ -82,7 +82,7 @@ fn adopted_vm_answers() {
         drop(host.jailer().launch(&spec).unwrap());
         let listed = host.jailer().list().unwrap().jails;
         assert!(
-            matches!(listed.as_slice(), [one] if matches!(one.state, State::Running { .. })),
+            matches!(listed.as_slice(), [one] if matches!(one.state, JailState::Running { .. })),
             "{listed:?}"
         );
         let vm = host.jailer().adopt("orphan").unwrap();
@@ -90,7 +90,10 @@ fn adopted_vm_answers() {
         assert!(!vm.kill().unwrap().success());
         drop(vm);
         let listed = host.jailer().list().unwrap().jails;
-        assert!(matches!(listed.as_slice(), [one] if one.state == State::Stopped), "{listed:?}");
+        assert!(
+            matches!(listed.as_slice(), [one] if one.state == JailState::Stopped),
+            "{listed:?}"
+        );
         host.assert_clean();
     }
 }
@@ -101,7 +104,7 @@ fn teardown_kills_what_still_runs() {
     let mut host = Host::new("kill");
     let spec = host.idle("left");
     drop(host.jailer().launch(&spec).unwrap());
-    let report = host.jailer().teardown_report("left").unwrap();
+    let report = host.jailer().remove("left").unwrap();
     assert_eq!(report.killed, 1);
     assert_eq!(report.jails.len(), 1);
     assert!(report.entries > 0);
@@ -126,10 +129,10 @@ fn killed_launchers_are_swept() {
     let spec = host.hello("staged").no_api();
     let plan = host.jailer().plan(&spec).unwrap();
     let first = plan.prepare(&Default::default()).unwrap();
-    let root = first.receipt().root;
+    let root = first.report().root;
     drop(first);
     let again = plan.prepare(&Default::default()).unwrap();
-    assert_eq!(again.receipt().root, root, "the same plan was carried out twice");
+    assert_eq!(again.report().root, root, "the same plan was carried out twice");
     let vm = again.launch().unwrap();
     assert!(vm.wait().unwrap().success());
     drop(vm);

@@ -220,10 +220,10 @@ fn prepare_is_idempotent_for_each_console() {
     for console in [Console::default(), Console::tail(10), Console::file(file), Console::null()] {
         let spec = host.idle("vm").console(console);
         let plan = host.jailer().plan(&spec).unwrap();
-        let first = plan.prepare(&Default::default()).unwrap().receipt();
+        let first = plan.prepare(&Default::default()).unwrap().report();
         let plan: microvm_runtime::Plan =
             serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
-        let again = plan.prepare(&Default::default()).unwrap().receipt();
+        let again = plan.prepare(&Default::default()).unwrap().report();
         assert_eq!(first, again, "{:?}", plan);
     }
     host.assert_clean();

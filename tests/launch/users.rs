@@ -15,16 +15,16 @@ fn row_15_leased_uids_are_exclusive() {
     };
     let first = plan(&mut host, "one").unwrap();
     let second = plan(&mut host, "two").unwrap();
-    let (one, two) = (first.receipt().uid, second.receipt().uid);
+    let (one, two) = (first.report().uid, second.report().uid);
     assert_ne!(one, two);
     let full = plan(&mut host, "three").unwrap_err();
     assert_eq!(full.kind(), ErrorKind::Busy, "{full}");
     assert!(full.to_string().contains("54000..=54001"), "{full}");
     drop((first, second));
     // A restart keeps its uid, a sweep leaves living leases alone, a teardown gives it back.
-    assert_eq!(plan(&mut host, "one").unwrap().receipt().uid, one);
+    assert_eq!(plan(&mut host, "one").unwrap().report().uid, one);
     assert!(host.jailer().sweep().unwrap().uids.is_empty());
-    assert_eq!(host.jailer().teardown_report("two").unwrap().uid, Some(two));
-    assert_eq!(plan(&mut host, "three").unwrap().receipt().uid, two);
+    assert_eq!(host.jailer().remove("two").unwrap().uid, Some(two));
+    assert_eq!(plan(&mut host, "three").unwrap().report().uid, two);
     host.assert_clean();
 }

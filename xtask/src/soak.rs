@@ -196,7 +196,7 @@ pub(crate) fn run(size: Size, launcher: impl FnOnce() -> Command) -> Result<Tabl
     // A failed phase leaves the VMs of the launcher.
     let jailer = ground.jailer();
     for vm in jailer.list()?.jails {
-        jailer.teardown_report(vm.vm_id.as_deref().unwrap_or(vm.jail_id.as_str()))?;
+        jailer.remove(vm.vm_id.as_deref().unwrap_or(vm.jail_id.as_str()))?;
     }
     testkit::remove_cgroup(&ground.cgroup_parent);
     drop(scratch);

@@ -44,7 +44,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 
 fn mountinfo(bytes: &[u8]) {
     for mount in host::parse_mountinfo(bytes) {
-        assert!(mount.point().is_absolute() && mount.root().is_absolute());
+        assert!(mount.path().is_absolute() && mount.root().is_absolute());
     }
 }
 

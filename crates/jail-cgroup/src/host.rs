@@ -86,7 +86,7 @@ pub enum HostLayout {
 /// Reason for which a controller cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
-pub enum WhyNot {
+pub enum Unavailable {
     /// No mounted hierarchy of the version has, or could have, the controller.
     #[error("no such hierarchy is mounted")]
     NotMounted,
@@ -169,12 +169,18 @@ impl Host {
     ///
     /// # Errors
     /// The reason for which the controller cannot be used.
-    pub fn usable(&self, version: CgroupVersion, controller: Controller) -> Result<(), WhyNot> {
+    pub fn usable(
+        &self,
+        version: CgroupVersion,
+        controller: Controller,
+    ) -> Result<(), Unavailable> {
         match version {
             CgroupVersion::V1 => match self.v1_mount(controller) {
-                None if self.unified.controllers.contains(&controller) => Err(WhyNot::BoundToV2),
-                None => Err(WhyNot::NotMounted),
-                Some(mount) if mount.is_read_only() => Err(WhyNot::ReadOnly),
+                None if self.unified.controllers.contains(&controller) => {
+                    Err(Unavailable::BoundToV2)
+                }
+                None => Err(Unavailable::NotMounted),
+                Some(mount) if mount.is_read_only() => Err(Unavailable::ReadOnly),
                 Some(_) => Ok(()),
             },
             CgroupVersion::V2 => self.usable_v2(controller),
@@ -194,23 +200,23 @@ impl Host {
             || controllers.iter().any(|controller| bound.contains(controller))
     }
 
-    fn usable_v2(&self, controller: Controller) -> Result<(), WhyNot> {
-        let mount = self.v2_mount().ok_or(WhyNot::NotMounted)?;
+    fn usable_v2(&self, controller: Controller) -> Result<(), Unavailable> {
+        let mount = self.v2_mount().ok_or(Unavailable::NotMounted)?;
         let Unified { controllers, enabled, nested, occupied } = &self.unified;
         if mount.is_read_only() {
-            Err(WhyNot::ReadOnly)
+            Err(Unavailable::ReadOnly)
         } else if controller.is_core_in_v2() {
             Ok(())
         } else if controllers.contains(&controller) {
             // The hierarchy's own root may enable controllers always.
             let ruled_out = *nested && *occupied && !enabled.contains(&controller);
-            if ruled_out { Err(WhyNot::InternalProcesses) } else { Ok(()) }
+            if ruled_out { Err(Unavailable::InternalProcesses) } else { Ok(()) }
         } else if self.bound_to_v1.get_or_init(membership::read_bound_to_v1).contains(&controller) {
-            Err(WhyNot::BoundToV1)
+            Err(Unavailable::BoundToV1)
         } else if *nested {
-            Err(WhyNot::NotDelegated)
+            Err(Unavailable::NotDelegated)
         } else {
-            Err(WhyNot::NotOffered)
+            Err(Unavailable::NotOffered)
         }
     }
 

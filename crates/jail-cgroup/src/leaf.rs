@@ -20,7 +20,7 @@ mod wait;
 
 use std::path::PathBuf;
 
-pub use effective::Effective;
+pub use effective::EffectiveLimit;
 pub(crate) use id::HierarchyPath;
 pub use id::LeafId;
 pub use join::SpawnInto;

@@ -47,7 +47,7 @@
 //!
 //! # The parts
 //!
-//! - [`Host`] says which hierarchies and [`Controller`]s there are, and [`WhyNot`] one cannot be used.
+//! - [`Host`] says which hierarchies and [`Controller`]s there are, and why one is [`Unavailable`].
 //! - [`Limits`] is one set for both versions; its types carry the units ([`ByteSize`], [`CpuSet`], [`IoLimit`]).
 //! - [`LeafPlan`] is a leaf to be made; [`LeafPlan::settings`] is what to tell a launcher that joins by itself.
 //! - [`Leaf`] is one that exists: join it, read its [`Stats`], freeze, kill, wait, remove.
@@ -85,10 +85,10 @@ mod version;
 
 pub use controller::Controller;
 pub use error::{Error, ErrorKind, Result};
-pub use host::{Host, HostLayout, HostTexts, Mount, WhyNot, numa_node_cpus};
+pub use host::{Host, HostLayout, HostTexts, Mount, Unavailable, numa_node_cpus};
 pub use leaf::{
-    Effective, IoStats, Leaf, LeafId, MemoryEvents, OwnedLeaves, Pressure, RemoveReport, SpawnInto,
-    Stall, Stats, Throttling,
+    EffectiveLimit, IoStats, Leaf, LeafId, MemoryEvents, OwnedLeaves, Pressure, RemoveReport,
+    SpawnInto, Stall, Stats, Throttling,
 };
 pub use limits::{ByteSize, CpuSet, IoLimit, Limit, Limits};
 pub use plan::{LeafPlan, Setting};

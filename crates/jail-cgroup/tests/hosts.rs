@@ -7,7 +7,7 @@ use std::path::Path;
 use jail_cgroup::Controller::{Cpu, Cpuacct, Cpuset, Freezer, Hugetlb, Io, Memory, Pids};
 use jail_cgroup::{
     ByteSize, CgroupVersion, Controller, ErrorKind, Host, HostLayout, HostTexts, Limit, Limits,
-    Mount, WhyNot,
+    Mount, Unavailable,
 };
 use proptest::prelude::*;
 
@@ -31,11 +31,11 @@ fn usable(host: &Host, version: CgroupVersion) -> Vec<Controller> {
 }
 
 fn v2_point(host: &Host) -> &Path {
-    host.v2_mount().unwrap().point()
+    host.v2_mount().unwrap().path()
 }
 
 fn v1_point(host: &Host, controller: Controller) -> &Path {
-    host.v1_mount(controller).unwrap().point()
+    host.v1_mount(controller).unwrap().path()
 }
 
 #[test]
@@ -48,9 +48,9 @@ fn debian_12_is_v2() {
         [Cpu, Cpuacct, Cpuset, Memory, Pids, Io, Hugetlb, Freezer]
     );
     assert_eq!(usable(&host, CgroupVersion::V1), []);
-    assert_eq!(host.usable(CgroupVersion::V1, Memory), Err(WhyNot::BoundToV2));
-    assert_eq!(host.usable(CgroupVersion::V1, Freezer), Err(WhyNot::NotMounted));
-    assert_eq!(host.usable(CgroupVersion::V2, Controller::NetCls), Err(WhyNot::NotOffered));
+    assert_eq!(host.usable(CgroupVersion::V1, Memory), Err(Unavailable::BoundToV2));
+    assert_eq!(host.usable(CgroupVersion::V1, Freezer), Err(Unavailable::NotMounted));
+    assert_eq!(host.usable(CgroupVersion::V2, Controller::NetCls), Err(Unavailable::NotOffered));
     assert_eq!(host.pick(CgroupVersion::V1, &Limits::new()).unwrap(), CgroupVersion::V2);
 }
 
@@ -63,7 +63,7 @@ fn ubuntu_20_04_is_hybrid() {
     assert_eq!((v1_point(&host, Cpu), v1_point(&host, Cpuacct)), (together, together));
     assert_eq!(v1_point(&host, Io), Path::new("/sys/fs/cgroup/blkio"));
     assert_eq!(usable(&host, CgroupVersion::V2), [Cpuacct, Freezer]);
-    assert_eq!(host.usable(CgroupVersion::V2, Memory), Err(WhyNot::BoundToV1));
+    assert_eq!(host.usable(CgroupVersion::V2, Memory), Err(Unavailable::BoundToV1));
     assert_eq!(usable(&host, CgroupVersion::V1).len(), 8);
 
     // Nothing to limit: v2 does. Something: only v1 can.
@@ -88,7 +88,7 @@ fn centos_7_is_v1() {
     assert_eq!(host.layout(), HostLayout::V1);
     assert!(host.v2_mount().is_none());
     assert_eq!(usable(&host, CgroupVersion::V1).len(), 8);
-    assert_eq!(host.usable(CgroupVersion::V2, Pids), Err(WhyNot::NotMounted));
+    assert_eq!(host.usable(CgroupVersion::V2, Pids), Err(Unavailable::NotMounted));
     assert_eq!(host.pick(CgroupVersion::V2, &Limits::new()).unwrap(), CgroupVersion::V1);
 }
 
@@ -97,21 +97,21 @@ fn controllers_are_mounted_alone() {
     let host = host!("bare-hybrid");
     assert_eq!(host.layout(), HostLayout::Hybrid);
     assert_eq!(v1_point(&host, Cpuacct), Path::new("/sys/fs/cgroup/cpuacct"));
-    assert_eq!(host.usable(CgroupVersion::V1, Hugetlb), Err(WhyNot::NotMounted));
-    assert_eq!(host.usable(CgroupVersion::V2, Hugetlb), Err(WhyNot::NotOffered));
+    assert_eq!(host.usable(CgroupVersion::V1, Hugetlb), Err(Unavailable::NotMounted));
+    assert_eq!(host.usable(CgroupVersion::V2, Hugetlb), Err(Unavailable::NotOffered));
 }
 
 #[test]
 fn docker_containers_are_read_only() {
     let host = host!("docker-v2", controllers: "cpuset cpu io memory pids", nested: true);
     assert_eq!(host.layout(), HostLayout::V2);
-    assert_eq!(host.usable(CgroupVersion::V2, Memory), Err(WhyNot::ReadOnly));
+    assert_eq!(host.usable(CgroupVersion::V2, Memory), Err(Unavailable::ReadOnly));
     let error = host.pick(CgroupVersion::V2, &Limits::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 
     let host = host!("docker-v1");
     assert_eq!(host.layout(), HostLayout::V1);
-    assert_eq!(host.usable(CgroupVersion::V1, Memory), Err(WhyNot::ReadOnly));
+    assert_eq!(host.usable(CgroupVersion::V1, Memory), Err(Unavailable::ReadOnly));
     assert_eq!(host.v1_mount(Memory).unwrap().root(), Path::new("/docker/9c8e1f"));
 }
 
@@ -135,8 +135,8 @@ fn nested_systemd_is_delegated() {
     assert_eq!(v2_point(&host), Path::new("/sys/fs/cgroup"));
     assert_eq!(host.mounts().len(), 2);
     assert_eq!(host.usable(CgroupVersion::V2, Memory), Ok(()));
-    assert_eq!(host.usable(CgroupVersion::V2, Cpu), Err(WhyNot::InternalProcesses));
-    assert_eq!(host.usable(CgroupVersion::V2, Io), Err(WhyNot::NotDelegated));
+    assert_eq!(host.usable(CgroupVersion::V2, Cpu), Err(Unavailable::InternalProcesses));
+    assert_eq!(host.usable(CgroupVersion::V2, Io), Err(Unavailable::NotDelegated));
     let error = host.pick(CgroupVersion::V2, &Limits::new().cpus(0.5)).unwrap_err();
     assert!(error.to_string().contains("cpus needs the controller cpu of v2"), "{error}");
 }
@@ -151,7 +151,7 @@ fn named_hierarchies_do_not_count() {
 #[test]
 fn escapes_are_decoded() {
     let host = host!("escapes-and-binds");
-    let mounts: Vec<_> = host.mounts().iter().map(|mount| mount.point().to_owned()).collect();
+    let mounts: Vec<_> = host.mounts().iter().map(|mount| mount.path().to_owned()).collect();
     assert_eq!(
         mounts,
         [
@@ -202,7 +202,7 @@ fn check_plans(host: &Host) {
         };
         for path in plan.paths() {
             let is_below =
-                |mount: &Mount| path.strip_prefix(mount.point()) == Ok("a/b/leaf".as_ref());
+                |mount: &Mount| path.strip_prefix(mount.path()) == Ok("a/b/leaf".as_ref());
             // Of mounts in one another any will do.
             assert!(host.mounts().iter().any(is_below), "{path:?}");
         }

@@ -1,30 +1,33 @@
-//! The version of control groups: [`CgroupVersion`].
+//! The value of the jailer's `--cgroup-version`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::{Error, ErrorKind};
 
-/// The version of control groups for the jailer to use: `--cgroup-version`.
-///
-/// This type has no default. The jailer's default is 1; on a host without v1, the jailer reports
-/// that as an error only if a `--cgroup` is given.
+/// The version of control groups (`--cgroup-version`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-pub enum CgroupVersion {
+pub(crate) enum CgroupVersion {
     /// A hierarchy for each controller.
     V1,
     /// The unified hierarchy.
     V2,
 }
 
+impl CgroupVersion {
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::V1 => 1,
+            Self::V2 => 2,
+        }
+    }
+}
+
 impl fmt::Display for CgroupVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V1 => "1",
-            Self::V2 => "2",
-        })
+        self.number().fmt(f)
     }
 }
 

@@ -2,23 +2,25 @@
 
 use std::ffi::OsString;
 
+use crate::cgroup_version::CgroupVersion;
 use crate::firecracker_args::{option, switch};
 use crate::{
-    CgroupSetting, CgroupVersion, Error, ErrorKind, Feature, FirecrackerArgs, Gid, HostPath,
-    JailId, JailerVersion, ParentCgroup, ResourceLimit, Uid,
+    CgroupSetting, Error, ErrorKind, Feature, FirecrackerArgs, Gid, HostPath, JailId,
+    JailerVersion, ParentCgroup, ResourceLimit, Uid,
 };
 
 /// The arguments of the jailer; [`to_argv`](Self::to_argv) makes the argv.
 ///
+/// Each builder has the name of the field that it sets; the fields are for reading what was set or parsed.
 /// The types ensure that no value can be read as an argument. [`check`](Self::check) compares the
 /// arguments with a release.
 ///
 /// ```
-/// use jail_cmd::{CgroupVersion, Gid, HostPath, JailId, JailerArgs, JailerVersion, Uid};
+/// use jail_cmd::{Gid, HostPath, JailId, JailerArgs, JailerVersion, Uid};
 ///
 /// let exec_file = HostPath::new("/usr/bin/firecracker")?;
 /// let args = JailerArgs::new(JailId::new("vm-1")?, exec_file, Uid::new(123)?, Gid::new(100)?)
-///     .cgroup_version(CgroupVersion::V2)
+///     .cgroup_v2()
 ///     .new_pid_ns();
 /// args.check(JailerVersion::new(1, 4, 0))?;
 /// let argv = args.to_argv();
@@ -30,20 +32,33 @@ use crate::{
 /// Source: `build_arg_parser` in Firecracker's `src/jailer/src/main.rs`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct JailerArgs {
-    pub(crate) id: JailId,
-    pub(crate) exec_file: HostPath,
-    pub(crate) uid: Uid,
-    pub(crate) gid: Gid,
-    pub(crate) chroot_base: Option<HostPath>,
+    /// The jail's id (`--id`).
+    pub id: JailId,
+    /// The exec file (`--exec-file`).
+    pub exec_file: HostPath,
+    /// The VMM's user (`--uid`).
+    pub uid: Uid,
+    /// The VMM's group (`--gid`).
+    pub gid: Gid,
+    /// The directory of all jails (`--chroot-base-dir`).
+    pub chroot_base: Option<HostPath>,
     pub(crate) cgroup_version: Option<CgroupVersion>,
-    pub(crate) parent_cgroup: Option<ParentCgroup>,
-    pub(crate) cgroups: Vec<CgroupSetting>,
-    pub(crate) resource_limits: Vec<ResourceLimit>,
-    pub(crate) netns: Option<HostPath>,
-    pub(crate) daemonize: bool,
-    pub(crate) new_pid_ns: bool,
-    pub(crate) firecracker: FirecrackerArgs,
+    /// The group above the jail's own (`--parent-cgroup`).
+    pub parent_cgroup: Option<ParentCgroup>,
+    /// The values for the jail's group (`--cgroup`), in the order of writing.
+    pub cgroups: Vec<CgroupSetting>,
+    /// The resource limits (`--resource-limit`).
+    pub resource_limits: Vec<ResourceLimit>,
+    /// The network namespace (`--netns`).
+    pub netns: Option<HostPath>,
+    /// True if the VMM gets a session of its own (`--daemonize`).
+    pub daemonize: bool,
+    /// True if the jailer makes a pid namespace (`--new-pid-ns`).
+    pub new_pid_ns: bool,
+    /// Firecracker's own arguments, after `--`.
+    pub firecracker: FirecrackerArgs,
 }
 
 impl JailerArgs {
@@ -80,11 +95,26 @@ impl JailerArgs {
         self
     }
 
-    /// The version of control groups (`--cgroup-version`). The jailer's default is 1.
+    /// Uses control groups v1 (`--cgroup-version 1`), which is the jailer's default.
+    ///
+    /// On a host without v1, the jailer fails only if a [`cgroup`](Self::cgroup) is given.
     #[must_use]
-    pub fn cgroup_version(mut self, version: CgroupVersion) -> Self {
-        self.cgroup_version = Some(version);
+    pub fn cgroup_v1(mut self) -> Self {
+        self.cgroup_version = Some(CgroupVersion::V1);
         self
+    }
+
+    /// Uses control groups v2 (`--cgroup-version 2`).
+    #[must_use]
+    pub fn cgroup_v2(mut self) -> Self {
+        self.cgroup_version = Some(CgroupVersion::V2);
+        self
+    }
+
+    /// Returns the version of control groups, 1 or 2, or `None` if none was set.
+    #[must_use]
+    pub fn cgroup_version(&self) -> Option<u8> {
+        self.cgroup_version.map(CgroupVersion::number)
     }
 
     /// The group above the jail's own (`--parent-cgroup`). The jailer's default is the exec file's
@@ -195,83 +225,5 @@ impl JailerArgs {
             release.require(Feature::AnyExecName, &format!("--exec-file {}", self.exec_file))?;
         }
         self.firecracker.check(release)
-    }
-
-    /// The jail's id.
-    #[must_use]
-    pub fn get_id(&self) -> &JailId {
-        &self.id
-    }
-
-    /// The exec file.
-    #[must_use]
-    pub fn get_exec_file(&self) -> &HostPath {
-        &self.exec_file
-    }
-
-    /// The VMM's user.
-    #[must_use]
-    pub fn get_uid(&self) -> Uid {
-        self.uid
-    }
-
-    /// The VMM's group.
-    #[must_use]
-    pub fn get_gid(&self) -> Gid {
-        self.gid
-    }
-
-    /// The directory of all jails, where one was given.
-    #[must_use]
-    pub fn get_chroot_base(&self) -> Option<&HostPath> {
-        self.chroot_base.as_ref()
-    }
-
-    /// The version of control groups, where one was given.
-    #[must_use]
-    pub fn get_cgroup_version(&self) -> Option<CgroupVersion> {
-        self.cgroup_version
-    }
-
-    /// The group above the jail's own, where one was given.
-    #[must_use]
-    pub fn get_parent_cgroup(&self) -> Option<&ParentCgroup> {
-        self.parent_cgroup.as_ref()
-    }
-
-    /// The values for the jail's group.
-    #[must_use]
-    pub fn get_cgroups(&self) -> &[CgroupSetting] {
-        &self.cgroups
-    }
-
-    /// The limits.
-    #[must_use]
-    pub fn get_resource_limits(&self) -> &[ResourceLimit] {
-        &self.resource_limits
-    }
-
-    /// The network namespace, where one was given.
-    #[must_use]
-    pub fn get_netns(&self) -> Option<&HostPath> {
-        self.netns.as_ref()
-    }
-
-    /// Returns true if the VMM gets a new session.
-    #[must_use]
-    pub fn get_daemonize(&self) -> bool {
-        self.daemonize
-    }
-
-    /// Returns true if the jailer makes a pid namespace.
-    #[must_use]
-    pub fn get_new_pid_ns(&self) -> bool {
-        self.new_pid_ns
-    }
-
-    /// Firecracker's own arguments.
-    #[must_use]
-    pub fn get_firecracker(&self) -> &FirecrackerArgs {
-        &self.firecracker
     }
 }

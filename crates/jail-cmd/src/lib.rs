@@ -10,7 +10,7 @@
 //!
 //! ```
 //! use jail_cmd::{
-//!     CgroupSetting, CgroupVersion, ExecName, FirecrackerArgs, Gid, HostPath, JailId, JailerArgs,
+//!     CgroupSetting, ExecName, FirecrackerArgs, Gid, HostPath, JailId, JailerArgs,
 //!     JailerVersion, Layout, ParentCgroup, Uid,
 //! };
 //!
@@ -25,7 +25,7 @@
 //! // The command line.
 //! let args = JailerArgs::new(id, exec_file, Uid::new(123)?, Gid::new(100)?)
 //!     .chroot_base(base)
-//!     .cgroup_version(CgroupVersion::V2)
+//!     .cgroup_v2()
 //!     .parent_cgroup(ParentCgroup::new("microvm.slice")?)
 //!     .cgroup(CgroupSetting::new("pids.max", "64")?)
 //!     .firecracker(FirecrackerArgs::new().api_sock(layout.api_socket_in_jail()));
@@ -43,7 +43,7 @@
 //! # What is here
 //!
 //! - What the arguments are made of: [`JailId`], [`HostPath`], [`JailPath`], [`ExecName`], [`Uid`],
-//!   [`Gid`], [`CgroupVersion`], [`CgroupSetting`], [`ParentCgroup`], [`ResourceLimit`],
+//!   [`Gid`], [`CgroupSetting`], [`ParentCgroup`], [`ResourceLimit`],
 //!   [`LogLevel`], [`LogModule`].
 //! - The arguments: [`JailerArgs`] and, after its `--`, [`FirecrackerArgs`].
 //! - The way back: [`parse`], a strict reader of the official grammar that shares nothing with the
@@ -91,7 +91,6 @@ mod version;
 
 pub use artifact::ArtifactName;
 pub use cgroup_setting::CgroupSetting;
-pub use cgroup_version::CgroupVersion;
 pub use error::{Error, ErrorKind};
 pub use exec_name::ExecName;
 pub use feature::Feature;

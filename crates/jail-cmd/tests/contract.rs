@@ -9,9 +9,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use jail_cmd::{
-    ArtifactName, CgroupSetting, CgroupVersion, ErrorKind, ExecName, Feature, FirecrackerArgs, Gid,
-    HostPath, Invocation, JailId, JailPath, JailerArgs, JailerVersion, ParentCgroup, RawArgs,
-    RawInvocation, Uid, parse, parse_for,
+    ArtifactName, CgroupSetting, ErrorKind, ExecName, Feature, FirecrackerArgs, Gid, HostPath,
+    Invocation, JailId, JailPath, JailerArgs, JailerVersion, ParentCgroup, RawArgs, RawInvocation,
+    Uid, parse, parse_for,
 };
 
 const REQUIRED: &str = "--id vm-1 --exec-file /usr/bin/firecracker --uid 123 --gid 100";
@@ -54,7 +54,7 @@ fn argv_of_0_4_is_exact() {
             Gid::new(100).unwrap(),
         )
         .chroot_base(HostPath::new("/srv/jailer").unwrap())
-        .cgroup_version(CgroupVersion::V2)
+        .cgroup_v2()
         .parent_cgroup(ParentCgroup::new("microvm.slice").unwrap())
         .new_pid_ns()
         .firecracker(FirecrackerArgs::new().api_sock(JailPath::new("/api.sock").unwrap()));
@@ -458,7 +458,15 @@ mod serde {
         );
         assert_eq!(serde_json::from_str::<Uid>(r#""root""#).unwrap(), Uid::root());
         assert_eq!(serde_json::to_string(&JailerVersion::NEWEST).unwrap(), r#""1.16.1""#);
-        assert_eq!(serde_json::to_string(&CgroupVersion::V2).unwrap(), r#""v2""#);
+        let exec_file = HostPath::new("/usr/bin/firecracker").unwrap();
+        let args = JailerArgs::new(
+            JailId::new("vm-1").unwrap(),
+            exec_file,
+            Uid::new(123).unwrap(),
+            Gid::new(100).unwrap(),
+        );
+        let args = serde_json::to_value(args.cgroup_v2()).unwrap();
+        assert_eq!(args["cgroup_version"], "v2");
         let setting = CgroupSetting::new("pids.max", "1").unwrap();
         assert_eq!(serde_json::to_string(&setting).unwrap(), r#""pids.max=1""#);
         let boot = ArtifactName::for_boot("vmlinux").unwrap();

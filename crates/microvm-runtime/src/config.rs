@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::error::{Failure, VmRuntimeResult};
+use crate::error::{Error, VmRuntimeResult};
 
 /// The jailer's path, the chroot base, and the default uid, gid and control group parent of a VM.
 ///
@@ -124,8 +124,8 @@ impl JailerConfig {
     }
 }
 
-fn refuse(name: &str, value: &str, because: &str) -> Failure {
-    Failure::invalid(
+fn refuse(name: &str, value: &str, because: &str) -> Error {
+    Error::invalid(
         "read the configuration from the environment",
         format!("{name}={value:?}: {because}"),
     )

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use jail_cmd::{JailId, JailerVersion};
 use jail_fs::{CopyOptions, TrustedDir};
 
-use crate::error::{Failure, Result, VmRuntimeResult};
+use crate::error::{Error, Result, VmRuntimeResult};
 use crate::host_check::{self, Verb};
-use crate::jail::remove::{self, Teardown};
+use crate::jail::remove::{self, RemoveReport};
 use crate::plan::Plan;
 use crate::plan::release::Releases;
 use crate::spec::JailSpec;
@@ -90,7 +90,7 @@ impl Jailer {
     /// Plans on a host that was checked.
     fn plan_checked(&self, spec: &JailSpec) -> Result<Plan> {
         if self.nodes == DeviceNodes::Precreate {
-            return Err(Failure::invalid(
+            return Err(Error::invalid(
                 "plan the VM",
                 "the official jailer starts in no jail that has device nodes",
             )
@@ -115,31 +115,38 @@ impl Jailer {
         self.plan_checked(spec)?.prepare_checked(&CopyOptions::default())?.launch()
     }
 
-    /// Tears the VM's jail down, as [`teardown`](Self::teardown), and returns the report.
+    /// Kills the processes of the VM's jail, then removes the jail, the control group and the lease of the uid.
+    ///
+    /// Succeeds with an empty report if no jail of this VM exists, so a second call is harmless.
     ///
     /// # Errors
-    /// As [`teardown`](Self::teardown).
-    pub fn teardown_report(&self, vm_id: &str) -> VmRuntimeResult<Teardown> {
-        let id = JailId::for_vm(vm_id).map_err(Failure::from)?;
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a bad id, [`Busy`](crate::ErrorKind::Busy) for a jail that
+    /// another launcher holds, [`Mounted`](crate::ErrorKind::Mounted) for a mount in the jail, which is left alone,
+    /// and [`Record`](crate::ErrorKind::Record) for a jail whose record is unreadable and may have processes.
+    ///
+    /// # Privileges
+    /// As [`Plan::prepare`].
+    pub fn remove(&self, vm_id: &str) -> VmRuntimeResult<RemoveReport> {
+        let id = JailId::for_vm(vm_id).map_err(Error::from)?;
         match self.open_base()? {
-            None => Ok(Teardown::default()),
-            Some(base) => Ok(trace::verb("teardown", vm_id, || {
-                host_check::before(Verb::Teardown)?;
-                remove::teardown(&base, &id)
+            None => Ok(RemoveReport::default()),
+            Some(base) => Ok(trace::verb("remove", vm_id, || {
+                host_check::before(Verb::Remove)?;
+                remove::remove_by_id(&base, &id)
             })?),
         }
     }
 
-    /// Tears down the jail `jail_id`, as [`teardown_report`](Self::teardown_report) does by the VM's id: for a jail
-    /// that [`list`](Self::list) knows no VM's id of.
+    /// Removes the jail `jail_id` as [`remove`](Self::remove) does. For a jail that [`list`](Self::list) returns
+    /// without the id of a VM.
     ///
     /// # Errors
-    /// As [`teardown`](Self::teardown).
-    pub fn teardown_jail(&self, jail_id: &JailId) -> VmRuntimeResult<Teardown> {
-        let Some(base) = self.open_base()? else { return Ok(Teardown::default()) };
-        Ok(trace::verb("teardown", jail_id.as_str(), || {
-            host_check::before(Verb::Teardown)?;
-            remove::teardown(&base, jail_id)
+    /// As [`remove`](Self::remove).
+    pub fn remove_jail(&self, jail_id: &JailId) -> VmRuntimeResult<RemoveReport> {
+        let Some(base) = self.open_base()? else { return Ok(RemoveReport::default()) };
+        Ok(trace::verb("remove", jail_id.as_str(), || {
+            host_check::before(Verb::Remove)?;
+            remove::remove_by_id(&base, jail_id)
         })?)
     }
 
@@ -148,7 +155,7 @@ impl Jailer {
         match TrustedDir::open(&self.config.chroot_base) {
             Ok(base) => Ok(Some(base)),
             Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Failure::files("open the chroot base", error)),
+            Err(error) => Err(Error::files("open the chroot base", error)),
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::api::{Action, Api};
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::error::{Error, ErrorKind, Result, VmRuntimeResult};
 use crate::host_check::{self, Verb};
 use crate::jail::liveness::Survey;
 use crate::jail::prepare::Prepared;
@@ -48,18 +48,19 @@ fn launch(mut prepared: Prepared) -> Result<Vm> {
                 Some(leaf) => blame_limits(leaf, failure),
                 None => failure,
             };
-            // What this cannot remove, a later teardown or sweep does.
+            // What this cannot remove, a later removal or sweep does.
             let failure = vmm::explain_limits(failure);
             let Prepared { base, exec_dir, plan, jail, .. } = prepared;
             let exec_name = plan.layout.exec_name().as_str();
             let survey = Survey::default();
-            Err(failure.and_cleanup(remove::remove(&base, &exec_dir, exec_name, jail, &survey)))
+            Err(failure
+                .and_cleanup(remove::remove_jail(&base, &exec_dir, exec_name, jail, &survey)))
         }
     }
 }
 
 /// Says so if a limit was hit: that explains an end better than its status does.
-fn blame_limits(leaf: &Leaf, failure: Failure) -> Failure {
+fn blame_limits(leaf: &Leaf, failure: Error) -> Error {
     if !matches!(failure.kind(), ErrorKind::EarlyDeath | ErrorKind::Timeout | ErrorKind::Spawn) {
         return failure;
     }
@@ -82,21 +83,22 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
     let (uid, gid) = prepared.user()?;
     let argv = prepared.plan.jailer_args(uid, gid)?.to_argv();
     let root = prepared.root()?;
-    prepared.base.verify_path().map_err(|error| Failure::files("check the chroot base", error))?;
+    prepared.base.verify_path().map_err(|error| Error::files("check the chroot base", error))?;
     let jailer = prepared
         .plan
         .jailer
         .clone()
-        .ok_or_else(|| Failure::invalid("start the VM", "its plan names no jailer"))?;
+        .ok_or_else(|| Error::invalid("start the VM", "its plan names no jailer"))?;
     jailer.program.verify("jailer")?;
     let mut starting = prepared.record.starting(prepared.jail.dir())?;
 
     let (begun, deadline) = (Instant::now(), Deadline::after(prepared.plan.spec.ready_within));
     let Prepared { plan, jail, record, leaf, .. } = prepared;
     let leaf = leaf.as_ref();
-    let spawn_into = leaf.map(Leaf::spawn_into).transpose().map_err(|error| {
-        Failure::cgroup("have the jailer born in the VM's control group", error)
-    })?;
+    let spawn_into = leaf
+        .map(Leaf::spawn_into)
+        .transpose()
+        .map_err(|error| Error::cgroup("have the jailer born in the VM's control group", error))?;
     refuse_frozen(leaf)?;
     let spawn = Spawn {
         jailer_bin: jailer.program.path().as_path(),
@@ -108,9 +110,9 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
         console: &plan.spec.console,
     };
     let members = || match leaf {
-        Some(leaf) => leaf
-            .members()
-            .map_err(|error| Failure::cgroup("read the control group's members", error)),
+        Some(leaf) => {
+            leaf.members().map_err(|error| Error::cgroup("read the control group's members", error))
+        }
         None => Ok(Vec::new()),
     };
     let expected = Expected { boots: plan.boots_from_file(), ..expected(record) };
@@ -154,9 +156,9 @@ fn configure(
 fn refuse_frozen(leaf: Option<&Leaf>) -> Result<()> {
     let operation = "start the jailer in the VM's control group";
     let Some(leaf) = leaf else { return Ok(()) };
-    match leaf.frozen_by().map_err(|error| Failure::cgroup(operation, error))? {
+    match leaf.frozen_by().map_err(|error| Error::cgroup(operation, error))? {
         None => Ok(()),
-        Some(frozen) => Err(Failure::new(ErrorKind::Cgroup, operation)
+        Some(frozen) => Err(Error::new(ErrorKind::Cgroup, operation)
             .path(frozen)
             .because("the group is frozen")
             .hinted(
@@ -180,8 +182,8 @@ fn confirm_membership(leaf: &Leaf, process: &mut Process) -> Result<()> {
     if process.wait(Deadline::after(ENDING))?.is_some() {
         return Ok(());
     }
-    contains.map_err(|error| Failure::cgroup(operation, error))?;
-    Err(Failure::new(ErrorKind::Cgroup, operation)
+    contains.map_err(|error| Error::cgroup(operation, error))?;
+    Err(Error::new(ErrorKind::Cgroup, operation)
         .because(format!("process {pid} is not in it"))
         .hinted("it was born there: does somebody else on this host move processes?"))
 }

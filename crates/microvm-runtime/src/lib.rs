@@ -20,7 +20,7 @@
 //!
 //! let exit = vm.shutdown(Duration::from_secs(5))?; // ask the guest, then kill
 //! println!("{exit:?}");
-//! jailer.teardown(spec.vm_id())?; // jail, control group, lease of a uid
+//! jailer.remove(spec.vm_id())?; // jail, control group, lease of a uid
 //! # Ok(())
 //! # }
 //! ```
@@ -30,7 +30,7 @@
 //! [`JailSpec`] describes a VM, [`JailerConfig`] the place of jails. Both make a [`Plan`], which can be printed and
 //! serialised and changes nothing. [`Plan::prepare`] stages the files and returns a [`Prepared`] jail with a receipt.
 //! [`Prepared::launch`] starts the VM and returns a ready [`Vm`], or an error with the reason. [`Vm::shutdown`] ends
-//! the VM, and [`Jailer::teardown`] removes the jail. [`Jailer::launch`] plans, prepares and launches in one call.
+//! the VM, and [`Jailer::remove`] removes the jail. [`Jailer::launch`] plans, prepares and launches in one call.
 //!
 //! Every step is idempotent, and another process can continue after a crash: [`Jailer::list`] lists the jails,
 //! [`Jailer::adopt`] adopts a running VM, [`Jailer::sweep`] removes the remains of a killed launcher.
@@ -47,7 +47,7 @@
 //!
 //! # Features
 //!
-//! `tracing`: each prepare, launch, shutdown, kill and teardown is a span `vm` with the fields `verb` and `vm_id`, and
+//! `tracing`: each prepare, launch, shutdown, kill and removal is a span `vm` with the fields `verb` and `vm_id`, and
 //! logs the result at the end.
 
 mod api;
@@ -70,10 +70,8 @@ mod vm;
 mod vmm;
 
 // What stands in a signature here can be named from here.
-pub use jail_cgroup::{ByteSize, CpuSet, IoLimit, Leaf, LeafPlan, Limits, Stats};
-pub use jail_cmd::{
-    ArtifactName, CgroupVersion, Feature, JailId, JailerVersion, Layout, LogLevel, ResourceLimit,
-};
+pub use jail_cgroup::{ByteSize, CgroupVersion, CpuSet, IoLimit, Leaf, LeafPlan, Limits, Stats};
+pub use jail_cmd::{ArtifactName, Feature, JailId, JailerVersion, Layout, LogLevel, ResourceLimit};
 pub use jail_fs::{CopyOptions, InodeId, Progress, Receipt, Strategy};
 
 pub use crate::api::{Action, Api, InstanceInfo, InstanceState, Response};
@@ -81,9 +79,9 @@ pub use crate::compat::VmJail;
 pub use crate::compat::safe_vm_id;
 pub use crate::config::JailerConfig;
 pub use crate::error::{Error, ErrorKind, VmRuntimeError, VmRuntimeResult};
-pub use crate::jail::list::{Listed, Listing, State, Swept};
-pub use crate::jail::prepare::{PrepareReceipt, Prepared};
-pub use crate::jail::remove::{Problem, Teardown};
+pub use crate::jail::list::{JailInfo, JailState, ListReport, SweepReport};
+pub use crate::jail::prepare::{PrepareReport, Prepared};
+pub use crate::jail::remove::{HostProblem, RemoveReport};
 pub use crate::jailer::{DeviceNodes, Jailer};
 pub use crate::plan::{Plan, PlannedArtifact, PlannedFile, Warning};
 pub use crate::spec::drive::{Drive, DriveKind};
@@ -96,7 +94,7 @@ pub use crate::spec::pmem::Pmem;
 pub use crate::spec::{JailSpec, User};
 pub use crate::vm::Vm;
 pub use crate::vm::exit::Exit;
-pub use crate::vm::fleet::RemovedVm;
+pub use crate::vm::fleet::VmRemoveReport;
 pub use crate::vmm::{
     Console, Descriptor, Diagnosis, EarlyDeath, ExitStatus, Inspection, PidNamespace, ProcessStamp,
     StreamReader,

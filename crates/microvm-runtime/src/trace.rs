@@ -38,7 +38,7 @@ mod tests {
     use tracing::{Event, Metadata, Subscriber};
 
     use super::*;
-    use crate::error::{ErrorKind, Failure};
+    use crate::error::{Error, ErrorKind};
 
     /// Records all spans and events as text.
     #[derive(Clone, Default)]
@@ -82,13 +82,13 @@ mod tests {
         let listener = Listener::default();
         tracing::subscriber::with_default(listener.clone(), || {
             assert_eq!(verb("prepare", "a/b", || Ok(7)).unwrap(), 7);
-            let failed = || Err::<(), _>(Failure::new(ErrorKind::Busy, "lock the jail"));
-            verb("teardown", "a\u{1b}/b", failed).unwrap_err();
+            let failed = || Err::<(), _>(Error::new(ErrorKind::Busy, "lock the jail"));
+            verb("remove", "a\u{1b}/b", failed).unwrap_err();
         });
         assert_eq!(
             *listener.0.lock().unwrap(),
             "span verb=\"prepare\" vm_id=\"a/b\" DEBUG message=done\n\
-             span verb=\"teardown\" vm_id=\"a\\\\u{1b}/b\" ERROR message=failed to lock the jail kind=Busy\n"
+             span verb=\"remove\" vm_id=\"a\\\\u{1b}/b\" ERROR message=failed to lock the jail kind=Busy\n"
         );
     }
 }

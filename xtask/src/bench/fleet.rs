@@ -210,7 +210,7 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         for jail in self.jailer.list().map(|list| list.jails).unwrap_or_default() {
-            if let Err(error) = self.jailer.teardown_jail(&jail.jail_id) {
+            if let Err(error) = self.jailer.remove_jail(&jail.jail_id) {
                 eprintln!("left behind: {}: {error}", jail.path.display());
             }
         }

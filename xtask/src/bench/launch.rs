@@ -211,7 +211,7 @@ impl Drop for Bench<'_> {
         for jailer in [&self.jailer, &self.bare] {
             // A failed round may have left a VM.
             for listed in jailer.list().unwrap_or_default().jails {
-                if let Err(error) = jailer.teardown_jail(&listed.jail_id) {
+                if let Err(error) = jailer.remove_jail(&listed.jail_id) {
                     eprintln!("left behind: {}: {error}", listed.path.display());
                 }
             }

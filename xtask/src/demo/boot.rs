@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use microvm_runtime::{
-    Boot, ByteSize, CopyOptions, Drive, JailSpec, Jailer, JailerConfig, Limits, PrepareReceipt,
-    State, Strategy, Teardown, Vm,
+    Boot, ByteSize, CopyOptions, Drive, JailSpec, JailState, Jailer, JailerConfig, Limits,
+    PrepareReport, RemoveReport, Strategy, Vm,
 };
 use testkit::{Binaries, GUEST_LINE};
 
@@ -45,7 +45,7 @@ pub(crate) fn run_as_root() -> Result<Report> {
     let earlier = clear_earlier(&jailer)?;
 
     let shown = show(&jailer, &binaries);
-    let torn_down = jailer.teardown_report(VM_ID).context("tear the VM down");
+    let torn_down = jailer.remove(VM_ID).context("tear the VM down");
     remove_directories();
     let (shown, torn_down) = (shown?, torn_down?);
     let traces = Traces { base: Path::new(DIR), cgroup_parent: CGROUP_PARENT, uid: UID };
@@ -92,7 +92,7 @@ fn clear_earlier(jailer: &Jailer) -> Result<Vec<String>> {
     for listed in jailer.list().context("list what an earlier demo left")?.jails {
         let vm_id = listed.vm_id.unwrap_or_else(|| listed.jail_id.to_string());
         jailer
-            .teardown_jail(&listed.jail_id)
+            .remove_jail(&listed.jail_id)
             .with_context(|| format!("tear down {vm_id:?} of an earlier demo"))?;
         earlier.push(format!("{vm_id:?}, {}", found(&listed.state)));
     }
@@ -100,11 +100,11 @@ fn clear_earlier(jailer: &Jailer) -> Result<Vec<String>> {
     Ok(earlier)
 }
 
-fn found(state: &State) -> String {
+fn found(state: &JailState) -> String {
     match state {
-        State::Stopped => "stopped".to_owned(),
-        State::Running { pid } => format!("running as process {pid}"),
-        State::Unrecorded { examples, .. } => format!("just started, as process {examples:?}"),
+        JailState::Stopped => "stopped".to_owned(),
+        JailState::Running { pid } => format!("running as process {pid}"),
+        JailState::Unrecorded { examples, .. } => format!("just started, as process {examples:?}"),
         other => format!("{other:?}"),
     }
 }
@@ -126,7 +126,7 @@ fn show(jailer: &Jailer, binaries: &Binaries) -> Result<Shown> {
         .boot(Boot::new().vcpus(1).memory_mib(128).kernel_args("console=ttyS0 reboot=k panic=1"))
         .ready_within(PATIENCE);
     let prepared = jailer.plan(&spec)?.prepare(&CopyOptions::default())?;
-    let staged = staged(&prepared.receipt());
+    let staged = staged(&prepared.report());
     let jail = prepared.plan().layout().root().to_owned();
     let vm = prepared.launch()?;
     let guest = guest_line(&vm)?;
@@ -162,7 +162,7 @@ fn remove_directories() {
     }
 }
 
-fn staged(receipt: &PrepareReceipt) -> Vec<Staged> {
+fn staged(receipt: &PrepareReport) -> Vec<Staged> {
     let staged = receipt.artifacts.iter().map(|artifact| Staged {
         name: artifact.name.to_string(),
         how: match &artifact.fallback {
@@ -296,7 +296,7 @@ fn cpus(groups: &[PathBuf]) -> Option<f64> {
     Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
 }
 
-fn removed(report: &Teardown) -> Vec<String> {
+fn removed(report: &RemoveReport) -> Vec<String> {
     let mut removed: Vec<String> =
         report.jails.iter().map(|jail| jail.display().to_string()).collect();
     removed.push(format!("{} entries in it", report.entries));

@@ -38,7 +38,7 @@ impl Mount {
 
     /// Returns the mount point.
     #[must_use]
-    pub fn point(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.point
     }
 

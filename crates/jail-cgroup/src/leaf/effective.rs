@@ -9,7 +9,7 @@ use crate::{CgroupVersion, Controller, Limit, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
-pub struct Effective {
+pub struct EffectiveLimit {
     /// Name of the limit.
     pub limit: Limit,
     /// Controller that enforces the limit.
@@ -23,7 +23,7 @@ pub struct Effective {
     pub value: String,
 }
 
-impl Effective {
+impl EffectiveLimit {
     /// Returns whether the kernel rounded a number, such as a size that is no whole number of pages.
     #[must_use]
     pub fn is_rounded(&self) -> bool {
@@ -62,13 +62,13 @@ impl Leaf {
     ///
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound) if the leaf was removed.
-    pub fn effective(&self) -> Result<Vec<Effective>> {
+    pub fn effective(&self) -> Result<Vec<EffectiveLimit>> {
         self.refuse_removed()?;
         let mut all = Vec::new();
         for setting in &self.writes {
             let Some(dir) = self.dir_of(setting.controller) else { continue };
             let Some(text) = dir.read_if_exists(&setting.file)? else { continue };
-            all.push(Effective {
+            all.push(EffectiveLimit {
                 limit: setting.limit,
                 controller: setting.controller,
                 path: setting.path.clone(),
@@ -87,7 +87,7 @@ impl Leaf {
             }
             if let Some(text) = dir.read_if_exists(file)? {
                 let value = String::from_utf8_lossy(text.trim_ascii()).into_owned();
-                all.push(Effective { limit, controller, path, asked: None, value });
+                all.push(EffectiveLimit { limit, controller, path, asked: None, value });
             }
         }
         Ok(all)

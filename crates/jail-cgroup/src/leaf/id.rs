@@ -37,7 +37,7 @@ impl HierarchyPath {
     pub(crate) fn new(mount: &Mount, controllers: &[Controller], path: &GroupPath) -> Self {
         Self {
             controllers: controllers.to_vec(),
-            mount: mount.point().to_owned(),
+            mount: mount.path().to_owned(),
             root: mount.root().to_owned(),
             path: path.clone(),
             joined_by_settings: true,
@@ -86,10 +86,10 @@ impl HierarchyPath {
             .filter_map(|mount| {
                 // A root from a namespace further down leads up, and is not comparable.
                 let below = full.strip_prefix(mount.root()).ok().filter(|path| is_plain(path));
-                let same = (mount.point() == self.mount).then(|| self.path.as_path());
+                let same = (mount.path() == self.mount).then(|| self.path.as_path());
                 Some((mount, below.or(same)?.to_owned()))
             })
-            .min_by_key(|(mount, _)| (mount.is_read_only(), mount.point() != self.mount))
+            .min_by_key(|(mount, _)| (mount.is_read_only(), mount.path() != self.mount))
     }
 }
 
@@ -130,7 +130,7 @@ mod tests {
     fn found(made: &Host, later: &Host) -> Option<PathBuf> {
         let plan = LeafPlan::new(made, CgroupVersion::V2, "a", "leaf", &Limits::new()).unwrap();
         let (mount, path) = plan.id().paths[0].find(CgroupVersion::V2, later)?;
-        Some(mount.point().join(path))
+        Some(mount.path().join(path))
     }
 
     #[test]

@@ -131,7 +131,7 @@ fn search(
         seen += 1;
         if seen + pending.len() > GROUPS_MAX {
             return Err(Error::new(ErrorKind::Unexpected, "search the hierarchy")
-                .at(mount.point())
+                .at(mount.path())
                 .because(format!("the hierarchy has more than {GROUPS_MAX} groups")));
         }
     }

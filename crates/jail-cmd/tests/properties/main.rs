@@ -136,7 +136,7 @@ proptest! {
             return Err(TestCaseError::fail("starts nothing"));
         };
         let firecracker: Vec<OsString> = raw.firecracker.into_iter().map(Into::into).collect();
-        prop_assert_eq!(args.get_firecracker().to_argv(), firecracker);
+        prop_assert_eq!(args.firecracker.to_argv(), firecracker);
     }
 
     /// Two VMs never share a jail.

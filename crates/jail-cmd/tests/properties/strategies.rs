@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 
 use jail_cmd::{
-    CgroupSetting, CgroupVersion, FirecrackerArgs, Gid, HostPath, JailId, JailPath, JailerArgs,
-    LogLevel, LogModule, ParentCgroup, ResourceLimit, Uid,
+    CgroupSetting, FirecrackerArgs, Gid, HostPath, JailId, JailPath, JailerArgs, LogLevel,
+    LogModule, ParentCgroup, ResourceLimit, Uid,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -140,7 +140,10 @@ pub(crate) fn firecracker_args() -> impl Strategy<Value = FirecrackerArgs> {
 pub(crate) fn jailer_args() -> impl Strategy<Value = JailerArgs> {
     let user = 1..u32::MAX;
     let required = (id(), host_path(), user.clone(), user);
-    let version = option::of(prop::sample::select(vec![CgroupVersion::V1, CgroupVersion::V2]));
+    let version = option::of(prop::sample::select(vec![
+        JailerArgs::cgroup_v1 as fn(JailerArgs) -> JailerArgs,
+        JailerArgs::cgroup_v2,
+    ]));
     let places = (option::of(host_path()), version, option::of(parent()), option::of(host_path()));
     let repeated = (vec(setting(), 0..4), vec(limit(), 0..4));
     (required, places, repeated, any::<[bool; 2]>(), firecracker_args()).prop_map(
@@ -155,7 +158,7 @@ pub(crate) fn jailer_args() -> impl Strategy<Value = JailerArgs> {
             let args =
                 JailerArgs::new(id, exec_file, Uid::new(uid).unwrap(), Gid::new(gid).unwrap());
             let args = set(args, base, JailerArgs::chroot_base);
-            let args = set(args, version, JailerArgs::cgroup_version);
+            let args = set(args, version, |args, set_version| set_version(args));
             let args = set(args, parent, JailerArgs::parent_cgroup);
             let args = settings.into_iter().fold(args, JailerArgs::cgroup);
             let args = limits.into_iter().fold(args, JailerArgs::resource_limit);
@@ -172,13 +175,12 @@ pub(crate) fn hostile_args() -> impl Strategy<Value = JailerArgs> {
     let texts = || prop::array::uniform10(hostile());
     (jailer_args(), texts(), any::<bool>()).prop_map(|(args, texts, root)| {
         let [id, exec_file, base, netns, parent, file, value, socket, config, module] = texts;
-        let (uid, gid) =
-            if root { (Uid::root(), Gid::root()) } else { (args.get_uid(), args.get_gid()) };
+        let (uid, gid) = if root { (Uid::root(), Gid::root()) } else { (args.uid, args.gid) };
         let id = JailId::new(id.as_str())
             .or_else(|_| JailId::for_vm(&id))
-            .unwrap_or_else(|_| args.get_id().clone());
-        let exec_file = HostPath::new(exec_file).unwrap_or_else(|_| args.get_exec_file().clone());
-        let firecracker = args.get_firecracker().clone();
+            .unwrap_or_else(|_| args.id.clone());
+        let exec_file = HostPath::new(exec_file).unwrap_or_else(|_| args.exec_file.clone());
+        let firecracker = args.firecracker.clone();
         let firecracker = set(firecracker, JailPath::new(socket).ok(), FirecrackerArgs::api_sock);
         let firecracker =
             set(firecracker, JailPath::new(config).ok(), FirecrackerArgs::config_file);

@@ -14,7 +14,7 @@ use super::http::{Incoming, Request};
 use super::instance::{Action, InstanceInfo};
 use super::socket::JailSocket;
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::error::{Error, ErrorKind, Result, VmRuntimeResult};
 use crate::text::quoted;
 
 /// The default time limit of a request.
@@ -73,21 +73,19 @@ impl Asked {
         let operation = || format!("send {} to the API", self.request.line());
         let answer = self.exchange.answer(self.request.bytes());
         let (status, body) = answer.map_err(|error| match error {
-            Broken::Late => Failure::new(ErrorKind::Timeout, operation())
+            Broken::Late => Error::new(ErrorKind::Timeout, operation())
                 .because("Firecracker did not answer in time")
                 .hinted("Give requests more time with `Api::timeout`."),
-            Broken::Closed => Failure::new(ErrorKind::Api, operation())
+            Broken::Closed => Error::new(ErrorKind::Api, operation())
                 .because("Firecracker closed the connection without an answer"),
-            Broken::Off(errno) => Failure::new(ErrorKind::Api, operation()).source_of(errno),
-            Broken::NotHttp(failure) => {
-                Failure::new(failure.kind(), operation()).source_of(failure)
-            }
+            Broken::Off(errno) => Error::new(ErrorKind::Api, operation()).source_of(errno),
+            Broken::NotHttp(failure) => Error::new(failure.kind(), operation()).source_of(failure),
         })?;
         if (200..300).contains(&status) {
             return Ok(Response { status, body });
         }
         let because = format!("status {status}, {}", fault(&body));
-        Err(Failure::new(ErrorKind::Api, operation()).because(because))
+        Err(Error::new(ErrorKind::Api, operation()).because(because))
     }
 
     /// Waits for the answer; `false` if none comes. A VMM that dies meanwhile closes the connection, which ends the
@@ -99,10 +97,10 @@ impl Asked {
         match self.exchange.answer(self.request.bytes()) {
             Err(Broken::Late | Broken::Closed | Broken::Off(Errno::CONNRESET)) => Ok(false),
             Ok((200..300, _)) => Ok(true),
-            Ok((status, body)) => Err(Failure::new(ErrorKind::Api, "ask the API")
+            Ok((status, body)) => Err(Error::new(ErrorKind::Api, "ask the API")
                 .because(format!("status {status}, {}", fault(&body)))),
             Err(Broken::Off(errno)) => {
-                Err(Failure::new(ErrorKind::Api, "ask the API").source_of(errno))
+                Err(Error::new(ErrorKind::Api, "ask the API").source_of(errno))
             }
             Err(Broken::NotHttp(failure)) => Err(failure),
         }
@@ -127,7 +125,7 @@ impl Response {
     /// # Errors
     /// [`ErrorKind::Api`] where it is none, or not of this shape.
     pub fn json<T: DeserializeOwned>(&self) -> VmRuntimeResult<T> {
-        let failed = || Failure::new(ErrorKind::Api, UNDERSTAND);
+        let failed = || Error::new(ErrorKind::Api, UNDERSTAND);
         serde_json::from_slice(&self.body).map_err(|error| failed().source_of(error).into())
     }
 }
@@ -148,7 +146,7 @@ impl Api {
         deadline: Deadline,
     ) -> Result<Self> {
         let Some(socket) = JailSocket::open(root, name, uid)? else {
-            return Err(Failure::new(ErrorKind::NotFound, "open the API's socket")
+            return Err(Error::new(ErrorKind::NotFound, "open the API's socket")
                 .path(name)
                 .because("it does not exist")
                 .hinted("the VM has removed it; kill the VM instead of asking it"));
@@ -194,7 +192,7 @@ impl Api {
         let response = self.send("GET", "/", None)?;
         if response.body.len() > MAX_INFO {
             let because = format!("it has {} bytes, {MAX_INFO} are allowed", response.body.len());
-            return Err(Failure::new(ErrorKind::Api, UNDERSTAND).because(because).into());
+            return Err(Error::new(ErrorKind::Api, UNDERSTAND).because(because).into());
         }
         response.json()
     }
@@ -250,8 +248,7 @@ impl Api {
 
     fn dial(&self, deadline: Deadline) -> Result<UnixStream> {
         self.socket.connect(self.pid, deadline)?.ok_or_else(|| {
-            Failure::new(ErrorKind::Api, "connect to the API")
-                .because("nobody listens on its socket")
+            Error::new(ErrorKind::Api, "connect to the API").because("nobody listens on its socket")
         })
     }
 }
@@ -262,7 +259,7 @@ enum Broken {
     Late,
     Closed,
     Off(Errno),
-    NotHttp(Failure),
+    NotHttp(Error),
 }
 
 /// A request and the response, over one connection. The client writes and reads at the same time: Firecracker may

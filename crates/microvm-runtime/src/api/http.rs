@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::text::quoted;
 
 /// Headers a response may have; Firecracker sends five.
@@ -29,7 +29,7 @@ impl Request {
     /// [`ErrorKind::InvalidInput`] where the method or the path could end the request line.
     pub(super) fn new(method: &str, path: &str, body: Option<&Value>) -> Result<Self> {
         let refused = |because| {
-            Failure::invalid(format!("send {method:?} {path:?} to the API"), because).hinted(
+            Error::invalid(format!("send {method:?} {path:?} to the API"), because).hinted(
                 "Use a method such as `GET` and a path such as `/mmds`, with blanks as `%20`.",
             )
         };
@@ -110,8 +110,8 @@ impl Incoming {
     }
 }
 
-fn failed() -> Failure {
-    Failure::new(ErrorKind::Api, "read the API's response")
+fn failed() -> Error {
+    Error::new(ErrorKind::Api, "read the API's response")
 }
 
 /// Reads the head of a response; `None` while there is not all of it.

@@ -13,7 +13,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The number of attempts for a look-up that a rename elsewhere disturbs (EAGAIN).
 const ATTEMPTS: u32 = 128;
@@ -38,7 +38,7 @@ impl JailSocket {
     /// # Errors
     /// [`ErrorKind::Identity`] where it is no socket, or not `uid`'s.
     pub(crate) fn open(root: impl AsFd, name: &str, uid: u32) -> Result<Option<Self>> {
-        let failed = || Failure::new(ErrorKind::Identity, "open the API's socket").path(name);
+        let failed = || Error::new(ErrorKind::Identity, "open the API's socket").path(name);
         let handle = match hold(root, name) {
             Ok(handle) => handle,
             Err(Errno::NOENT) => return Ok(None),
@@ -66,7 +66,7 @@ impl JailSocket {
     /// [`ErrorKind::Identity`] if another process listens; [`ErrorKind::Timeout`] if the VMM does not accept;
     /// [`ErrorKind::Api`] otherwise.
     pub(crate) fn connect(&self, pid: u32, deadline: Deadline) -> Result<Option<UnixStream>> {
-        let failed = |kind| Failure::new(kind, "connect to the API");
+        let failed = |kind| Error::new(kind, "connect to the API");
         let stream =
             socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
                 .map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use jail_cmd::{
-    CgroupSetting, CgroupVersion, ExecName, FirecrackerArgs, Gid, HostPath, JailId, JailPath,
-    JailerArgs, Layout, ParentCgroup, Uid,
+    CgroupSetting, ExecName, FirecrackerArgs, Gid, HostPath, JailId, JailPath, JailerArgs, Layout,
+    ParentCgroup, Uid,
 };
 
 use crate::compat::VmJail;
-use crate::error::{Failure, Result, VmRuntimeResult};
+use crate::error::{Error, Result, VmRuntimeResult};
 use crate::host_check::{self, Verb};
 use crate::jail::prepare::{HandOver, prepare};
 use crate::jailer::{DeviceNodes, Jailer};
@@ -67,7 +67,7 @@ impl Jailer {
         let plan = Plan::without_launch(
             self.config(),
             &spec,
-            ExecName::new(EXEC_NAME).map_err(Failure::from)?,
+            ExecName::new(EXEC_NAME).map_err(Error::from)?,
         )?;
         let (hand_over, verb) = match self.nodes() {
             DeviceNodes::ByJailer => (HandOver::ToJailer, Verb::Prepare),
@@ -109,7 +109,7 @@ impl Jailer {
         let config = self.config();
         let id = JailId::for_vm(vm_id)?;
         if !firecracker_bin.is_absolute() {
-            return Err(Failure::invalid(
+            return Err(Error::invalid(
                 operation,
                 "the firecracker binary must be an absolute path",
             )
@@ -119,7 +119,7 @@ impl Jailer {
         let base = HostPath::try_from(config.chroot_base.as_path())?;
         let layout = Layout::new(base.clone(), ExecName::new(EXEC_NAME)?, id.clone());
         if jail.chroot_path != layout.root() {
-            return Err(Failure::invalid(
+            return Err(Error::invalid(
                 operation,
                 format!("the VM {vm_id:?} has its jail elsewhere"),
             )
@@ -131,16 +131,14 @@ impl Jailer {
             Some(node) => numa_settings(node)?,
         };
         let parent = ParentCgroup::new(&config.cgroup_parent)?;
-        let (version, parent) = match (config.cgroup_v2, settings.is_empty()) {
-            (true, true) => (CgroupVersion::V2, parent.join(&id)),
-            (true, false) => (CgroupVersion::V2, parent),
-            (false, _) => (CgroupVersion::V1, parent),
-        };
+        // With v2 and no setting, the jailer joins its parent: the leaf that `prepare` made.
+        let joins_leaf = config.cgroup_v2 && settings.is_empty();
+        let parent = if joins_leaf { parent.join(&id) } else { parent };
         let exec_file = HostPath::try_from(firecracker_bin)?;
         let mut args = JailerArgs::new(id, exec_file, Uid::new(config.uid)?, Gid::new(config.gid)?)
             .chroot_base(base)
-            .cgroup_version(version)
             .parent_cgroup(parent);
+        args = if config.cgroup_v2 { args.cgroup_v2() } else { args.cgroup_v1() };
         for setting in settings {
             args = args.cgroup(setting);
         }
@@ -148,16 +146,12 @@ impl Jailer {
         Ok(args.new_pid_ns().firecracker(FirecrackerArgs::new().api_sock(socket)))
     }
 
-    /// Kills the processes of the jail, and removes the jail and the control group. Succeeds if nothing was prepared,
-    /// and if called twice.
+    /// Removes the VM's jail as [`remove`](Self::remove) does, without a report.
     ///
     /// # Errors
-    /// A bad id; a jail another launcher holds; a mount inside the jail, which is named and left alone.
-    ///
-    /// # Privileges
-    /// As [`Plan::prepare`](crate::Plan::prepare).
+    /// As [`remove`](Self::remove).
     pub fn teardown(&self, vm_id: &str) -> VmRuntimeResult<()> {
-        self.teardown_report(vm_id).map(drop)
+        self.remove(vm_id).map(drop)
     }
 }
 
@@ -176,7 +170,7 @@ pub fn safe_vm_id(vm_id: &str) -> String {
 /// The 0.4 API accepted sources relative to the working directory.
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|error| {
-        Failure::invalid("find the source", "it is not a path").path(path).source_of(error)
+        Error::invalid("find the source", "it is not a path").path(path).source_of(error)
     })
 }
 
@@ -189,7 +183,7 @@ fn refuse_other_name(operation: &str, firecracker_bin: &Path) -> Result<()> {
     if canonical.file_name().is_some_and(|name| name == EXEC_NAME) {
         return Ok(());
     }
-    Err(Failure::invalid(
+    Err(Error::invalid(
         operation,
         format!("the jailer names the jail after its canonical name, {}", canonical.display()),
     )
@@ -201,7 +195,7 @@ fn refuse_other_name(operation: &str, firecracker_bin: &Path) -> Result<()> {
 
 fn numa_settings(node: u32) -> Result<Vec<CgroupSetting>> {
     let cpus = jail_cgroup::numa_node_cpus(node)
-        .map_err(|error| Failure::cgroup(format!("find the CPUs of NUMA node {node}"), error))?;
+        .map_err(|error| Error::cgroup(format!("find the CPUs of NUMA node {node}"), error))?;
     Ok(vec![
         CgroupSetting::new("cpuset.mems", node.to_string())?,
         CgroupSetting::new("cpuset.cpus", cpus.to_string())?,

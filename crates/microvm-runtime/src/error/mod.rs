@@ -17,9 +17,6 @@ pub type VmRuntimeResult<T> = std::result::Result<T, VmRuntimeError>;
 /// Result inside the crate; `?` lifts it into [`VmRuntimeResult`].
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// The name of [`Error`] inside the crate.
-pub(crate) type Failure = Error;
-
 /// Bytes of each part of a message, so that no text of a VM or a tenant floods a terminal.
 const PART: usize = 1024;
 

@@ -19,8 +19,7 @@ struct Need {
 }
 
 use Verb::{
-    Adopt, Api, Inspect, Kill, Launch, List, Prepare, PrepareNodes, Shutdown, Stats, Sweep,
-    Teardown,
+    Adopt, Api, Inspect, Kill, Launch, List, Prepare, PrepareNodes, Remove, Shutdown, Stats, Sweep,
 };
 
 const NEEDS: &[Need] = &[
@@ -28,21 +27,21 @@ const NEEDS: &[Need] = &[
         capability: CapabilitySet::CHOWN,
         name: "CAP_CHOWN",
         reason: "a VM's files are given to its uid, and lent drives back to their owner",
-        verbs: &[Prepare, PrepareNodes, Launch, Teardown, Sweep],
+        verbs: &[Prepare, PrepareNodes, Launch, Remove, Sweep],
         jailer: true,
     },
     Need {
         capability: CapabilitySet::DAC_OVERRIDE,
         name: "CAP_DAC_OVERRIDE",
         reason: "jails and control groups belong to root and to the VM's uid",
-        verbs: &[Prepare, PrepareNodes, Launch, Adopt, Inspect, Api, Teardown, Sweep],
+        verbs: &[Prepare, PrepareNodes, Launch, Adopt, Inspect, Api, Remove, Sweep],
         jailer: true,
     },
     Need {
         capability: CapabilitySet::FOWNER,
         name: "CAP_FOWNER",
         reason: "a VM may make its directories sticky, and they must be removable",
-        verbs: &[Prepare, PrepareNodes, Launch, Teardown, Sweep],
+        verbs: &[Prepare, PrepareNodes, Launch, Remove, Sweep],
         jailer: false,
     },
     Need {
@@ -70,32 +69,21 @@ const NEEDS: &[Need] = &[
         capability: CapabilitySet::SYS_ADMIN,
         name: "CAP_SYS_ADMIN",
         reason: "a VM has namespaces of its own, and its control group the mark of its jail",
-        verbs: &[
-            Prepare,
-            PrepareNodes,
-            Launch,
-            List,
-            Adopt,
-            Stats,
-            Shutdown,
-            Kill,
-            Teardown,
-            Sweep,
-        ],
+        verbs: &[Prepare, PrepareNodes, Launch, List, Adopt, Stats, Shutdown, Kill, Remove, Sweep],
         jailer: true,
     },
     Need {
         capability: CapabilitySet::SYS_PTRACE,
         name: "CAP_SYS_PTRACE",
         reason: "a VMM is recognised by its root directory and its executable",
-        verbs: &[Launch, List, Adopt, Inspect, Teardown, Sweep],
+        verbs: &[Launch, List, Adopt, Inspect, Remove, Sweep],
         jailer: false,
     },
     Need {
         capability: CapabilitySet::KILL,
         name: "CAP_KILL",
         reason: "the VMM runs as another uid",
-        verbs: &[Launch, Shutdown, Kill, Teardown, Sweep],
+        verbs: &[Launch, Shutdown, Kill, Remove, Sweep],
         jailer: false,
     },
 ];

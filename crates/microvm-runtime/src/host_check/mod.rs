@@ -27,7 +27,7 @@ pub(crate) enum Verb {
     Api,
     Shutdown,
     Kill,
-    Teardown,
+    Remove,
     Sweep,
 }
 

@@ -2,7 +2,7 @@
 
 use jail_cmd::JailId;
 
-use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::error::{Error, ErrorKind, Result, VmRuntimeResult};
 use crate::host_check::{self, Verb};
 use crate::jail::prepare::open_root;
 use crate::jail::record::Progress;
@@ -30,7 +30,7 @@ impl Jailer {
         let operation = || format!("adopt the VM {vm_id:?}");
         let id = JailId::for_vm(vm_id)?;
         let none = |because: &str| {
-            Failure::new(ErrorKind::NotFound, operation())
+            Error::new(ErrorKind::NotFound, operation())
                 .because(because)
                 .hinted("`Jailer::list` returns the VMs that run; launch this one anew.")
         };

@@ -8,7 +8,7 @@ use jail_fs::{Dir, InodeId, Lease, Name, TrustedDir};
 use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno;
 
-use crate::error::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::jail::record::Record;
 
 /// Name of the jail's root in the jail's directory.
@@ -34,21 +34,21 @@ impl Jail {
             let dir = match exec_dir.child(&name) {
                 Ok(dir) => dir,
                 Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(Failure::files(operation(), error)),
+                Err(error) => return Err(Error::files(operation(), error)),
             };
             let lock = Lease::try_acquire(&dir);
             // Between the look-up and the lock a removal may have taken it away, or a restart put another in its place.
             match exec_dir.child(&name) {
                 Ok(now) if now.id() == dir.id() => {
                     let lock = lock.map_err(|error| {
-                        Failure::files(operation(), error)
+                        Error::files(operation(), error)
                             .hinted("another launcher has it, or a `Vm` of this one whose end nobody saw: wait for its end")
                     })?;
                     return Ok(Some(Self(lock)));
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(Failure::files(operation(), error)),
+                Err(error) => return Err(Error::files(operation(), error)),
             }
         }
     }
@@ -74,7 +74,7 @@ impl Jail {
 
 /// Opens `root/` in a jail's directory, and returns the directory and the inode; `None` if `root/` is missing.
 pub(crate) fn open_root(dir: &TrustedDir) -> Result<Option<(Dir, InodeId)>> {
-    let failed = |error| Failure::files("open the jail's root", error);
+    let failed = |error| Error::files("open the jail's root", error);
     match jail_fs::open_dir(dir.dir(), ROOT) {
         Ok(root) => {
             let id = InodeId::of(&root).map_err(failed)?;
@@ -96,13 +96,13 @@ pub(crate) fn leaf_mark(base: InodeId, exec_name: &str, jail_id: &str) -> String
 pub(crate) struct ExecDirs {
     pub(crate) dirs: Vec<(ExecName, TrustedDir)>,
     /// Directories that could not be looked at: jails may be in them.
-    pub(crate) problems: Vec<(Name, Failure)>,
+    pub(crate) problems: Vec<(Name, Error)>,
 }
 
 /// Opens the directories `<base>/<exec name>` of `base`. They are made once and stay; one that is gone is left out.
 pub(crate) fn exec_dirs(base: &TrustedDir) -> Result<ExecDirs> {
     let mut found = ExecDirs::default();
-    let names = base.entries().map_err(|error| Failure::files("list the chroot base", error))?;
+    let names = base.entries().map_err(|error| Error::files("list the chroot base", error))?;
     for name in names {
         let Some(exec_name) = name
             .as_str()
@@ -117,7 +117,7 @@ pub(crate) fn exec_dirs(base: &TrustedDir) -> Result<ExecDirs> {
             // A file or a link holds no jails.
             Err(_) if !is_directory(base, &name) => {}
             Err(error) => {
-                found.problems.push((name, Failure::files("look for jails in", error)));
+                found.problems.push((name, Error::files("look for jails in", error)));
             }
         }
     }
@@ -150,7 +150,7 @@ impl ExecDirs {
 
 /// The names of jails in a directory `<base>/<exec name>`.
 pub(crate) fn ids_in(exec_dir: &TrustedDir) -> Result<Vec<(Name, JailId)>> {
-    let names = exec_dir.entries().map_err(|error| Failure::files("list the jails", error))?;
+    let names = exec_dir.entries().map_err(|error| Error::files("list the jails", error))?;
     let named = |name: Name| {
         let id = name.as_str()?.parse().ok()?;
         Some((name, id))
@@ -170,7 +170,7 @@ pub(crate) fn other_roots(base: &TrustedDir, except: &Path) -> Result<HashSet<In
                 Ok(dir) if dir.path() != except => dir,
                 Ok(_) => continue,
                 Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => continue,
-                Err(error) => return Err(Failure::files("look at the other jails", error)),
+                Err(error) => return Err(Error::files("look at the other jails", error)),
             };
             roots.extend(open_root(&dir)?.map(|(_, id)| id));
         }

@@ -8,7 +8,7 @@ use jail_cgroup::{ErrorKind as CgroupError, Leaf};
 use jail_fs::{InodeId, TrustedDir};
 
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::jail::liveness::{self, Survey};
 use crate::jail::record::{Progress, Record};
 use crate::jail::uid_pool;
@@ -122,7 +122,7 @@ pub(crate) fn end_without_record(
 /// The uid that a jail's root was given to; `None` if it is the launcher's still, so that nothing was started in it.
 fn owner_of(root: &jail_fs::Dir) -> Result<Option<u32>> {
     let stat = rustix::fs::fstat(root).map_err(|errno| {
-        Failure::new(ErrorKind::Filesystem, "examine the jail's root").source_of(errno)
+        Error::new(ErrorKind::Filesystem, "examine the jail's root").source_of(errno)
     })?;
     let ours = stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw();
     Ok((!ours).then_some(stat.st_uid))
@@ -148,7 +148,7 @@ fn refuse_unexplained(base: &TrustedDir, jail: &Path, uid: u32, deadline: Deadli
         // Nothing of it was killed here, so only what is about to end anyway can still go.
         looks += 1;
         if looks > LOOKS || deadline.has_passed() {
-            return Err(Failure::new(ErrorKind::Record, "prove that nothing runs in the jail")
+            return Err(Error::new(ErrorKind::Record, "prove that nothing runs in the jail")
                 .path(jail)
                 .because(format!(
                     "{left} of uid {uid} may be the VM's: neither a control group, nor a root directory, nor a \
@@ -174,7 +174,7 @@ fn kill_leaves(leaves: &[Leaf], deadline: Deadline) -> Result<u64> {
 }
 
 fn kill_leaf(leaf: &Leaf, deadline: Deadline) -> Result<u64> {
-    let failed = |error| Failure::cgroup("kill what runs in the VM's control group", error);
+    let failed = |error| Error::cgroup("kill what runs in the VM's control group", error);
     match leaf.is_empty() {
         Ok(false) => {}
         Ok(true) => return Ok(0),

@@ -7,11 +7,11 @@ use jail_cmd::JailId;
 use jail_fs::{Name, TrustedDir};
 use serde::Serialize;
 
-use crate::error::{Failure, Result, VmRuntimeResult};
+use crate::error::{Error, Result, VmRuntimeResult};
 use crate::host_check::{self, Verb};
 use crate::jail::liveness::{Alive, Survey, alive};
 use crate::jail::record::{Progress, Record};
-use crate::jail::remove::{self, Problem, Teardown};
+use crate::jail::remove::{self, HostProblem, RemoveReport};
 use crate::jail::uid_pool;
 use crate::jail::{self, Jail};
 use crate::jailer::Jailer;
@@ -19,17 +19,17 @@ use crate::jailer::Jailer;
 /// The jails below the chroot base.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Listing {
+pub struct ListReport {
     /// The jails.
-    pub jails: Vec<Listed>,
+    pub jails: Vec<JailInfo>,
     /// Directories that could not be looked at: more jails may be in them.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<HostProblem>,
 }
 
 /// A jail on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Listed {
+pub struct JailInfo {
     /// The jail's id.
     pub jail_id: JailId,
     /// The VM's id, where the record can be read.
@@ -37,14 +37,14 @@ pub struct Listed {
     /// The jail's directory on the host.
     pub path: PathBuf,
     /// The state that the kernel reports.
-    pub state: State,
+    pub state: JailState,
 }
 
 /// The state of a jail, as the kernel reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum State {
+pub enum JailState {
     /// The jail has no process.
     Stopped,
     /// The VM runs.
@@ -59,7 +59,7 @@ pub enum State {
         /// The pids of at most four processes.
         examples: Vec<u32>,
     },
-    /// The state is unknown, for example because the record is unreadable. [`Jailer::teardown_jail`] removes the jail
+    /// The state is unknown, for example because the record is unreadable. [`Jailer::remove_jail`] removes the jail
     /// once the absence of processes is proven.
     Damaged {
         /// The reason, with all causes.
@@ -70,15 +70,15 @@ pub enum State {
 /// The report of a sweep.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Swept {
+pub struct SweepReport {
     /// Trees that were being staged or removed.
     pub trees: Vec<PathBuf>,
     /// The jails of unfinished launches, and the control groups.
-    pub jails: Teardown,
+    pub jails: RemoveReport,
     /// Uids leased to jails that do not exist.
     pub uids: Vec<u32>,
     /// The paths that could not be read or removed. With any problem, the sweep releases no uid.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<HostProblem>,
 }
 
 impl Jailer {
@@ -87,23 +87,23 @@ impl Jailer {
     /// Reads `/proc` at most once, and only for jails without a separate control group.
     ///
     /// # Errors
-    /// An untrusted or unreadable base. Other failures are in the result: as a [`Damaged`](State::Damaged) jail, or in
-    /// [`problems`](Listing::problems).
+    /// An untrusted or unreadable base. Other failures are in the result: as a [`Damaged`](JailState::Damaged) jail, or in
+    /// [`problems`](ListReport::problems).
     ///
     /// # Privileges
     /// Root.
-    pub fn list(&self) -> VmRuntimeResult<Listing> {
-        let Some(base) = self.open_base()? else { return Ok(Listing::default()) };
+    pub fn list(&self) -> VmRuntimeResult<ListReport> {
+        let Some(base) = self.open_base()? else { return Ok(ListReport::default()) };
         host_check::before(Verb::List)?;
         let survey = Survey::default();
-        let mut listing = Listing::default();
+        let mut listing = ListReport::default();
         let found = jail::exec_dirs(&base)?;
         listing.problems.extend(problems(&base, &found.problems));
         for (_, exec_dir) in found.dirs {
             let ids = match jail::ids_in(&exec_dir) {
                 Ok(ids) => ids,
                 Err(failure) => {
-                    listing.problems.push(Problem::new(exec_dir.path(), &failure));
+                    listing.problems.push(HostProblem::new(exec_dir.path(), &failure));
                     continue;
                 }
             };
@@ -118,15 +118,15 @@ impl Jailer {
     /// leased to no jail. Running VMs, stopped ones and what another launcher holds are left alone.
     ///
     /// # Errors
-    /// As [`list`](Self::list). What could not be swept is in [`problems`](Swept::problems).
+    /// As [`list`](Self::list). What could not be swept is in [`problems`](SweepReport::problems).
     ///
     /// # Privileges
     /// Root.
-    pub fn sweep(&self) -> VmRuntimeResult<Swept> {
-        let Some(base) = self.open_base()? else { return Ok(Swept::default()) };
+    pub fn sweep(&self) -> VmRuntimeResult<SweepReport> {
+        let Some(base) = self.open_base()? else { return Ok(SweepReport::default()) };
         host_check::before(Verb::Sweep)?;
         let survey = Survey::default();
-        let mut swept = Swept::default();
+        let mut swept = SweepReport::default();
         let found = jail::exec_dirs(&base)?;
         swept.problems.extend(problems(&base, &found.problems));
         for (exec_name, exec_dir) in &found.dirs {
@@ -134,58 +134,58 @@ impl Jailer {
                 Ok(report) => {
                     swept.trees.extend(report.removed);
                     swept.problems.extend(report.failed.into_iter().map(|failed| {
-                        let failure = Failure::files("sweep the chroot base", failed.error);
-                        Problem::new(&failed.path, &failure)
+                        let failure = Error::files("sweep the chroot base", failed.error);
+                        HostProblem::new(&failed.path, &failure)
                     }));
                 }
                 Err(error) => {
-                    let failure = Failure::files("sweep the chroot base", error);
-                    swept.problems.push(Problem::new(exec_dir.path(), &failure));
+                    let failure = Error::files("sweep the chroot base", error);
+                    swept.problems.push(HostProblem::new(exec_dir.path(), &failure));
                 }
             }
             let ids = match jail::ids_in(exec_dir) {
                 Ok(ids) => ids,
                 Err(failure) => {
-                    swept.problems.push(Problem::new(exec_dir.path(), &failure));
+                    swept.problems.push(HostProblem::new(exec_dir.path(), &failure));
                     continue;
                 }
             };
             for (name, id) in ids {
                 let Some((listed, record)) = look(exec_dir, &name, id, &survey) else { continue };
-                if let State::Damaged { reason } = listed.state {
-                    swept.problems.push(Problem { path: listed.path, reason });
+                if let JailState::Damaged { reason } = listed.state {
+                    swept.problems.push(HostProblem { path: listed.path, reason });
                     continue;
                 }
                 // Only then is it locked: whoever else wants a jail that is at rest is not to find it busy.
                 let begun = record.is_some_and(|record| record.progress == Progress::Starting);
-                if !begun || listed.state != State::Stopped {
+                if !begun || listed.state != JailState::Stopped {
                     continue;
                 }
                 let removed = abandoned(exec_dir, &listed.jail_id).and_then(|found| {
                     found
                         .map(|found| {
-                            remove::remove(&base, exec_dir, exec_name.as_str(), found, &survey)
+                            remove::remove_jail(&base, exec_dir, exec_name.as_str(), found, &survey)
                         })
                         .transpose()
                 });
                 match removed {
                     Ok(removed) => swept.jails.add(removed.unwrap_or_default()),
-                    Err(failure) => swept.problems.push(Problem::new(&listed.path, &failure)),
+                    Err(failure) => swept.problems.push(HostProblem::new(&listed.path, &failure)),
                 }
             }
         }
         if swept.problems.is_empty() {
             match uid_pool::release(&base, || jails_of(&base)) {
                 Ok(uids) => swept.uids = uids,
-                Err(failure) => swept.problems.push(Problem::new(base.path(), &failure)),
+                Err(failure) => swept.problems.push(HostProblem::new(base.path(), &failure)),
             }
         }
         Ok(swept)
     }
 }
 
-fn problems(base: &TrustedDir, found: &[(Name, Failure)]) -> Vec<Problem> {
-    found.iter().map(|(name, failure)| Problem::new(&base.path().join(name), failure)).collect()
+fn problems(base: &TrustedDir, found: &[(Name, Error)]) -> Vec<HostProblem> {
+    found.iter().map(|(name, failure)| HostProblem::new(&base.path().join(name), failure)).collect()
 }
 
 /// Looks at one jail; `None` if it has gone since it was found. A jail that is replaced meanwhile is looked at again.
@@ -194,18 +194,18 @@ fn look(
     name: &Name,
     jail_id: JailId,
     survey: &Survey,
-) -> Option<(Listed, Option<Record>)> {
+) -> Option<(JailInfo, Option<Record>)> {
     let path = exec_dir.path().join(name);
-    let damaged = |failure: &Failure| {
-        let state = State::Damaged { reason: (**failure).to_owned() };
+    let damaged = |failure: &Error| {
+        let state = JailState::Damaged { reason: (**failure).to_owned() };
         let (jail_id, path) = (jail_id.clone(), path.clone());
-        Some((Listed { jail_id, vm_id: None, path, state }, None))
+        Some((JailInfo { jail_id, vm_id: None, path, state }, None))
     };
     loop {
         let dir = match exec_dir.child(name) {
             Ok(dir) => dir,
             Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => return None,
-            Err(error) => return damaged(&Failure::files("look at the jail", error)),
+            Err(error) => return damaged(&Error::files("look at the jail", error)),
         };
         let seen = Record::read(dir.dir(), dir.path())
             .and_then(|record| Ok((state(&record, &dir, survey)?, record)));
@@ -218,19 +218,19 @@ fn look(
         return match seen {
             Ok((state, record)) => {
                 let vm_id = Some(record.vm_id.clone());
-                Some((Listed { jail_id, vm_id, path, state }, Some(record)))
+                Some((JailInfo { jail_id, vm_id, path, state }, Some(record)))
             }
             Err(failure) => damaged(&failure),
         };
     }
 }
 
-fn state(record: &Record, dir: &TrustedDir, survey: &Survey) -> Result<State> {
+fn state(record: &Record, dir: &TrustedDir, survey: &Survey) -> Result<JailState> {
     Ok(match alive(record, dir, survey)? {
-        Alive::No => State::Stopped,
-        Alive::Recorded(stamp) => State::Running { pid: stamp.pid() },
+        Alive::No => JailState::Stopped,
+        Alive::Recorded(stamp) => JailState::Running { pid: stamp.pid() },
         Alive::Unrecorded(crowd) => {
-            State::Unrecorded { processes: crowd.count, examples: crowd.examples }
+            JailState::Unrecorded { processes: crowd.count, examples: crowd.examples }
         }
     })
 }
@@ -259,7 +259,7 @@ fn jails_of(base: &TrustedDir) -> Result<Option<HashSet<String>>> {
     }
     let mut ids = HashSet::new();
     for (_, exec_dir) in found.dirs {
-        for name in exec_dir.entries().map_err(|error| Failure::files("list the jails", error))? {
+        for name in exec_dir.entries().map_err(|error| Error::files("list the jails", error))? {
             match name.as_str() {
                 Some(name) if !name.starts_with('.') => drop(ids.insert(name.to_owned())),
                 _ => return Ok(None),

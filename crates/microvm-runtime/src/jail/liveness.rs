@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use jail_cgroup::{ErrorKind as CgroupError, Host, Leaf};
 use jail_fs::{InodeId, TrustedDir};
 
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::jail::record::{Progress, Record};
 use crate::jail::{self, leaf_mark};
 use crate::vmm::{Census, Crowd, ProcessStamp};
@@ -22,7 +22,7 @@ impl Survey {
     /// The control groups.
     pub(crate) fn host(&self) -> Result<&Host> {
         once(&self.host, || {
-            Host::discover().map_err(|error| Failure::cgroup("find the control groups", error))
+            Host::discover().map_err(|error| Error::cgroup("find the control groups", error))
         })
     }
 
@@ -66,7 +66,7 @@ pub(crate) fn alive(record: &Record, dir: &TrustedDir, survey: &Survey) -> Resul
             Ok(members) => crowd = Crowd::of(&members),
             // Removed since, which takes that nobody is in it.
             Err(error) if error.kind() == CgroupError::NotFound => {}
-            Err(error) => return Err(Failure::cgroup("read the control group's members", error)),
+            Err(error) => return Err(Error::cgroup("read the control group's members", error)),
         }
         if !crowd.is_empty() {
             return Ok(Alive::Unrecorded(crowd));
@@ -89,7 +89,7 @@ pub(crate) fn alive(record: &Record, dir: &TrustedDir, survey: &Survey) -> Resul
         crowd = census.rooted_in(id);
     }
     if crowd.is_empty() && !census.hidden(record.uid).is_empty() {
-        return Err(Failure::new(ErrorKind::Privilege, "look for the VM's processes")
+        return Err(Error::new(ErrorKind::Privilege, "look for the VM's processes")
             .path(dir.path())
             .because(format!("the root directory of {} cannot be read", census.hidden(record.uid)))
             .hinted("Run with CAP_SYS_PTRACE."));
@@ -106,9 +106,9 @@ pub(crate) fn leaves(record: &Record, survey: &Survey) -> Result<Vec<Leaf>> {
         Ok(leaf) => Ok(leaf.into_iter().collect()),
         Err(error) if error.kind() == CgroupError::Foreign => match id.owner() {
             Some(mark) => marked_leaves(mark, record.jail_id.as_str(), host),
-            None => Err(Failure::cgroup("open the VM's control group", error)),
+            None => Err(Error::cgroup("open the VM's control group", error)),
         },
-        Err(error) => Err(Failure::cgroup("open the VM's control group", error)),
+        Err(error) => Err(Error::cgroup("open the VM's control group", error)),
     }
 }
 
@@ -125,22 +125,22 @@ pub(crate) fn leaves_without_record(
 fn marked_leaves(mark: &str, name: &str, host: &Host) -> Result<Vec<Leaf>> {
     let operation = "find the VM's control group by its mark";
     let mut found =
-        host.leaves_owned_by(mark, name).map_err(|error| Failure::cgroup(operation, error))?;
+        host.leaves_owned_by(mark, name).map_err(|error| Error::cgroup(operation, error))?;
     match found.unsearched.pop() {
         // What could not be looked at may hold it.
-        Some(error) => Err(Failure::cgroup(operation, error)),
+        Some(error) => Err(Error::cgroup(operation, error)),
         None => Ok(found.leaves),
     }
 }
 
 /// The error of an operation that needs the VM to be stopped.
-pub(crate) fn still_running(operation: impl Into<String>, vm_id: &str, alive: &Alive) -> Failure {
+pub(crate) fn still_running(operation: impl Into<String>, vm_id: &str, alive: &Alive) -> Error {
     let processes = match alive {
         Alive::No => String::new(),
         Alive::Recorded(stamp) => format!(" as process {}", stamp.pid()),
         Alive::Unrecorded(crowd) => format!(" as {crowd}"),
     };
-    Failure::new(ErrorKind::Running, operation)
+    Error::new(ErrorKind::Running, operation)
         .because(format!("the VM {vm_id:?} runs{processes}"))
         .hinted("shut it down first")
 }

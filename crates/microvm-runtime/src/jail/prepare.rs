@@ -8,7 +8,7 @@ use jail_fs::{
 };
 use serde::Serialize;
 
-use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::error::{Error, ErrorKind, Result, VmRuntimeResult};
 use crate::host_check::{self, Verb};
 use crate::jail::liveness::{self, Alive, Survey};
 use crate::jail::record::{Progress, Record};
@@ -39,7 +39,7 @@ pub struct Prepared {
 /// The report of a preparation: the strategy, the copied bytes and the inode of each artifact.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
-pub struct PrepareReceipt {
+pub struct PrepareReport {
     /// One per artifact, in the plan's order.
     pub artifacts: Vec<Receipt>,
     /// The inode of the jail's root.
@@ -53,8 +53,8 @@ pub struct PrepareReceipt {
 impl Prepared {
     /// Returns the report of the preparation.
     #[must_use]
-    pub fn receipt(&self) -> PrepareReceipt {
-        PrepareReceipt {
+    pub fn report(&self) -> PrepareReport {
+        PrepareReport {
             artifacts: self.record.receipts.clone(),
             root: self.record.root,
             uid: self.record.uid,
@@ -124,13 +124,13 @@ pub(crate) fn prepare(plan: &Plan, options: &CopyOptions, hand_over: HandOver) -
         vmm::check_limits(&plan.spec.resource_limits, largest.unwrap_or(0))?;
     }
     let base = TrustedDir::create(plan.layout.base().as_path())
-        .map_err(|error| Failure::files("open the chroot base", error))?;
+        .map_err(|error| Error::files("open the chroot base", error))?;
     refuse_mount_flags(&base)?;
     retire_elsewhere(&base, plan)?;
     let exec_name = Name::try_from(plan.layout.exec_name().as_str())?;
     let exec_dir = base
         .create_child(&exec_name)
-        .map_err(|error| Failure::files("make the exec file's directory", error))?;
+        .map_err(|error| Error::files("make the exec file's directory", error))?;
     let mark = leaf_mark(base.id(), plan.layout.exec_name().as_str(), plan.jail_id.as_str());
     let leaf = plan.leaf.clone().map(|leaf| leaf.owned_by(&mark)).transpose()?;
     let work = Work { plan, leaf: leaf.as_ref(), sources: &sources, options, hand_over };
@@ -156,7 +156,7 @@ fn refuse_mount_flags(base: &TrustedDir) -> Result<()> {
     let flags = base.mount_flags()?;
     let bad = [(flags.noexec, "noexec"), (flags.nodev, "nodev"), (flags.read_only, "ro")];
     let Some((_, flag)) = bad.into_iter().find(|(set, _)| *set) else { return Ok(()) };
-    Err(Failure::new(ErrorKind::Unsupported, "use the chroot base")
+    Err(Error::new(ErrorKind::Unsupported, "use the chroot base")
         .path(base.path())
         .because(format!("it is mounted {flag}"))
         .hinted("choose a base on a filesystem mounted rw, dev and exec"))
@@ -172,7 +172,7 @@ fn retire_elsewhere(base: &TrustedDir, plan: &Plan) -> Result<()> {
         let Some(old) = Jail::lock(&exec_dir, &plan.jail_id)? else { continue };
         let survey = Survey::default();
         stopped(base, &old, plan, &survey)?;
-        remove::remove(base, &exec_dir, exec_name.as_str(), old, &survey)?;
+        remove::remove_jail(base, &exec_dir, exec_name.as_str(), old, &survey)?;
     }
     found.refuse_hidden(base, &plan.jail_id)
 }
@@ -204,7 +204,8 @@ fn stage_new(work: Work<'_>, base: TrustedDir, exec_dir: TrustedDir) -> Result<P
         Err(failure) => {
             let exec_name = plan.layout.exec_name().as_str();
             let survey = Survey::default();
-            Err(failure.and_cleanup(remove::remove(&base, &exec_dir, exec_name, jail, &survey)))
+            Err(failure
+                .and_cleanup(remove::remove_jail(&base, &exec_dir, exec_name, jail, &survey)))
         }
     }
 }
@@ -227,9 +228,8 @@ fn reuse_or_replace(
     remove::return_drives(old.dir(), &before)?;
     let Staged { tree, record } = Staged::new(work, &base, &exec_dir, Some((&old, &before)))?;
     let dir = tree.id();
-    let undo = |failure: Failure| {
-        failure.and_cleanup(give_back(&base, &record, dir, Some((&old, &before))))
-    };
+    let undo =
+        |failure: Error| failure.and_cleanup(give_back(&base, &record, dir, Some((&old, &before))));
     // The leaf first: once the old jail is gone there is no way back.
     let leaf = make_leaf(work.leaf).map_err(undo)?;
     // Nothing knows of the old one without its record.
@@ -240,7 +240,7 @@ fn reuse_or_replace(
     // The old jail's files are still there, so its uid is not given back. The new jail is, for the next call to take
     // up.
     if let Some(Err(error)) = published.replaced {
-        return Err(Failure::files("remove the jail that was replaced", error));
+        return Err(Error::files("remove the jail that was replaced", error));
     }
     if before.uid_leased && (before.uid != record.uid || !record.uid_leased) {
         uid_pool::give_back(&base, &before.jail_id, old.dir().id(), before.uid)?;
@@ -277,13 +277,13 @@ fn give_back_uid(
     }
 }
 
-fn publish_failure(error: jail_fs::Error) -> Failure {
+fn publish_failure(error: jail_fs::Error) -> Error {
     if error.kind() == jail_fs::ErrorKind::AlreadyExists {
-        return Failure::new(ErrorKind::Busy, "publish the jail")
+        return Error::new(ErrorKind::Busy, "publish the jail")
             .because("another launcher has just made a jail of this id")
             .source_of(error);
     }
-    Failure::files("publish the jail", error)
+    Error::files("publish the jail", error)
 }
 
 /// Returns true if this plan would make an equal jail: never started, same request, unchanged sources.
@@ -318,10 +318,10 @@ pub(crate) fn open_root(jail: &TrustedDir, expected: InodeId) -> Result<Dir> {
     let operation = "open the jail's root";
     let path = jail.path().join(ROOT);
     let root =
-        jail_fs::open_dir(jail.dir(), ROOT).map_err(|error| Failure::files(operation, error))?;
-    let found = InodeId::of(&root).map_err(|error| Failure::files(operation, error))?;
+        jail_fs::open_dir(jail.dir(), ROOT).map_err(|error| Error::files(operation, error))?;
+    let found = InodeId::of(&root).map_err(|error| Error::files(operation, error))?;
     if found != expected {
-        return Err(Failure::new(ErrorKind::Record, operation)
+        return Err(Error::new(ErrorKind::Record, operation)
             .path(path)
             .because(format!("its inode is {found}, {expected} was staged"))
             .hinted("tear the jail down"));
@@ -331,7 +331,7 @@ pub(crate) fn open_root(jail: &TrustedDir, expected: InodeId) -> Result<Dir> {
 
 fn make_leaf(leaf: Option<&LeafPlan>) -> Result<Option<Leaf>> {
     let Some(leaf) = leaf else { return Ok(None) };
-    leaf.create().map(Some).map_err(|error| Failure::cgroup("make the VM's control group", error))
+    leaf.create().map(Some).map_err(|error| Error::cgroup("make the VM's control group", error))
 }
 
 /// A jail staged aside, not published yet.
@@ -351,7 +351,7 @@ impl Staged {
         let plan = work.plan;
         let name = Name::try_from(plan.jail_id.as_str())?;
         let tree = StagedTree::create(exec_dir, &name)
-            .map_err(|error| Failure::files("stage the jail", error))?;
+            .map_err(|error| Error::files("stage the jail", error))?;
         let dir = tree.id();
         // After the tree, because the tree shows a sweep that the lease has a living launcher.
         let (uid, gid, leased) = uid_pool::take(base, plan, dir)?;
@@ -376,7 +376,7 @@ impl Staged {
         };
         let root = tree
             .make_dir(ROOT, root_owner, ROOT_MODE)
-            .map_err(|error| Failure::files("make the jail's root", error))?;
+            .map_err(|error| Error::files("make the jail's root", error))?;
         let mut receipts = Vec::new();
         for (artifact, source) in plan.artifacts.iter().zip(sources) {
             receipts.push(stage(artifact, source, &root, owner, options)?);
@@ -391,7 +391,7 @@ impl Staged {
                 owner,
                 mode,
             )
-            .map_err(|error| Failure::files(format!("write /{}", file.name), error))?;
+            .map_err(|error| Error::files(format!("write /{}", file.name), error))?;
         }
         if plan.jailer.is_some() {
             vmm::stage_streams(&tree, &root, owner)?;
@@ -412,7 +412,7 @@ fn open_artifact(artifact: &PlannedArtifact) -> Result<Artifact> {
         DriveKind::VhostUser => Artifact::open_socket(&artifact.source),
         _ => Artifact::open(&artifact.source),
     };
-    opened.map_err(|error| Failure::files(format!("stage {}", artifact.name), error))
+    opened.map_err(|error| Error::files(format!("stage {}", artifact.name), error))
 }
 
 fn stage(
@@ -435,12 +435,12 @@ fn stage(
         }
         DriveKind::VhostUser => jail_fs::socket(source, root, &name, owner),
     };
-    staged.map_err(|error| Failure::files(format!("stage {}", artifact.name), error))
+    staged.map_err(|error| Error::files(format!("stage {}", artifact.name), error))
 }
 
 /// `/dev/kvm` and `/dev/net/tun`, for the uid.
 fn precreate(tree: &StagedTree, owner: Owner) -> Result<()> {
-    let failed = |error| Failure::files("make the device nodes", error);
+    let failed = |error| Error::files("make the device nodes", error);
     let dev = tree.make_dir("root/dev", owner, ROOT_MODE).map_err(failed)?;
     let net = tree.make_dir("root/dev/net", owner, ROOT_MODE).map_err(failed)?;
     jail_fs::ensure_char_device(&dev, &Name::try_from("kvm")?, 10, 232, owner, 0o600)

@@ -13,7 +13,7 @@ use jail_fs::{Dir, InodeId, Name, Owner, StagedTree, TrustedDir};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Plan;
 use crate::plan::host_file::Program;
 use crate::plan::record_size::MAX_BYTES;
@@ -177,16 +177,16 @@ fn read(dir: &Dir, at: &Path, name: &str) -> Result<Option<Vec<u8>>> {
             Err(damaged(at, name).source_of(error))
         }
         // It may well be one, of a VM that runs.
-        Err(error) => Err(Failure::files(READING, error)),
+        Err(error) => Err(Error::files(READING, error)),
     }
 }
 
-fn damaged(at: &Path, name: &str) -> Failure {
-    Failure::new(ErrorKind::Record, READING).path(at.join(name)).hinted("tear the jail down")
+fn damaged(at: &Path, name: &str) -> Error {
+    Error::new(ErrorKind::Record, READING).path(at.join(name)).hinted("tear the jail down")
 }
 
-fn unwritten(at: &Path, name: &str) -> Failure {
-    Failure::new(ErrorKind::Record, "write the record").path(at.join(name))
+fn unwritten(at: &Path, name: &str) -> Error {
+    Error::new(ErrorKind::Record, "write the record").path(at.join(name))
 }
 
 #[cfg(test)]

@@ -7,17 +7,17 @@ use jail_cmd::JailId;
 use jail_fs::{Name, Strategy, TrustedDir};
 use serde::Serialize;
 
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::jail::ending::{self, Ended};
 use crate::jail::liveness::Survey;
 use crate::jail::record::Record;
 use crate::jail::uid_pool;
 use crate::jail::{self, Jail};
 
-/// The report of a teardown: all removed things.
+/// The report of a removal: what was killed and removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Teardown {
+pub struct RemoveReport {
     /// Jail directories that were removed.
     pub jails: Vec<PathBuf>,
     /// The number of removed files, directories, nodes, links and sockets.
@@ -30,7 +30,7 @@ pub struct Teardown {
     pub uid: Option<u32>,
 }
 
-impl Teardown {
+impl RemoveReport {
     pub(crate) fn add(&mut self, other: Self) {
         self.jails.extend(other.jails);
         self.entries += other.entries;
@@ -40,18 +40,19 @@ impl Teardown {
     }
 }
 
-/// Tears down every jail of this id below `base`; fine where there is none.
+/// Removes every jail of this id below `base`. Succeeds if there is none.
 ///
 /// # Errors
-/// Also if a directory could not be looked at in which the jail may be. What can be torn down is, first.
-pub(crate) fn teardown(base: &TrustedDir, id: &JailId) -> Result<Teardown> {
+/// Also if a directory that may hold the jail could not be read. Jails in other directories are removed first.
+pub(crate) fn remove_by_id(base: &TrustedDir, id: &JailId) -> Result<RemoveReport> {
     let survey = Survey::default();
-    let mut report = Teardown::default();
-    let mut failure: Option<Failure> = None;
+    let mut report = RemoveReport::default();
+    let mut failure: Option<Error> = None;
     let mut found = jail::exec_dirs(base)?;
     for (exec_name, exec_dir) in std::mem::take(&mut found.dirs) {
         let removed = Jail::lock(&exec_dir, id).and_then(|jail| {
-            jail.map(|jail| remove(base, &exec_dir, exec_name.as_str(), jail, &survey)).transpose()
+            jail.map(|jail| remove_jail(base, &exec_dir, exec_name.as_str(), jail, &survey))
+                .transpose()
         });
         match removed {
             Ok(removed) => report.add(removed.unwrap_or_default()),
@@ -64,7 +65,7 @@ pub(crate) fn teardown(base: &TrustedDir, id: &JailId) -> Result<Teardown> {
     failure.map_or(Ok(report), Err)
 }
 
-fn joined(first: Option<Failure>, next: Failure) -> Failure {
+fn joined(first: Option<Error>, next: Error) -> Error {
     match first {
         None => next,
         Some(first) => first.and_cleanup::<()>(Err(next)),
@@ -72,13 +73,13 @@ fn joined(first: Option<Failure>, next: Failure) -> Failure {
 }
 
 /// Kills the processes of the jail, then removes the leaf, the jail and the lease of the uid.
-pub(crate) fn remove(
+pub(crate) fn remove_jail(
     base: &TrustedDir,
     exec_dir: &TrustedDir,
     exec_name: &str,
     found: Jail,
     survey: &Survey,
-) -> Result<Teardown> {
+) -> Result<RemoveReport> {
     let id = found.id()?;
     let record = match found.record() {
         Ok(record) => Some(record),
@@ -89,7 +90,7 @@ pub(crate) fn remove(
         Some(record) => ending::end(base, &found, record, survey)?,
         None => ending::end_without_record(base, exec_name, &found, survey)?,
     };
-    let mut report = Teardown { killed, ..Teardown::default() };
+    let mut report = RemoveReport { killed, ..RemoveReport::default() };
     if let Some(record) = &record {
         return_drives(found.dir(), record)?;
     }
@@ -97,7 +98,7 @@ pub(crate) fn remove(
     report.cgroups = remove_leaves(leaves)?;
     let name = Name::try_from(id.as_str())?;
     let removed = jail_fs::remove_tree(exec_dir, &name, Some(found.dir().id()))
-        .map_err(|error| Failure::files(format!("remove the jail {id}"), error))?;
+        .map_err(|error| Error::files(format!("remove the jail {id}"), error))?;
     report.entries = removed.entries;
     report.jails.push(found.path().to_owned());
     // After the last file that belongs to it; the directory's number is held by the lock until then.
@@ -121,7 +122,7 @@ pub(crate) fn return_drives(dir: &TrustedDir, record: &Record) -> Result<()> {
     let root = root.as_ref().unwrap_or(dir.dir());
     for receipt in lent {
         jail_fs::return_persistent(root, receipt).map_err(|error| {
-            Failure::files(
+            Error::files(
                 format!("return the persistent drive {}", receipt.name.as_os_str().display()),
                 error,
             )
@@ -134,9 +135,8 @@ pub(crate) fn return_drives(dir: &TrustedDir, record: &Record) -> Result<()> {
 pub(crate) fn remove_leaves(leaves: Vec<Leaf>) -> Result<Vec<PathBuf>> {
     let mut removed = Vec::new();
     for leaf in leaves {
-        let report = leaf
-            .remove()
-            .map_err(|error| Failure::cgroup("remove the VM's control group", error))?;
+        let report =
+            leaf.remove().map_err(|error| Error::cgroup("remove the VM's control group", error))?;
         removed.extend(report.removed);
     }
     Ok(removed)
@@ -145,15 +145,15 @@ pub(crate) fn remove_leaves(leaves: Vec<Leaf>) -> Result<Vec<PathBuf>> {
 /// A part of the host that could not be looked at, or not be cleaned up. What it hides is neither counted nor released.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Problem {
+pub struct HostProblem {
     /// The directory or the file.
     pub path: PathBuf,
     /// The reason, with all causes.
     pub reason: String,
 }
 
-impl Problem {
-    pub(crate) fn new(path: &Path, failure: &Failure) -> Self {
+impl HostProblem {
+    pub(crate) fn new(path: &Path, failure: &Error) -> Self {
         Self { path: path.to_owned(), reason: (**failure).to_owned() }
     }
 }

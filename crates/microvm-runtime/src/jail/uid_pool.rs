@@ -10,7 +10,7 @@ use jail_cmd::{Gid, JailId, Uid};
 use jail_fs::{InodeId, Lease, Name, Owner, TrustedDir};
 
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Plan;
 use crate::spec::User;
 use crate::vmm;
@@ -54,7 +54,7 @@ fn refuse_leased(base: &TrustedDir, jail: &JailId, uid: u32) -> Result<()> {
     let Some(dir) = open(base)? else { return Ok(()) };
     match holder(&dir, &Name::try_from(uid.to_string())?)? {
         Some(holder) if !holder.is(jail) => {
-            Err(Failure::new(ErrorKind::Busy, format!("take the uid {uid}"))
+            Err(Error::new(ErrorKind::Busy, format!("take the uid {uid}"))
                 .path(dir.path())
                 .because(format!("it is leased to the jail {:?}", holder.jail))
                 .hinted("Choose a uid outside the ranges that are leased from."))
@@ -71,7 +71,7 @@ fn lease(base: &TrustedDir, plan: &Plan, dir: InodeId, first: u32, last: u32) ->
             // An exited process keeps its uid until the parent reaps the process.
             Found::InUse if !deadline.has_passed() => std::thread::sleep(PAUSE),
             Found::InUse | Found::None => {
-                return Err(Failure::new(ErrorKind::Busy, "lease a uid")
+                return Err(Error::new(ErrorKind::Busy, "lease a uid")
                     .path(base.path().join(DIR))
                     .because(format!("all of {first}..={last} are taken"))
                     .hinted("tear a VM down, or widen the range"));
@@ -115,7 +115,7 @@ fn try_lease(base: &TrustedDir, plan: &Plan, dir: InodeId, first: u32, last: u32
         match write(leases, &name, jail, dir) {
             Ok(()) => return Ok(Found::Uid(uid)),
             Err(error) if error.kind() == jail_fs::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(Failure::files("lease a uid", error)),
+            Err(error) => return Err(Error::files("lease a uid", error)),
         }
         // A restart keeps its uid, and so does one whose launcher was killed after it took the lease. A lease that
         // cannot be read is somebody's.
@@ -207,7 +207,7 @@ pub(crate) fn all(base: &TrustedDir) -> Result<Leases> {
 
 fn read_all(dir: &TrustedDir) -> Result<Leases> {
     let mut leases = Leases::default();
-    for name in dir.entries().map_err(|error| Failure::files("list the leased uids", error))? {
+    for name in dir.entries().map_err(|error| Error::files("list the leased uids", error))? {
         if let Some(uid) = name.as_str().and_then(|name| name.parse().ok())
             && let Some(holder) = holder(dir, &name)?
         {
@@ -239,7 +239,7 @@ fn holder(dir: &TrustedDir, name: &Name) -> Result<Option<Holder>> {
     let bytes = match jail_fs::read_small(dir.dir(), name, MAX_BYTES) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Failure::files("read who has a uid", error)),
+        Err(error) => return Err(Error::files("read who has a uid", error)),
     };
     let text = String::from_utf8_lossy(&bytes);
     let mut lines = text.lines().map(str::to_owned);
@@ -253,13 +253,13 @@ fn write(dir: &TrustedDir, name: &Name, jail: &JailId, of: InodeId) -> jail_fs::
 
 fn hand_over(dir: &TrustedDir, name: &Name, jail: &JailId, to: InodeId) -> Result<()> {
     remove(dir, name.clone())?;
-    write(dir, name, jail, to).map_err(|error| Failure::files("lease a uid", error))
+    write(dir, name, jail, to).map_err(|error| Error::files("lease a uid", error))
 }
 
 fn remove(dir: &TrustedDir, name: Name) -> Result<()> {
     jail_fs::scrub(dir.dir(), &[name])
         .map(drop)
-        .map_err(|error| Failure::files("give back a uid", error))
+        .map_err(|error| Error::files("give back a uid", error))
 }
 
 /// The directory of leases; `None` where there is none yet.
@@ -267,13 +267,13 @@ fn open(base: &TrustedDir) -> Result<Option<TrustedDir>> {
     match base.child(&Name::try_from(DIR)?) {
         Ok(dir) => Ok(Some(dir)),
         Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::files("read the leased uids", error)),
+        Err(error) => Err(Error::files("read the leased uids", error)),
     }
 }
 
 /// Locks the directory of leases, and makes a missing directory.
 fn lock(base: &TrustedDir) -> Result<Lease> {
-    let failed = |error| Failure::files("lock the leased uids", error);
+    let failed = |error| Error::files("lock the leased uids", error);
     let dir = base.create_child(&Name::try_from(DIR)?).map_err(failed)?;
     let deadline = Deadline::after(LOCKED);
     loop {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jail_cmd::{ArtifactName, Layout, in_jail};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::spec::JailSpec;
 use crate::spec::drive::{Drive, DriveKind};
 use crate::spec::machine::{Document, DriveConfig, MachineFiles};
@@ -53,14 +53,14 @@ pub(super) fn artifacts(spec: &JailSpec, layout: &Layout) -> Result<Vec<PlannedA
     for (name, source, kind) in drives.chain(pmem) {
         let name = ArtifactName::new(name, layout.exec_name())?;
         if planned.iter().any(|other: &PlannedArtifact| other.name == name) {
-            return Err(Failure::invalid("plan the drives", format!("two are called \"{name}\""))
+            return Err(Error::invalid("plan the drives", format!("two are called \"{name}\""))
                 .hinted("give each drive a name of its own"));
         }
         planned.push(PlannedArtifact { name, source: source.to_owned(), kind });
     }
     for artifact in &planned {
         let refused = |because: &str| {
-            Failure::invalid(format!("find the source of {}", artifact.name), because)
+            Error::invalid(format!("find the source of {}", artifact.name), because)
                 .path(&artifact.source)
         };
         if !artifact.source.is_absolute() {
@@ -80,11 +80,11 @@ pub(super) fn document(spec: &JailSpec) -> Result<Option<Document>> {
         if spec.pmem.is_empty() {
             return Ok(None);
         }
-        return Err(Failure::invalid("plan the pmem devices", "there is no machine to boot")
+        return Err(Error::invalid("plan the pmem devices", "there is no machine to boot")
             .hinted("Give the spec a `boot`, or configure the devices over the API."));
     };
     if spec.kernel.is_none() {
-        return Err(Failure::invalid("plan the boot", "there is no kernel")
+        return Err(Error::invalid("plan the boot", "there is no kernel")
             .hinted("give the spec a `kernel`"));
     }
     let files = MachineFiles {

@@ -11,7 +11,7 @@ use rustix::fs::{Access, FileType, Mode, OFlags, access};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
 
 /// Magic number of nsfs, `statfs(2)`.
@@ -39,21 +39,21 @@ impl Program {
         let path = match is_bare {
             true => on_path(&operation, path)?,
             false => std::path::absolute(path).map_err(|error| {
-                Failure::invalid(&operation, "it is no path").path(path).source_of(error)
+                Error::invalid(&operation, "it is no path").path(path).source_of(error)
             })?,
         };
         let canonical = canonical(&operation, &path)?;
         let held = hold(&operation, canonical.as_path())?;
         let stat = rustix::fs::fstat(&held).map_err(|errno| {
-            Failure::new(ErrorKind::Filesystem, &operation).path(&path).source_of(errno)
+            Error::new(ErrorKind::Filesystem, &operation).path(&path).source_of(errno)
         })?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Failure::invalid(operation, "it is not a regular file")
+            return Err(Error::invalid(operation, "it is not a regular file")
                 .path(path)
                 .hinted("Name the program's own file."));
         }
         if stat.st_mode & 0o111 == 0 {
-            return Err(Failure::invalid(operation, "it is not executable")
+            return Err(Error::invalid(operation, "it is not executable")
                 .path(path)
                 .hinted("Make the file executable (`chmod +x`), or name another."));
         }
@@ -77,7 +77,7 @@ impl Program {
         if now == self.inode {
             return Ok(());
         }
-        Err(Failure::new(ErrorKind::Untrusted, operation)
+        Err(Error::new(ErrorKind::Untrusted, operation)
             .path(&self.path)
             .because("it is another file than the plan was made for")
             .hinted("Plan the VM anew."))
@@ -92,7 +92,7 @@ fn on_path(operation: &str, name: &Path) -> Result<PathBuf> {
         .filter(|dir| dir.is_absolute())
         .map(|dir| dir.join(name));
     there.find(|program| access(program, Access::EXEC_OK).is_ok()).ok_or_else(|| {
-        Failure::new(ErrorKind::NotFound, operation)
+        Error::new(ErrorKind::NotFound, operation)
             .path(name)
             .because("it is not on the PATH")
             .hinted("Install it, or name it by its path.")
@@ -101,7 +101,7 @@ fn on_path(operation: &str, name: &Path) -> Result<PathBuf> {
 
 fn hold(operation: &str, path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Failure::new(kind(errno), operation).path(path).source_of(errno))
+        .map_err(|errno| Error::new(kind(errno), operation).path(path).source_of(errno))
 }
 
 /// The kind of a path that cannot be opened.
@@ -121,23 +121,23 @@ fn kind(errno: Errno) -> ErrorKind {
 pub(crate) fn network_namespace(path: &Path) -> Result<(HostPath, bool)> {
     let operation = "find the network namespace";
     if !path.is_absolute() {
-        return Err(Failure::invalid(operation, "it is not absolute")
+        return Err(Error::invalid(operation, "it is not absolute")
             .path(path)
             .hinted("Give an absolute path, such as `/run/netns/vm`."));
     }
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(
         |error| {
-            Failure::new(kind(error), operation)
+            Error::new(kind(error), operation)
                 .path(path)
                 .source_of(error)
                 .hinted("Make it first with `ip netns add`, or leave `netns` out of the spec.")
         },
     )?;
     let fs = rustix::fs::fstatfs(&file).map_err(|error| {
-        Failure::new(ErrorKind::Filesystem, operation).path(path).source_of(error)
+        Error::new(ErrorKind::Filesystem, operation).path(path).source_of(error)
     })?;
     if fs.f_type != NSFS_MAGIC || !sys::is_network_namespace(&file) {
-        return Err(Failure::invalid(operation, "it is not a network namespace")
+        return Err(Error::invalid(operation, "it is not a network namespace")
             .path(path)
             .hinted("make one with `ip netns add`"));
     }
@@ -145,7 +145,7 @@ pub(crate) fn network_namespace(path: &Path) -> Result<(HostPath, bool)> {
     // By the name that the jailer gets, the same file.
     let again = InodeId::of(hold(operation, found.as_path())?)?;
     if again != InodeId::of(&file)? {
-        return Err(Failure::new(ErrorKind::Untrusted, operation)
+        return Err(Error::new(ErrorKind::Untrusted, operation)
             .path(path)
             .because("another file took its place"));
     }
@@ -166,13 +166,13 @@ fn resolve(operation: &str, path: &Path) -> Result<(HostPath, bool)> {
             Ok(target) => path = parent.as_path().join(OsStr::from_bytes(target.to_bytes())),
             Err(Errno::INVAL) => return Ok((HostPath::try_from(whole)?, false)),
             Err(errno) => {
-                return Err(Failure::new(ErrorKind::NotFound, operation)
+                return Err(Error::new(ErrorKind::NotFound, operation)
                     .path(whole)
                     .source_of(errno));
             }
         }
     }
-    Err(Failure::invalid(operation, "too many links lead to it").path(path))
+    Err(Error::invalid(operation, "too many links lead to it").path(path))
 }
 
 fn canonical(operation: &str, path: &Path) -> Result<HostPath> {
@@ -182,11 +182,10 @@ fn canonical(operation: &str, path: &Path) -> Result<HostPath> {
     )]
     let canonical = std::fs::canonicalize(path).map_err(|error| {
         let kind = Errno::from_io_error(&error).map_or(ErrorKind::Filesystem, kind);
-        Failure::new(kind, operation).path(path).source_of(error)
+        Error::new(kind, operation).path(path).source_of(error)
     })?;
-    HostPath::try_from(canonical).map_err(|error| {
-        Failure::new(ErrorKind::InvalidInput, operation).path(path).source_of(error)
-    })
+    HostPath::try_from(canonical)
+        .map_err(|error| Error::new(ErrorKind::InvalidInput, operation).path(path).source_of(error))
 }
 
 #[cfg(test)]

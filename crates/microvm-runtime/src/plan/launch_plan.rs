@@ -12,7 +12,7 @@ use jail_cmd::{
 use serde::{Deserialize, Serialize};
 
 use crate::config::JailerConfig;
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::contents::{PlannedArtifact, PlannedFile, artifacts, document, files};
 use crate::plan::host_file::{self, Program};
 use crate::plan::record_size;
@@ -65,7 +65,7 @@ impl Plan {
         let firecracker_release = plan.check_firecracker(releases, &program)?;
         let plan = Self { jailer: Some(jailer), firecracker_release, ..plan };
         if plan.netns_is_link && !release.supports(Feature::FollowsNetnsLink) {
-            return Err(Failure::new(ErrorKind::Unsupported, "join the network namespace")
+            return Err(Error::new(ErrorKind::Unsupported, "join the network namespace")
                 .path(spec.netns.as_deref().unwrap_or(Path::new("")))
                 .because(format!("jailer {release} opens no link"))
                 .hinted("Bind-mount the namespace to a file, as `ip netns attach` does."));
@@ -114,7 +114,7 @@ impl Plan {
     ) -> Result<Self> {
         let jail_id = JailId::for_vm(&spec.vm_id)?;
         let base = HostPath::try_from(config.chroot_base.as_path()).map_err(|error| {
-            Failure::invalid("use JailerConfig::chroot_base", error.reason())
+            Error::invalid("use JailerConfig::chroot_base", error.reason())
                 .path(&config.chroot_base)
                 .hinted("Give an absolute path of UTF-8, without `..` and control characters.")
         })?;
@@ -155,11 +155,11 @@ impl Plan {
         };
         plan.some_user()?;
         if !spec.api && !plan.requests.is_empty() {
-            return Err(Failure::invalid("plan the serial port", "it is configured over the API")
+            return Err(Error::invalid("plan the serial port", "it is configured over the API")
                 .hinted("Leave `no_api` or `serial` out of the spec."));
         }
         if !spec.api && spec.boot.is_none() {
-            return Err(Failure::invalid(
+            return Err(Error::invalid(
                 "plan the VM",
                 "without an API there must be something to boot",
             )
@@ -167,7 +167,7 @@ impl Plan {
         }
         if spec.daemonize && spec.pid_namespace == PidNamespace::ByLauncher {
             let because = "a jailer that daemonizes ends, and with the first process of a pid namespace all others";
-            return Err(Failure::invalid("plan the VM", because)
+            return Err(Error::invalid("plan the VM", because)
                 .hinted("use `PidNamespace::ByJailer`, or leave `daemonize` out"));
         }
         let sources = plan.artifacts.iter().map(|artifact| artifact.source.as_os_str().len());
@@ -184,12 +184,12 @@ impl Plan {
                 Uid::new(last)?;
                 Ok((Uid::new(first)?, Gid::new(first)?))
             }
-            User::Leased { first, last } => Err(Failure::invalid(
+            User::Leased { first, last } => Err(Error::invalid(
                 "plan the VM's user",
                 format!("the uid range {first}..={last} is empty"),
             )
             .hinted("Give the lower uid first.")),
-            User::Configured => Err(Failure::invalid("plan the VM's user", "it was not resolved")),
+            User::Configured => Err(Error::invalid("plan the VM's user", "it was not resolved")),
         }
     }
 

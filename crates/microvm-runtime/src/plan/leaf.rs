@@ -26,8 +26,7 @@ pub(super) fn plan(
     let host = Host::discover()?;
     let of = |version| LeafPlan::new(&host, version, parent.as_str(), jail_id.as_str(), &limits);
     Ok(match spec.cgroup_version {
-        Some(jail_cmd::CgroupVersion::V1) => Some(of(CgroupVersion::V1)?),
-        Some(jail_cmd::CgroupVersion::V2) => Some(of(CgroupVersion::V2)?),
+        Some(version) => Some(of(version)?),
         None if limits.is_empty() => of(preferred).or_else(|_| of(other)).ok(),
         None => Some(of(host.pick(preferred, &limits)?)?),
     })

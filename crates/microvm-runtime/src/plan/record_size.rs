@@ -1,6 +1,6 @@
 //! The bound on a jail's record, checked in the plan.
 
-use crate::error::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::spec::JailSpec;
 
 /// The largest record, in bytes: checked when a VM is planned, and when the record is written and read.
@@ -17,14 +17,14 @@ const ARTIFACT_BYTES: usize = 2 << 10;
 pub(super) fn check(spec: &JailSpec, sources: impl Iterator<Item = usize>) -> Result<()> {
     let operation = "plan the VM";
     let spec = serde_json::to_vec_pretty(spec)
-        .map_err(|error| Failure::invalid(operation, "it has no JSON").source_of(error))?;
+        .map_err(|error| Error::invalid(operation, "it has no JSON").source_of(error))?;
     // Each byte of a path may be escaped.
     let artifacts = sources.map(|length| ARTIFACT_BYTES + 6 * length);
     let size = FIXED_BYTES + spec.len() + artifacts.sum::<usize>();
     if size <= MAX_BYTES {
         return Ok(());
     }
-    Err(Failure::invalid(
+    Err(Error::invalid(
         operation,
         format!("its record would have up to {size} bytes, of at most {MAX_BYTES}"),
     )

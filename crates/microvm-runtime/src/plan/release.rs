@@ -8,7 +8,7 @@ use jail_cmd::JailerVersion;
 use serde::{Deserialize, Serialize};
 
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::host_file::Program;
 use crate::vmm::output;
 
@@ -78,7 +78,7 @@ fn ask(program: &Program, operation: &str, hint: &str) -> Result<JailerVersion> 
     let printed = String::from_utf8_lossy(&printed);
     printed.parse().map_err(|error: jail_cmd::Error| {
         let start: String = printed.lines().next().unwrap_or_default().chars().take(80).collect();
-        Failure::new(ErrorKind::Spawn, operation)
+        Error::new(ErrorKind::Spawn, operation)
             .path(path)
             .because(format!("`--version` printed {start:?}: {}", error.reason()))
             .hinted(hint)

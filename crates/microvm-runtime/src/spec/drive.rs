@@ -51,7 +51,7 @@ impl Drive {
     }
 
     /// A private writable copy: reflink (`ioctl FICLONE`) where the filesystem can, else a sparse copy. Gone at
-    /// teardown.
+    /// removal.
     pub fn private(name: impl Into<String>, source: impl Into<PathBuf>) -> Self {
         Self::new(name, source, DriveKind::Private)
     }

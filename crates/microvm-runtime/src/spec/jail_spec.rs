@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jail_cgroup::Limits;
-use jail_cmd::{CgroupVersion, ResourceLimit};
+use jail_cgroup::{CgroupVersion, Limits};
+use jail_cmd::ResourceLimit;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::drive::Drive;

@@ -2,7 +2,7 @@
 
 use crate::deadline::Deadline;
 use crate::error::VmRuntimeResult;
-use crate::jail::remove::Teardown;
+use crate::jail::remove::RemoveReport;
 use crate::jailer::Jailer;
 use crate::vm::Vm;
 use crate::vm::exit::Exit;
@@ -11,13 +11,13 @@ use crate::vm::shutdown::DEATH;
 /// One VM of [`Jailer::remove_all`]: its end, and the removal of its jail.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct RemovedVm {
+pub struct VmRemoveReport {
     /// The VM's id, unchanged.
     pub vm_id: String,
     /// The end of the VM, or the reason why the VM's end was not seen.
     pub exit: VmRuntimeResult<Exit>,
     /// The report of the removal, or the reason why the removal failed.
-    pub removal: VmRuntimeResult<Teardown>,
+    pub removal: VmRuntimeResult<RemoveReport>,
 }
 
 impl Vm {
@@ -41,22 +41,22 @@ impl Vm {
 }
 
 impl Jailer {
-    /// Kills many VMs at once ([`Vm::kill_all`]), then removes the jail of each as [`teardown`](Self::teardown) does.
+    /// Kills many VMs at once ([`Vm::kill_all`]), then removes the jail of each as [`remove`](Self::remove) does.
     ///
     /// A VM that cannot be removed keeps no other from its removal: each result stands in its own entry, in the order
     /// given.
     ///
     /// # Privileges
     /// Root.
-    pub fn remove_all(&self, vms: impl IntoIterator<Item = Vm>) -> Vec<RemovedVm> {
+    pub fn remove_all(&self, vms: impl IntoIterator<Item = Vm>) -> Vec<VmRemoveReport> {
         let vms = vms.into_iter().collect::<Vec<_>>();
         let exits = Vm::kill_all(&vms);
         let removed = vms.into_iter().zip(exits).map(|(vm, exit)| {
             let vm_id = vm.vm_id().to_owned();
             // Also of a VM whose end was not seen: its jail's lock must not stand in the way.
             drop(vm);
-            let removal = self.teardown_report(&vm_id);
-            RemovedVm { vm_id, exit, removal }
+            let removal = self.remove(&vm_id);
+            VmRemoveReport { vm_id, exit, removal }
         });
         removed.collect()
     }

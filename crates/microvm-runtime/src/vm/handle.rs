@@ -11,7 +11,7 @@ use jail_fs::{Dir, TrustedDir};
 
 use crate::api::Api;
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::error::{Error, ErrorKind, Result, VmRuntimeResult};
 use crate::host_check::{self, Verb};
 use crate::jail::Jail;
 use crate::jail::liveness::{self, Survey};
@@ -163,7 +163,7 @@ impl Vm {
 
     pub(crate) fn connect(&self, deadline: Deadline) -> Result<Api> {
         if !self.record.spec.api {
-            return Err(Failure::new(ErrorKind::Unsupported, "connect to the API")
+            return Err(Error::new(ErrorKind::Unsupported, "connect to the API")
                 .because("the VM was started without one")
                 .hinted("leave `no_api` out of its spec"));
         }
@@ -177,7 +177,7 @@ impl Vm {
             return open_root(lock.dir(), self.record.root);
         }
         let dir = TrustedDir::open(&self.jail)
-            .map_err(|error| Failure::files("open the jail's directory", error))?;
+            .map_err(|error| Error::files("open the jail's directory", error))?;
         open_root(&dir, self.record.root)
     }
 
@@ -202,7 +202,7 @@ impl Vm {
     /// [`Unsupported`](ErrorKind::Unsupported) if the host has no hierarchy for a leaf.
     pub fn stats(&self) -> VmRuntimeResult<Stats> {
         let leaf = self.leaf("read the VM's statistics")?;
-        leaf.stats().map_err(|error| Failure::cgroup("read the VM's statistics", error).into())
+        leaf.stats().map_err(|error| Error::cgroup("read the VM's statistics", error).into())
     }
 
     /// Opens the VM's control group.
@@ -216,7 +216,7 @@ impl Vm {
     fn leaf(&self, operation: &str) -> Result<Leaf> {
         let leaf = self.open_leaf().and_then(|leaf| {
             leaf.ok_or_else(|| {
-                Failure::new(ErrorKind::Unsupported, operation)
+                Error::new(ErrorKind::Unsupported, operation)
                     .because("the VM has no control group of its own")
             })
         });

@@ -2,7 +2,7 @@
 
 use jail_cmd::in_jail;
 
-use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::error::{Error, ErrorKind, Result, VmRuntimeResult};
 use crate::vm::Vm;
 use crate::vmm::read_tail;
 
@@ -26,14 +26,14 @@ impl Vm {
     fn read_metrics(&self, bytes: u64) -> Result<String> {
         let operation = "read the VM's metrics";
         if !self.record.spec.firecracker.metrics {
-            return Err(Failure::new(ErrorKind::Unsupported, operation)
+            return Err(Error::new(ErrorKind::Unsupported, operation)
                 .because("it writes none")
                 .hinted("ask for them in the spec's `FirecrackerOptions`"));
         }
         let file = jail_fs::open_file(&self.root()?, in_jail::METRICS)
-            .map_err(|error| Failure::files(operation, error))?;
+            .map_err(|error| Error::files(operation, error))?;
         read_tail(&file, 0, bytes).map_err(|error| {
-            Failure::new(ErrorKind::Filesystem, operation).path(in_jail::METRICS).source_of(error)
+            Error::new(ErrorKind::Filesystem, operation).path(in_jail::METRICS).source_of(error)
         })
     }
 }

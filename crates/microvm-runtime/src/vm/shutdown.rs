@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::api::Action;
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Failure, Result, VmRuntimeResult};
+use crate::error::{Error, ErrorKind, Result, VmRuntimeResult};
 use crate::host_check::{self, Verb};
 use crate::trace;
 use crate::vm::exit::Exit;
@@ -17,7 +17,7 @@ impl Vm {
     /// Asks the guest to shut down (`SendCtrlAltDel` over the API), waits for `grace`, and then [kills](Self::kill) the VM.
     ///
     /// Fine for a VM that has ended already. Nothing on the host is removed: that is
-    /// [`Jailer::teardown`](crate::Jailer::teardown). `Duration::MAX` waits for the guest for ever.
+    /// [`Jailer::remove`](crate::Jailer::remove). `Duration::MAX` waits for the guest for ever.
     ///
     /// # Errors
     /// As [`kill`](Self::kill). An API that does not answer is no error: the VM is killed.
@@ -69,8 +69,8 @@ impl Vm {
     }
 
     /// The error of a VMM that was killed and did not end within `timeout`.
-    pub(crate) fn outlived(&self, timeout: Duration) -> Failure {
-        Failure::new(ErrorKind::Timeout, "kill the VM")
+    pub(crate) fn outlived(&self, timeout: Duration) -> Error {
+        Error::new(ErrorKind::Timeout, "kill the VM")
             .because(format!("process {} is still there after {timeout:?}", self.pid()))
     }
 
@@ -89,7 +89,7 @@ impl Vm {
                     Ok(())
                 };
             };
-            leaf.kill().map_err(|error| Failure::cgroup("kill the VM's control group", error))
+            leaf.kill().map_err(|error| Error::cgroup("kill the VM's control group", error))
         };
         self.process
             .kill()

@@ -14,7 +14,7 @@ use super::stamp::ProcessStamp;
 use super::starting_jailer::{is_starting_jailer, may_be_jailer};
 use super::{pidfd, procfs};
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Processes that are named, of however many there are.
 const EXAMPLES: usize = 4;
@@ -230,7 +230,7 @@ pub(crate) fn kill_all(suspect: Suspect<'_>, deadline: Deadline) -> Result<u64> 
         }
         killed += found.count;
         if deadline.has_passed() {
-            return Err(Failure::new(ErrorKind::Timeout, "kill what runs in the jail")
+            return Err(Error::new(ErrorKind::Timeout, "kill what runs in the jail")
                 .because(format!("after {killed} kills it still has {found}")));
         }
         // What was killed first is the likeliest to be gone.
@@ -271,7 +271,7 @@ pub(crate) fn uid_is_in_use(uid: u32) -> Result<bool> {
         Ok(_) => Ok(true),
         Err(Errno::SRCH) => Ok(false),
         Err(errno) => {
-            Err(Failure::new(ErrorKind::Identity, format!("look for processes of uid {uid}"))
+            Err(Error::new(ErrorKind::Identity, format!("look for processes of uid {uid}"))
                 .source_of(errno))
         }
     }

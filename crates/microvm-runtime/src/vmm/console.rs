@@ -9,7 +9,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that are kept of a stream.
 pub(super) const TAIL: usize = 64 << 10;
@@ -59,7 +59,7 @@ impl Console {
             Some(_) if !path.is_absolute() => "it is not absolute",
             Some(_) => return Ok(()),
         };
-        Err(Failure::invalid("plan the console", because)
+        Err(Error::invalid("plan the console", because)
             .path(path)
             .hinted("Give an absolute path of UTF-8."))
     }
@@ -75,14 +75,14 @@ impl Default for Console {
 pub(super) fn null() -> Result<OwnedFd> {
     let path = "/dev/null";
     rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
-        Failure::new(ErrorKind::Spawn, "open the null device").path(path).source_of(errno)
+        Error::new(ErrorKind::Spawn, "open the null device").path(path).source_of(errno)
     })
 }
 
 /// A console file: the VMM's description of it, for writing, and ours, for reading from where this VM's part begins.
 pub(super) fn open_file(path: &Path) -> Result<(OwnedFd, Written)> {
     let failed = |errno: Errno| {
-        let failure = Failure::new(ErrorKind::Filesystem, "open the console file").path(path);
+        let failure = Error::new(ErrorKind::Filesystem, "open the console file").path(path);
         match errno {
             Errno::LOOP => failure.hinted(
                 "A symbolic link is not followed: name the file itself, or read `Vm::console`.",
@@ -97,17 +97,14 @@ pub(super) fn open_file(path: &Path) -> Result<(OwnedFd, Written)> {
     let theirs = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
     let stat = fstat(&theirs).map_err(failed)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
-        return Err(Failure::invalid(
-            "open the console file",
-            "it is no regular file with one name",
-        )
-        .path(path)
-        .hinted("Give each console a file of its own, or use Console::tail."));
+        return Err(Error::invalid("open the console file", "it is no regular file with one name")
+            .path(path)
+            .hinted("Give each console a file of its own, or use Console::tail."));
     }
     let ours = rustix::fs::open(path, OFlags::RDONLY | always, Mode::empty()).map_err(failed)?;
     let now = fstat(&ours).map_err(failed)?;
     if (now.st_dev, now.st_ino) != (stat.st_dev, stat.st_ino) {
-        return Err(Failure::new(ErrorKind::Untrusted, "open the console file")
+        return Err(Error::new(ErrorKind::Untrusted, "open the console file")
             .path(path)
             .because("another file took its place"));
     }

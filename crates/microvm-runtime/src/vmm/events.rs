@@ -8,7 +8,7 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Events in a directory (`inotify(7)`), used only as hints when to look.
 pub(super) struct Events {
@@ -85,8 +85,8 @@ impl Drop for Events {
     }
 }
 
-fn failed(errno: Errno) -> Failure {
-    Failure::new(ErrorKind::Filesystem, "watch the jail").source_of(errno)
+fn failed(errno: Errno) -> Error {
+    Error::new(ErrorKind::Filesystem, "watch the jail").source_of(errno)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::getpgid;
 
 use super::{pidfd, procfs};
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The properties of a jail's VMM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Expected {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let copy = rustix::fs::openat(root, self.exec_name.as_str(), flags, Mode::empty())
             .map_err(|errno| {
-                Failure::new(ErrorKind::Identity, "find the exec copy")
+                Error::new(ErrorKind::Identity, "find the exec copy")
                     .path(&self.exec_name)
                     .source_of(errno)
             })?;
@@ -73,8 +73,8 @@ impl Expected {
 }
 
 /// The failure of a proof.
-pub(super) fn doubt(pid: u32, because: &str) -> Failure {
-    Failure::new(ErrorKind::Identity, format!("prove process {pid} to be the VMM")).because(because)
+pub(super) fn doubt(pid: u32, because: &str) -> Error {
+    Error::new(ErrorKind::Identity, format!("prove process {pid} to be the VMM")).because(because)
 }
 
 /// Lists the processes with this inode as root directory.

@@ -7,7 +7,7 @@ use rustix::fs::stat;
 use serde::Serialize;
 
 use super::procfs;
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::text::escaped;
 
 /// Threads, descriptors and control groups that are listed at most.
@@ -93,7 +93,7 @@ impl Inspection {
 
 fn four(pid: u32, status: &str, key: &str) -> Result<[u32; 4]> {
     procfs::field(status, key).try_into().map_err(|found| {
-        Failure::new(ErrorKind::Identity, format!("look at process {pid}"))
+        Error::new(ErrorKind::Identity, format!("look at process {pid}"))
             .because(format!("its {key} are {found:?}"))
     })
 }
@@ -101,7 +101,7 @@ fn four(pid: u32, status: &str, key: &str) -> Result<[u32; 4]> {
 fn namespace(pid: u32, name: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/ns/{name}");
     let status = stat(&path).map_err(|errno| {
-        Failure::new(ErrorKind::Identity, "look at the VMM").path(path).source_of(errno)
+        Error::new(ErrorKind::Identity, "look at the VMM").path(path).source_of(errno)
     })?;
     Ok(status.st_ino)
 }
@@ -110,7 +110,7 @@ fn namespace(pid: u32, name: &str) -> Result<u64> {
 fn numbers(pid: u32, name: &str) -> Result<Vec<u32>> {
     let path = format!("/proc/{pid}/{name}");
     let found = procfs::numbers(&path).map_err(|error| {
-        Failure::new(ErrorKind::Identity, "look at the VMM").path(path).source_of(error)
+        Error::new(ErrorKind::Identity, "look at the VMM").path(path).source_of(error)
     })?;
     Ok(found.flatten().take(MOST + 1).collect())
 }
@@ -140,7 +140,7 @@ fn descriptors(pid: u32, open: &[u32], jail_mount: u64) -> Vec<Descriptor> {
 fn mount_id(pid: u32, fd: &std::os::fd::OwnedFd) -> Result<u64> {
     use rustix::fs::{AtFlags, StatxFlags, statx};
     let status = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map_err(|errno| {
-        Failure::new(ErrorKind::Identity, "find the VMM's root mount")
+        Error::new(ErrorKind::Identity, "find the VMM's root mount")
             .path(format!("/proc/{pid}/root"))
             .source_of(errno)
     })?;

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
 
 /// Descriptors that the jailer allows Firecracker if nothing else was asked for.
@@ -57,7 +57,7 @@ pub(super) fn for_jailer() -> Vec<(u32, u64, u64)> {
 pub(crate) fn check(limits: &[ResourceLimit], largest: u64) -> Result<()> {
     let operation = "launch under the launcher's resource limits";
     let refuse = |because: String, hint: &str| {
-        Err(Failure::new(ErrorKind::Unsupported, operation).because(because).hinted(hint))
+        Err(Error::new(ErrorKind::Unsupported, operation).because(because).hinted(hint))
     };
     let files = limits.iter().rev().find_map(|limit| match limit {
         ResourceLimit::OpenFiles(count) => Some(*count),
@@ -84,7 +84,7 @@ pub(crate) fn check(limits: &[ResourceLimit], largest: u64) -> Result<()> {
 }
 
 /// Adds the limit and the number that is needed to a failure for want of descriptors (`EMFILE`).
-pub(crate) fn explain(failure: Failure) -> Failure {
+pub(crate) fn explain(failure: Error) -> Error {
     let of_descriptors = ["os error 24", "EMFILE"].iter().any(|words| failure.contains(words));
     if of_descriptors { failure.hinted(files_hint()) } else { failure }
 }
@@ -99,7 +99,7 @@ fn refuse_without_descriptors() -> Result<()> {
     if free == LAUNCH_FILES {
         return Ok(());
     }
-    Err(Failure::new(ErrorKind::Spawn, "open descriptors for a launch")
+    Err(Error::new(ErrorKind::Spawn, "open descriptors for a launch")
         .source_of(Errno::MFILE)
         .hinted(files_hint()))
 }

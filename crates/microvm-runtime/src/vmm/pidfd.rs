@@ -12,7 +12,7 @@ use rustix::process::{
 use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
 
 /// The time limit for the end of killed processes.
@@ -31,7 +31,7 @@ pub(super) fn number(pid: u32) -> Option<Pid> {
 
 /// Opens `pid` (`pidfd_open(2)`); `None` where there is no such process.
 pub(crate) fn open(pid: u32) -> Result<Option<OwnedFd>> {
-    let failed = || Failure::new(ErrorKind::Identity, format!("open process {pid}"));
+    let failed = || Error::new(ErrorKind::Identity, format!("open process {pid}"));
     let number = number(pid).ok_or_else(|| failed().because("it is no pid"))?;
     match pidfd_open(number, PidfdFlags::empty()) {
         Ok(pidfd) => Ok(Some(pidfd)),
@@ -45,7 +45,7 @@ pub(crate) fn open(pid: u32) -> Result<Option<OwnedFd>> {
 pub(crate) fn kill(pidfd: BorrowedFd<'_>) -> Result<()> {
     match pidfd_send_signal(pidfd, Signal::KILL) {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(errno) => Err(Failure::new(ErrorKind::Privilege, "kill the VMM").source_of(errno)),
+        Err(errno) => Err(Error::new(ErrorKind::Privilege, "kill the VMM").source_of(errno)),
     }
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn kill_recorded(stamp: &ProcessStamp, deadline: impl Into<Deadline>)
     }
     kill(pidfd.as_fd())?;
     if !ended_by(pidfd.as_fd(), deadline)? {
-        return Err(Failure::new(ErrorKind::Timeout, "kill the VMM")
+        return Err(Error::new(ErrorKind::Timeout, "kill the VMM")
             .because(format!("process {} is still there", stamp.pid())));
     }
     reap(&[pidfd], deadline);
@@ -142,7 +142,7 @@ pub(crate) fn status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
             // Traced, or not our child, or reaped by somebody else of this process.
             Ok(None) | Err(Errno::CHILD) => return stranger_status(pidfd),
             Err(errno) => {
-                return Err(Failure::new(ErrorKind::Identity, "wait for the VMM").source_of(errno));
+                return Err(Error::new(ErrorKind::Identity, "wait for the VMM").source_of(errno));
             }
         }
     }
@@ -193,7 +193,7 @@ fn wait_for(pidfd: BorrowedFd<'_>, what: PollFlags, deadline: Deadline) -> Resul
             Ok(_) if fds[0].revents().intersects(what | PollFlags::HUP) => return Ok(true),
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => {
-                return Err(Failure::new(ErrorKind::Identity, "wait for the VMM").source_of(errno));
+                return Err(Error::new(ErrorKind::Identity, "wait for the VMM").source_of(errno));
             }
         }
     }

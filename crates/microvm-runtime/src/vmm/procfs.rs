@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, statx};
 use rustix::io::Errno;
 
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Most bytes that are read of one file. A process can make its command line gigabytes long (`PR_SET_MM_MAP`).
 const MAX_BYTES: u64 = 64 << 10;
@@ -16,8 +16,8 @@ fn failed(
     pid: u32,
     name: &str,
     error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> Failure {
-    Failure::new(ErrorKind::Identity, "look at the VMM")
+) -> Error {
+    Error::new(ErrorKind::Identity, "look at the VMM")
         .path(format!("/proc/{pid}/{name}"))
         .source_of(error)
 }
@@ -88,7 +88,7 @@ pub(super) fn numbers(path: &str) -> io::Result<impl Iterator<Item = io::Result<
 /// The pids of all processes of this pid namespace, one at a time.
 pub(super) fn processes() -> Result<impl Iterator<Item = Result<u32>>> {
     let failed = |error: io::Error| {
-        Failure::new(ErrorKind::Identity, "list the processes").path("/proc").source_of(error)
+        Error::new(ErrorKind::Identity, "list the processes").path("/proc").source_of(error)
     };
     Ok(numbers("/proc").map_err(failed)?.map(move |pid| pid.map_err(failed)))
 }

@@ -16,7 +16,7 @@ use super::streams::Ours;
 use super::vmm_process::{Process, Running};
 use crate::api::{Api, JailSocket};
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The time limit of one request to the API.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -85,7 +85,7 @@ struct Launch<'a> {
     socket: Option<&'a str>,
     proven: &'a mut dyn FnMut(&mut Process) -> Result<()>,
     /// The mismatch of the last proof.
-    doubt: Option<Failure>,
+    doubt: Option<Error>,
 }
 
 /// The result of a look at a launch.
@@ -278,12 +278,12 @@ impl Launch<'_> {
         self.vmm.as_mut().map_or(Ok(()), &mut self.proven)
     }
 
-    fn death(&self, status: ExitStatus) -> Failure {
+    fn death(&self, status: ExitStatus) -> Error {
         EarlyDeath::new(status, self.streams.last_words()).into()
     }
 
     /// Makes the error of a launch that has exceeded the deadline.
-    fn timed_out(&mut self) -> Failure {
+    fn timed_out(&mut self) -> Error {
         let has_socket = self.socket.is_some_and(|name| {
             JailSocket::open(self.search.root, name, self.search.expected.uid)
                 .is_ok_and(|socket| socket.is_some())
@@ -304,7 +304,7 @@ impl Launch<'_> {
             Some(message) => format!("{progress}; it said {message:?}"),
             None => progress,
         };
-        let failure = Failure::new(ErrorKind::Timeout, "wait until the VM is ready")
+        let failure = Error::new(ErrorKind::Timeout, "wait until the VM is ready")
             .because(because)
             .hinted("give the spec more time with `ready_within`");
         match self.doubt.take() {

@@ -18,7 +18,7 @@ use super::limits;
 use super::pidfd;
 use super::streams::{self, Opened, Ours};
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{self, NewProcess, SpawnError};
 
 /// The maker of the VM's pid namespace.
@@ -130,7 +130,7 @@ pub(crate) fn output(
     pidfd::kill(pidfd.as_fd())?;
     pidfd::reap([&pidfd], Deadline::after(pidfd::DEATH));
     read.map_err(|error| {
-        Failure::new(ErrorKind::Spawn, "read what a program prints").path(program).source_of(error)
+        Error::new(ErrorKind::Spawn, "read what a program prints").path(program).source_of(error)
     })
 }
 
@@ -169,15 +169,15 @@ fn argv(program: &Path, arguments: &[OsString]) -> Result<Vec<CString>> {
     let words = [program.as_os_str()].into_iter().chain(arguments.iter().map(AsRef::as_ref));
     let argv = words.map(|word| {
         CString::new(word.as_bytes()).map_err(|error| {
-            Failure::invalid(OPERATION, "an argument has a NUL in it").source_of(error)
+            Error::invalid(OPERATION, "an argument has a NUL in it").source_of(error)
         })
     });
     argv.collect()
 }
 
-fn refused(program: &Path, error: SpawnError) -> Failure {
+fn refused(program: &Path, error: SpawnError) -> Error {
     match error {
-        SpawnError::Group(error) => Failure::new(ErrorKind::Cgroup, OPERATION)
+        SpawnError::Group(error) => Error::new(ErrorKind::Cgroup, OPERATION)
             .because("it cannot be born in the VM's control group")
             .source_of(error)
             .hinted("did somebody else remove it, or put groups below it?"),
@@ -198,7 +198,7 @@ fn refused(program: &Path, error: SpawnError) -> Failure {
                 io::ErrorKind::PermissionDenied => ErrorKind::Privilege,
                 _ => ErrorKind::Spawn,
             };
-            Failure::new(kind, OPERATION)
+            Error::new(kind, OPERATION)
                 .because(format!("{call} failed"))
                 .source_of(error)
                 .hinted(hint)
@@ -215,15 +215,15 @@ fn refused(program: &Path, error: SpawnError) -> Failure {
                 ),
                 _ => (ErrorKind::Spawn, "is it an executable of this machine?"),
             };
-            Failure::new(kind, OPERATION).path(program).source_of(error).hinted(hint)
+            Error::new(kind, OPERATION).path(program).source_of(error).hinted(hint)
         }
-        SpawnError::Late => Failure::new(ErrorKind::Timeout, OPERATION)
+        SpawnError::Late => Error::new(ErrorKind::Timeout, OPERATION)
             .path(program)
             .because("the new process was stopped before its exec, and was killed")
             .hinted(
                 "Give the spec more time with `ready_within`, and check that its control group is not frozen.",
             ),
-        SpawnError::Stuck => Failure::new(ErrorKind::Timeout, OPERATION)
+        SpawnError::Stuck => Error::new(ErrorKind::Timeout, OPERATION)
             .path(program)
             .because("the new process is frozen, and cannot be killed before it is thawed")
             .hinted("Thaw its control group, or a parent of the group (`freezer.state`)."),

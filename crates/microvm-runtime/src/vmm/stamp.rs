@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::procfs;
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A unique mark of a process on this host: the pid, the start time and the boot.
 ///
@@ -49,7 +49,7 @@ struct Stat {
 impl Stat {
     fn read(pid: u32) -> Result<Option<Self>> {
         let path = format!("/proc/{pid}/stat");
-        let failed = || Failure::new(ErrorKind::Identity, "read the process's state").path(&path);
+        let failed = || Error::new(ErrorKind::Identity, "read the process's state").path(&path);
         let text = match procfs::read(&path) {
             Ok(text) => procfs::lossy(text),
             Err(error) if procfs::is_gone(&error) => return Ok(None),
@@ -74,7 +74,7 @@ impl Stat {
 fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
     let text = procfs::read(path).map_err(|error| {
-        Failure::new(ErrorKind::Identity, "read the boot id").path(path).source_of(error)
+        Error::new(ErrorKind::Identity, "read the boot id").path(path).source_of(error)
     })?;
     let text = procfs::lossy(text);
     Ok(text.trim().to_owned())

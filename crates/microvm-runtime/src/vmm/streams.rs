@@ -10,7 +10,7 @@ use super::console::{self, Console, Sink, TAIL, Written};
 use super::death::Words;
 use super::reader::StreamReader;
 use super::tail::Tail;
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The FIFOs beside `root/`, root's: the VMM's stdout and stderr.
 const STDOUT: &str = "console";
@@ -18,7 +18,7 @@ const STDERR: &str = "stderr";
 
 /// Makes the FIFOs of a jail that is staged. The log is the VM's, as Firecracker opens it by name.
 pub(crate) fn stage(tree: &StagedTree, root: &StagedDir<'_>, vm: Owner) -> Result<()> {
-    let failed = |error| Failure::files("make the VM's streams", error);
+    let failed = |error| Error::files("make the VM's streams", error);
     for name in [STDOUT, STDERR] {
         make_fifo(tree.top(), &Name::try_from(name)?, Owner::caller(), 0o600).map_err(failed)?;
     }
@@ -53,7 +53,7 @@ pub(super) struct Ours {
 /// stream that nobody reads.
 pub(super) fn open(dir: &Dir, root: &Dir, console: &Console) -> Result<Opened> {
     let fifo = |name: &str, access| {
-        open_fifo(dir, name, access).map_err(|error| Failure::files("open the VM's streams", error))
+        open_fifo(dir, name, access).map_err(|error| Error::files("open the VM's streams", error))
     };
     let (stdout, reader, written) = match &console.0 {
         Sink::Null => (console::null()?, None, None),
@@ -69,7 +69,7 @@ pub(super) fn open(dir: &Dir, root: &Dir, console: &Console) -> Result<Opened> {
     };
     let stderr = fifo(STDERR, Access::ReadWrite)?;
     let log = open_fifo(root, in_jail::LOG, Access::ReadOnly)
-        .map_err(|error| Failure::files("open the VM's log", error))?;
+        .map_err(|error| Error::files("open the VM's log", error))?;
     let log = read(Tail::of_lines(vec![fifo(STDERR, Access::ReadOnly)?, log], TAIL))?;
     Ok(Opened { stdout, stderr, ours: Ours { streams: Streams { console: reader, log }, written } })
 }
@@ -89,7 +89,7 @@ impl Streams {
             {
                 Ok(None)
             }
-            Err(error) => Err(Failure::files("open the VM's streams", error)),
+            Err(error) => Err(Error::files("open the VM's streams", error)),
         };
         let console = match console.0 {
             Sink::Tail(keep) => match fifo(dir, STDOUT)? {
@@ -118,6 +118,6 @@ impl Ours {
 
 fn read(tail: Tail) -> Result<StreamReader> {
     StreamReader::new(tail).map_err(|error: io::Error| {
-        Failure::new(ErrorKind::Spawn, "read the VM's streams").source_of(error)
+        Error::new(ErrorKind::Spawn, "read the VM's streams").source_of(error)
     })
 }

@@ -12,7 +12,7 @@ use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
 use super::streams::Streams;
 use crate::deadline::Deadline;
-use crate::error::{Failure, Result};
+use crate::error::{Error, Result};
 
 /// The time limit between a VMM's last sign of life and the kernel's report of the end.
 const ENDING: Duration = Duration::from_secs(1);
@@ -60,11 +60,7 @@ impl Process {
     /// Proves that the process is the VMM, from the kernel's files.
     ///
     /// The process may go on or end between two looks, so a mismatch is a doubt and not a failure.
-    pub(super) fn prove(
-        &self,
-        expected: &Expected,
-        root: &Dir,
-    ) -> std::result::Result<(), Failure> {
+    pub(super) fn prove(&self, expected: &Expected, root: &Dir) -> std::result::Result<(), Error> {
         expected.prove(self.pid())?;
         expected.prove_exec_copy(self.pid(), root)?;
         // What was read was about this process only if it still has its number.

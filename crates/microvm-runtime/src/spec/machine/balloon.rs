@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Failure, Result};
+use crate::error::{Error, Result};
 
 /// A memory balloon: the guest gives memory back to the host by inflating the balloon.
 ///
@@ -59,14 +59,14 @@ impl Balloon {
         let operation = "plan the balloon";
         let mib = self.amount_mib;
         if u64::from(mib) > memory_mib {
-            return Err(Failure::invalid(
+            return Err(Error::invalid(
                 operation,
                 format!("it has {mib} MiB, and the guest has {memory_mib} MiB of memory"),
             )
             .hinted("Give the balloon at most the guest's memory."));
         }
         if self.stats_polling_interval_s == Some(0) {
-            return Err(Failure::invalid(operation, "it reports statistics every 0 s")
+            return Err(Error::invalid(operation, "it reports statistics every 0 s")
                 .hinted("Leave `statistics` out for a balloon without statistics."));
         }
         Ok(())

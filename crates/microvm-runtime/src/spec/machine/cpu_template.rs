@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Failure, Result};
+use crate::error::{Error, Result};
 
 /// A CPU template of Firecracker's: a set of CPU features that are hidden from the guest, so that VMs on different
 /// processors see the same ones.
@@ -34,9 +34,6 @@ impl CpuTemplate {
         if of_arm == (host == "aarch64") {
             return Ok(());
         }
-        Err(Failure::invalid(
-            "plan the CPU template",
-            format!("{self:?} is no template for {host}"),
-        ))
+        Err(Error::invalid("plan the CPU template", format!("{self:?} is no template for {host}")))
     }
 }

@@ -1,12 +1,12 @@
 //! The rule for the ids of devices.
 
-use crate::error::{Failure, Result};
+use crate::error::{Error, Result};
 
 /// Refuses an id that Firecracker's API cannot address: letters, digits and `_` are allowed.
 pub(super) fn check_id(operation: &str, id: &str) -> Result<()> {
     if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         return Ok(());
     }
-    Err(Failure::invalid(operation, format!("{id:?} is no id for Firecracker"))
+    Err(Error::invalid(operation, format!("{id:?} is no id for Firecracker"))
         .hinted("letters, digits and `_`"))
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::merge::{LISTS, merge};
 use super::vm_config::{MachineFiles, VmConfig};
 use super::{Boot, releases};
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The sections with a path of their own in the API, in the order of the requests.
 const PATHS: [(&str, &str); 8] = [
@@ -38,7 +38,7 @@ impl Document {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] with the field's name and value if no Firecracker accepts it.
     pub(crate) fn new(boot: &Boot, files: MachineFiles) -> Result<Self> {
-        let failed = || Failure::new(ErrorKind::InvalidInput, "write the VM's configuration");
+        let failed = || Error::new(ErrorKind::InvalidInput, "write the VM's configuration");
         let config = serde_json::to_value(VmConfig::new(boot, files)?)
             .map_err(|error| failed().source_of(error))?;
         let Value::Object(mut config) = config else { return Err(failed()) };

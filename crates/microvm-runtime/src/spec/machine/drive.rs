@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device_id::check_id;
 use super::rate_limiter::RateLimiter;
-use crate::error::{Failure, Result};
+use crate::error::{Error, Result};
 
 /// The effect of a guest's flush of a drive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,7 +121,7 @@ impl DriveConfig {
         if self.socket.is_some()
             && (self.rate_limiter.is_some() || self.io_engine != IoEngine::default())
         {
-            return Err(Failure::invalid(
+            return Err(Error::invalid(
                 operation(&self.drive_id),
                 "the backend of a vhost-user drive has no rate limiter and no engine of Firecracker's",
             )
@@ -135,7 +135,7 @@ impl DriveConfig {
                 || uuid.is_empty()
                 || !uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'))
         {
-            return Err(Failure::invalid(
+            return Err(Error::invalid(
                 operation(&self.drive_id),
                 format!("the partition {uuid:?} cannot be booted from"),
             )

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Boot, CpuTemplate, HugePages};
-use crate::error::{Failure, Result};
+use crate::error::{Error, Result};
 
 /// Most vCPUs, in every release.
 const MAX_VCPUS: u8 = 32;
@@ -42,31 +42,31 @@ fn check(boot: &Boot) -> Result<()> {
     let operation = "plan the machine";
     let (vcpus, mib) = (boot.vcpus, boot.memory_mib);
     if !(1..=MAX_VCPUS).contains(&vcpus) {
-        return Err(Failure::invalid(operation, format!("it has {vcpus} vCPUs"))
+        return Err(Error::invalid(operation, format!("it has {vcpus} vCPUs"))
             .hinted(format!("1 to {MAX_VCPUS}")));
     }
     if boot.smt && vcpus != 1 && vcpus % 2 == 1 {
-        return Err(Failure::invalid(operation, format!("it has {vcpus} vCPUs and hyper-threads"))
+        return Err(Error::invalid(operation, format!("it has {vcpus} vCPUs and hyper-threads"))
             .hinted("with `smt`, one vCPU or an even number"));
     }
     // Firecracker counts in bytes, in 64 bits.
     if mib == 0 || mib.checked_mul(1 << 20).is_none() {
-        return Err(Failure::invalid(operation, format!("it has {mib} MiB of memory"))
+        return Err(Error::invalid(operation, format!("it has {mib} MiB of memory"))
             .hinted("Give the guest 1 MiB or more."));
     }
     if boot.huge_pages == Some(HugePages::Mib2) && mib % 2 == 1 {
-        return Err(Failure::invalid(
+        return Err(Error::invalid(
             operation,
             format!("it has {mib} MiB of memory in pages of 2 MiB"),
         )
         .hinted("Give the guest an even number of MiB."));
     }
     if boot.cpu_template.is_some() && boot.cpu_config.is_some() {
-        return Err(Failure::invalid(operation, "it has two CPU templates")
+        return Err(Error::invalid(operation, "it has two CPU templates")
             .hinted("Leave `cpu_template` or `cpu_config` out."));
     }
     if boot.cpu_config.as_ref().is_some_and(|template| !template.is_object()) {
-        return Err(Failure::invalid(operation, "its CPU template is no JSON object"));
+        return Err(Error::invalid(operation, "its CPU template is no JSON object"));
     }
     boot.cpu_template.map_or(Ok(()), CpuTemplate::check)
 }

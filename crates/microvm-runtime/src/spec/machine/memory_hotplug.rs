@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Failure, Result};
+use crate::error::{Error, Result};
 
 /// Smallest block, in MiB, and the default.
 const BLOCK_MIB: u64 = 2;
@@ -50,7 +50,7 @@ impl MemoryHotplug {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        let refused = |because: String| Err(Failure::invalid("plan the memory hotplug", because));
+        let refused = |because: String| Err(Error::invalid("plan the memory hotplug", because));
         let block = self.block_size_mib.unwrap_or(BLOCK_MIB);
         let slot = self.slot_size_mib.unwrap_or(SLOT_MIB);
         let total = self.total_size_mib;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::error::{Failure, Result};
+use crate::error::{Error, Result};
 
 const OPERATION: &str = "merge `Boot::extra`";
 
@@ -14,7 +14,7 @@ pub(super) const LISTS: [(&str, &str); 3] =
 /// merged; items of a list of devices are merged by their id.
 pub(super) fn merge(config: &mut Map<String, Value>, extra: &Value) -> Result<()> {
     let Value::Object(extra) = extra else {
-        return Err(Failure::invalid(OPERATION, "it is no JSON object"));
+        return Err(Error::invalid(OPERATION, "it is no JSON object"));
     };
     for (name, value) in extra {
         let list = LISTS.iter().find(|(list, _)| list == name);
@@ -65,8 +65,8 @@ fn merge_object(
     Ok(())
 }
 
-fn twice(path: &str) -> Failure {
-    Failure::invalid(OPERATION, format!("the key {path:?} is given twice"))
+fn twice(path: &str) -> Error {
+    Error::invalid(OPERATION, format!("the key {path:?} is given twice"))
         .hinted("Set it with the spec's own method, or leave that out.")
 }
 

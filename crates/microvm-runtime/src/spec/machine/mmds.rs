@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::network::NetworkInterface;
-use crate::error::{Failure, Result};
+use crate::error::{Error, Result};
 
 /// The version of the metadata service's protocol.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,11 +92,11 @@ impl Mmds {
         let operation = "plan the metadata service";
         let config = &self.config;
         if config.network_interfaces.is_empty() {
-            return Err(Failure::invalid(operation, "it has no network interface"));
+            return Err(Error::invalid(operation, "it has no network interface"));
         }
         for id in &config.network_interfaces {
             if !networks.iter().any(|interface| interface.id() == id) {
-                return Err(Failure::invalid(
+                return Err(Error::invalid(
                     operation,
                     format!("the guest has no network interface {id:?}"),
                 ));
@@ -105,7 +105,7 @@ impl Mmds {
         if let Some(address) = config.ipv4_address
             && !matches!(address.octets(), [169, 254, 1..=254, _])
         {
-            return Err(Failure::invalid(operation, format!("{address} is no link-local address"))
+            return Err(Error::invalid(operation, format!("{address} is no link-local address"))
                 .hinted("Use 169.254.1.0 to 169.254.254.255."));
         }
         self.data.iter().try_for_each(|data| check_data(operation, data, most))
@@ -115,12 +115,12 @@ impl Mmds {
 /// Refuses data that is no object, or that does not fit into a store of `most` bytes.
 pub(crate) fn check_data(operation: &str, data: &Value, most: u64) -> Result<()> {
     if !data.is_object() {
-        return Err(Failure::invalid(operation, "its data is no JSON object"));
+        return Err(Error::invalid(operation, "its data is no JSON object"));
     }
     let size = data.to_string().len();
     if u64::try_from(size).is_ok_and(|size| size <= most) {
         return Ok(());
     }
-    Err(Failure::invalid(operation, format!("its data has {size} bytes, and the store {most}"))
+    Err(Error::invalid(operation, format!("its data has {size} bytes, and the store {most}"))
         .hinted("Raise `FirecrackerOptions::mmds_size_limit`."))
 }

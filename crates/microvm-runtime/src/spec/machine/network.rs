@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device_id::check_id;
 use super::rate_limiter::RateLimiter;
-use crate::error::{Failure, Result};
+use crate::error::{Error, Result};
 
 /// Longest name of an interface on Linux, in bytes (`IFNAMSIZ` without the final NUL).
 const MAX_TAP_NAME: usize = 15;
@@ -93,7 +93,7 @@ impl NetworkInterface {
             || [".", ".."].contains(&tap.as_str())
         {
             let because = format!("{tap:?} is no name of a tap device");
-            return Err(Failure::invalid(operation, because)
+            return Err(Error::invalid(operation, because)
                 .hinted(format!("1 to {MAX_TAP_NAME} bytes, no blank, `/`, `:` or `%`")));
         }
         if let Some(mac) = &self.guest_mac {
@@ -102,7 +102,7 @@ impl NetworkInterface {
         if let Some(mtu) = self.mtu
             && mtu < MIN_MTU
         {
-            return Err(Failure::invalid(operation, format!("its MTU is {mtu}"))
+            return Err(Error::invalid(operation, format!("its MTU is {mtu}"))
                 .hinted(format!("{MIN_MTU} to {}", u16::MAX)));
         }
         for limiter in [&self.rx_rate_limiter, &self.tx_rate_limiter].into_iter().flatten() {
@@ -114,7 +114,7 @@ impl NetworkInterface {
 
 fn check_mac(operation: &str, mac: &str) -> Result<()> {
     let refused = |because: String| {
-        Failure::invalid(operation, because).hinted("write it as 06:00:ac:10:00:02")
+        Error::invalid(operation, because).hinted("write it as 06:00:ac:10:00:02")
     };
     let octets: Option<Vec<u8>> = mac
         .split(':')

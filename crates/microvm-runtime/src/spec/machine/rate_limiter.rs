@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Failure, Result};
+use crate::error::{Error, Result};
 
 /// Limits on the bytes and operations of a device, each a bucket of tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ impl TokenBucket {
         if *size > 0 && *refill_time > 0 {
             return Ok(());
         }
-        Err(Failure::invalid(
+        Err(Error::invalid(
             operation,
             format!("its {name} bucket has size {size} and refill time {refill_time} ms"),
         )

@@ -3,7 +3,7 @@
 use jail_cmd::JailerVersion;
 use serde_json::{Map, Value};
 
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A field and the first release with it. The field is a path in the configuration, without the places in lists; a path
 /// with `=` is one value of the field.
@@ -67,7 +67,7 @@ pub(crate) fn check(config: &Map<String, Value>, release: JailerVersion) -> Resu
     let has = |wanted: &str| has_field(config, wanted);
     for (one, other, until) in APART {
         if release < until && has(one) && has(other) {
-            return Err(Failure::new(ErrorKind::Unsupported, "plan the machine").because(format!(
+            return Err(Error::new(ErrorKind::Unsupported, "plan the machine").because(format!(
                 "Firecracker {release} refuses {one} together with {other}; {until} is the first release that accepts both"
             )));
         }
@@ -75,8 +75,8 @@ pub(crate) fn check(config: &Map<String, Value>, release: JailerVersion) -> Resu
     Ok(())
 }
 
-fn unsupported(field: &str, release: JailerVersion) -> Failure {
-    Failure::new(ErrorKind::Unsupported, format!("configure {field}")).because(format!(
+fn unsupported(field: &str, release: JailerVersion) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("configure {field}")).because(format!(
         "Firecracker {release} lacks it; {} is the first release that has it",
         first_with(field)
     ))

@@ -8,7 +8,7 @@ use super::machine_config::MachineConfig;
 use super::mmds::MmdsConfig;
 use super::pmem::PmemConfig;
 use super::{Balloon, Boot, DriveConfig, Entropy, MemoryHotplug, NetworkInterface, Serial};
-use crate::error::{Failure, Result};
+use crate::error::{Error, Result};
 
 /// Longest kernel command line, in bytes, without the part that Firecracker appends.
 const MAX_KERNEL_ARGS: usize = 1536;
@@ -109,7 +109,7 @@ impl VmConfig {
         let roots = drives.iter().filter(|drive| drive.is_root_device()).count()
             + pmem.iter().filter(|device| device.is_root_device()).count();
         if roots > 1 {
-            return Err(Failure::invalid(
+            return Err(Error::invalid(
                 "plan the drives",
                 format!("{roots} of them are the root device"),
             ));
@@ -117,7 +117,7 @@ impl VmConfig {
         if let Some(cid) = boot.vsock
             && !(MIN_CID..u32::MAX).contains(&cid)
         {
-            return Err(Failure::invalid(
+            return Err(Error::invalid(
                 "plan the vsock device",
                 format!("{cid} is no context id of a guest"),
             )
@@ -150,11 +150,12 @@ fn check_kernel_args(args: Option<&str>) -> Result<()> {
     let Some(args) = args else { return Ok(()) };
     let operation = "plan the kernel arguments";
     if let Some(bad) = args.chars().find(|&char| !(' '..='~').contains(&char)) {
-        return Err(Failure::invalid(operation, format!("{bad:?} is in them"))
-            .hinted("printable ASCII only"));
+        return Err(
+            Error::invalid(operation, format!("{bad:?} is in them")).hinted("printable ASCII only")
+        );
     }
     if args.len() > MAX_KERNEL_ARGS {
-        return Err(Failure::invalid(operation, format!("they have {} bytes", args.len()))
+        return Err(Error::invalid(operation, format!("they have {} bytes", args.len()))
             .hinted(format!("at most {MAX_KERNEL_ARGS}")));
     }
     Ok(())
@@ -165,7 +166,7 @@ fn unique(things: &str, what: &str, names: impl Iterator<Item = impl Into<String
     for name in names {
         let name = name.into();
         if !seen.insert(name.clone()) {
-            return Err(Failure::invalid(
+            return Err(Error::invalid(
                 format!("plan the {things}"),
                 format!("two have the {what} {name:?}"),
             ));

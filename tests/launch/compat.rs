@@ -24,7 +24,7 @@ fn config(base: &Path) -> JailerConfig {
         uid: UID,
         gid: GID,
         chroot_base: base.to_owned(),
-        cgroup_parent: unique("seed"),
+        cgroup_parent: unique("compat"),
         cgroup_v2: true,
         numa_node: None,
     }
@@ -51,7 +51,7 @@ struct Host {
 
 impl Host {
     fn new() -> Self {
-        let scratch = Scratch::new("seed");
+        let scratch = Scratch::new("compat");
         let images = scratch.dir("images");
         for (name, content) in
             [("vmlinux", "kernel"), ("golden.ext4", "rootfs"), ("data.img", "data")]
@@ -246,7 +246,7 @@ fn bad_users_are_named() {
 
 #[test]
 fn missing_source_is_named() {
-    let scratch = Scratch::new("seed");
+    let scratch = Scratch::new("compat");
     let base = scratch.join("base");
     let jailer = Jailer::new(config(&base));
     let there = scratch.file("there", "x");
@@ -432,7 +432,7 @@ fn teardown_is_idempotent() {
     let host = Host::new();
     host.jailer.teardown("never-was").unwrap();
     let jail = host.prepare("vm-1").unwrap();
-    let report = host.jailer.teardown_report("vm-1").unwrap();
+    let report = host.jailer.remove("vm-1").unwrap();
     assert!(!jail.chroot_path.parent().unwrap().exists());
     for cgroup in &report.cgroups {
         assert!(!cgroup.exists(), "{} stayed", cgroup.display());
