@@ -30,6 +30,12 @@ pub(crate) struct Ended {
     pub(crate) leaves: Vec<Leaf>,
 }
 
+impl Ended {
+    fn new(killed: &HashSet<u32>, leaves: Vec<Leaf>) -> Self {
+        Self { killed: killed.len().try_into().unwrap_or(u64::MAX), leaves }
+    }
+}
+
 /// Kills all processes of the jail that `record` describes.
 pub(crate) fn end(
     base: &TrustedDir,
@@ -43,31 +49,37 @@ pub(crate) fn end(
         Progress::Prepared | Progress::Starting => None,
     };
     let leaves = liveness::leaves(record, survey)?;
-    let mut killed = kill_leaves(&leaves, deadline)?;
-    if record.born_in_leaf {
-        // Moved out of its leaf by somebody, perhaps.
+    let mut killed = HashSet::new();
+    kill_leaves(&leaves, &mut killed, deadline)?;
+    if record.born_in_leaf || (stamp.is_some() && is_alone(record)) {
+        // Moved out of its leaf by somebody, or the first of a pid namespace, which all others in there end with.
         if let Some(stamp) = stamp {
-            killed += vmm::kill_recorded(stamp, deadline)?;
+            vmm::kill_recorded(stamp, &mut killed, deadline)?;
         }
-        return Ok(Ended { killed, leaves });
-    }
-    // Held from here on, so that its number is no other jail's.
-    let root = jail::open_root(jail.dir())?.filter(|(_, id)| *id == record.root);
-    let starting = record.jailer.filter(|_| stamp.is_none());
-    killed += vmm::kill_all(
-        Suspect {
+    } else {
+        // Held from here on, so that its number is no other jail's.
+        let root = jail::open_root(jail.dir())?.filter(|(_, id)| *id == record.root);
+        let starting = record.jailer.filter(|_| stamp.is_none());
+        let suspect = Suspect {
             stamp,
             root: root.as_ref().map(|(_, id)| *id),
             jailer: starting.map(|jailer| (jailer, jail.path())),
-        },
-        deadline,
-    )?;
-    if let Some(stamp) = stamp {
-        // Reaps a child that ended unseen: a traced one can be reaped only once its tracer has ended.
-        killed += vmm::kill_recorded(stamp, deadline)?;
+        };
+        vmm::kill_all(suspect, &mut killed, deadline)?;
+        if let Some(stamp) = stamp {
+            // Reaps a child that ended unseen: a traced one can be reaped only once its tracer has ended.
+            vmm::kill_recorded(stamp, &mut killed, deadline)?;
+        }
     }
-    prove(base, jail.path(), record, deadline)?;
-    Ok(Ended { killed, leaves })
+    if !record.born_in_leaf {
+        prove(base, jail.path(), record, deadline)?;
+    }
+    Ok(Ended::new(&killed, leaves))
+}
+
+/// Returns true if the VMM is the first process of a pid namespace.
+fn is_alone(record: &Record) -> bool {
+    record.spec.pid_namespace != PidNamespace::Host
 }
 
 /// Proves that a jail without a separate leaf has no process. The end of a pid namespace's first process ends all
@@ -80,8 +92,7 @@ pub(crate) fn prove_ended(base: &TrustedDir, jail: &Path, record: &Record) -> Re
 }
 
 fn prove(base: &TrustedDir, jail: &Path, record: &Record, deadline: Deadline) -> Result<()> {
-    let alone = record.spec.pid_namespace != PidNamespace::Host;
-    if !record.uid_leased && alone && record.progress != Progress::Starting {
+    if !record.uid_leased && is_alone(record) && record.progress != Progress::Starting {
         return Ok(());
     }
     refuse_unexplained(base, jail, record.uid, deadline)
@@ -101,13 +112,15 @@ pub(crate) fn end_without_record(
     let deadline = Deadline::after(DEATH);
     let id = jail.id()?;
     let leaves = liveness::leaves_without_record(base.id(), exec_name, id.as_str(), survey)?;
-    let in_leaf = kill_leaves(&leaves, deadline)?;
+    let mut killed = HashSet::new();
+    kill_leaves(&leaves, &mut killed, deadline)?;
+    // What ran in the leaf was born there, and so was all else of it.
+    let born_in_leaf = !killed.is_empty();
     let root = jail::open_root(jail.dir())?;
     let rooted = root.as_ref().map(|(_, id)| *id);
-    let killed =
-        in_leaf + vmm::kill_all(Suspect { stamp: None, root: rooted, jailer: None }, deadline)?;
-    // What ran in the leaf was born there, and so was all else of it.
-    if in_leaf == 0 {
+    let suspect = Suspect { stamp: None, root: rooted, jailer: None };
+    vmm::kill_all(suspect, &mut killed, deadline)?;
+    if !born_in_leaf {
         let mut uids = uid_pool::all(base)?.leases_of(id.as_str());
         if let Some((root, _)) = &root {
             uids.extend(owner_of(root)?);
@@ -116,7 +129,7 @@ pub(crate) fn end_without_record(
             refuse_unexplained(base, jail.path(), uid, deadline)?;
         }
     }
-    Ok(Ended { killed, leaves })
+    Ok(Ended::new(&killed, leaves))
 }
 
 /// The uid that a jail's root was given to; `None` if it is the launcher's still, so that nothing was started in it.
@@ -164,22 +177,18 @@ fn refuse_unexplained(base: &TrustedDir, jail: &Path, uid: u32, deadline: Deadli
 const LOOKS: u32 = 50;
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// Kills all processes in these leaves and waits until every leaf is empty. Returns the number of processes.
-fn kill_leaves(leaves: &[Leaf], deadline: Deadline) -> Result<u64> {
-    let mut killed = 0;
-    for leaf in leaves {
-        killed += kill_leaf(leaf, deadline)?;
-    }
-    Ok(killed)
+/// Kills all processes in these leaves, adds the pids to `killed`, and waits until every leaf is empty.
+fn kill_leaves(leaves: &[Leaf], killed: &mut HashSet<u32>, deadline: Deadline) -> Result<()> {
+    leaves.iter().try_for_each(|leaf| kill_leaf(leaf, killed, deadline))
 }
 
-fn kill_leaf(leaf: &Leaf, deadline: Deadline) -> Result<u64> {
+fn kill_leaf(leaf: &Leaf, killed: &mut HashSet<u32>, deadline: Deadline) -> Result<()> {
     let failed = |error| Error::cgroup("kill what runs in the VM's control group", error);
     match leaf.is_empty() {
         Ok(false) => {}
-        Ok(true) => return Ok(0),
+        Ok(true) => return Ok(()),
         // Gone is empty.
-        Err(error) if error.kind() == CgroupError::NotFound => return Ok(0),
+        Err(error) if error.kind() == CgroupError::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
     }
     let members = leaf.members().unwrap_or_default();
@@ -187,5 +196,6 @@ fn kill_leaf(leaf: &Leaf, deadline: Deadline) -> Result<u64> {
     leaf.kill().map_err(failed)?;
     leaf.wait_empty(deadline.left().unwrap_or(DEATH)).map_err(failed)?;
     vmm::reap(&children, deadline);
-    Ok(Crowd::of(&members).count)
+    killed.extend(members);
+    Ok(())
 }

@@ -35,12 +35,58 @@ const INFO_EXIT: u64 = 1 << 3;
 /// not know it, or not yet.
 ///
 /// # Errors
-/// `ENOTTY` or `EINVAL` on kernels before 6.13.
+/// `ENOTTY` or `EINVAL` on kernels before 6.13; `ESRCH` on kernels before 6.15, for a process that was reaped.
 pub(crate) fn reaped_status(pidfd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
+    match exit_info(pidfd) {
+        // The process was reaped during the call. From then on the kernel has the status.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => exit_info(pidfd),
+        answer => answer,
+    }
+}
+
+fn exit_info(pidfd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
     let mut info = PidfdInfo { mask: INFO_EXIT, ..PidfdInfo::default() };
     // SAFETY: the number encodes the size of `PidfdInfo`, which is what the kernel reads and writes.
     let update = unsafe { Updater::<GET_INFO, _>::new(&mut info) };
     // SAFETY: the call has no other effect than to fill `info`, which is plain numbers of the kernel's layout.
     unsafe { ioctl(pidfd, update) }?;
     Ok((info.mask & INFO_EXIT != 0).then_some(info.exit_code))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+    use std::process::{Child, Command};
+
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    use super::*;
+
+    /// Another thread reaps the process between two reads of the kernel's answer.
+    #[test]
+    fn a_reaping_under_way_is_no_error() {
+        let exits = |child: &Child| {
+            let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+            pidfd_open(pid, PidfdFlags::empty()).unwrap()
+        };
+        let mut child = Command::new("/bin/true").spawn().unwrap();
+        let pidfd = exits(&child);
+        child.wait().unwrap();
+        if !reaped_status(pidfd.as_fd()).is_ok_and(|status| status.is_some()) {
+            // Before Linux 6.15.
+            return;
+        }
+        for _ in 0..100 {
+            let mut child = Command::new("/bin/true").spawn().unwrap();
+            let pidfd = exits(&child);
+            let reaper = std::thread::spawn(move || child.wait());
+            let status = loop {
+                if let Some(status) = reaped_status(pidfd.as_fd()).unwrap() {
+                    break status;
+                }
+            };
+            assert_eq!(status, 0);
+            reaper.join().unwrap().unwrap();
+        }
+    }
 }

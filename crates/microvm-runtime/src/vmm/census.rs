@@ -1,6 +1,6 @@
-//! The processes of this host: counted by one pass over `/proc`, and killed by passes that keep nothing of a process.
+//! The processes of this host: counted by one pass over `/proc`, and killed by passes that keep a pid of each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -208,14 +208,17 @@ impl Suspect<'_> {
     }
 }
 
-/// Kills every process that is a suspect, in passes over `/proc` until one finds none; how many were killed. One
-/// process is held at a time.
+/// Kills every process that is a suspect, in passes over `/proc` until one finds none, and adds the pids to `killed`.
+/// One process is held at a time. A process that is slow to exit is found again, and counts once.
 ///
 /// # Errors
 /// [`Timeout`](ErrorKind::Timeout) if there are still some at the deadline.
-pub(crate) fn kill_all(suspect: Suspect<'_>, deadline: Deadline) -> Result<u64> {
+pub(crate) fn kill_all(
+    suspect: Suspect<'_>,
+    killed: &mut HashSet<u32>,
+    deadline: Deadline,
+) -> Result<()> {
     let me = std::process::id();
-    let mut killed = 0;
     loop {
         let mut found = Crowd::default();
         for pid in procfs::processes()? {
@@ -223,15 +226,17 @@ pub(crate) fn kill_all(suspect: Suspect<'_>, deadline: Deadline) -> Result<u64> 
             if pid != me && suspect.is(pid) && pidfd::kill_if(pid, deadline, |pid| suspect.is(pid))?
             {
                 found.add(pid);
+                killed.insert(pid);
             }
         }
         if found.is_empty() {
-            return Ok(killed);
+            return Ok(());
         }
-        killed += found.count;
         if deadline.has_passed() {
-            return Err(Error::new(ErrorKind::Timeout, "kill what runs in the jail")
-                .because(format!("after {killed} kills it still has {found}")));
+            let because = format!("after {} kills it still has {found}", killed.len());
+            return Err(
+                Error::new(ErrorKind::Timeout, "kill what runs in the jail").because(because)
+            );
         }
         // What was killed first is the likeliest to be gone.
         for pid in found.examples {
@@ -310,8 +315,12 @@ mod tests {
         let stamp = ProcessStamp::of(child.id()).unwrap().unwrap();
         let suspect = Suspect { stamp: Some(&stamp), root: None, jailer: None };
         let deadline = Deadline::after(std::time::Duration::from_secs(60));
-        assert_eq!(kill_all(suspect, deadline).unwrap(), 1);
-        assert_eq!(kill_all(suspect, deadline).unwrap(), 0);
+        let mut killed = HashSet::new();
+        kill_all(suspect, &mut killed, deadline).unwrap();
+        assert_eq!(killed, [child.id()].into());
+        let mut again = HashSet::new();
+        kill_all(suspect, &mut again, deadline).unwrap();
+        assert!(again.is_empty());
         // It was a child of ours, and is reaped.
         assert!(child.try_wait().is_err());
         assert!(other.try_wait().unwrap().is_none());

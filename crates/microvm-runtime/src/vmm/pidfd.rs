@@ -1,5 +1,6 @@
 //! Processes by descriptor: opened, signalled and waited for without a race for their number.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -68,17 +69,23 @@ pub(crate) fn kill_if(
     Ok(true)
 }
 
-/// Kills the recorded process if the process is alive. Returns the number of killed processes.
-pub(crate) fn kill_recorded(stamp: &ProcessStamp, deadline: impl Into<Deadline>) -> Result<u64> {
+/// Kills the recorded process if the process is alive, and adds the pid to `killed`.
+///
+/// A process that leaves its control group is alive for a moment longer, so the pid may be in `killed` already.
+pub(crate) fn kill_recorded(
+    stamp: &ProcessStamp,
+    killed: &mut HashSet<u32>,
+    deadline: impl Into<Deadline>,
+) -> Result<()> {
     let deadline = deadline.into();
-    let Some(pidfd) = open(stamp.pid())? else { return Ok(0) };
+    let Some(pidfd) = open(stamp.pid())? else { return Ok(()) };
     // After the open: the number cannot come to mean another process now.
     if !stamp.still_alive()? {
         if ProcessStamp::of(stamp.pid())?.as_ref() == Some(stamp) {
             // A child that ended after its handle was dropped: nobody else would reap it.
             reap(&[pidfd], Deadline::now());
         }
-        return Ok(0);
+        return Ok(());
     }
     kill(pidfd.as_fd())?;
     if !ended_by(pidfd.as_fd(), deadline)? {
@@ -86,7 +93,8 @@ pub(crate) fn kill_recorded(stamp: &ProcessStamp, deadline: impl Into<Deadline>)
             .because(format!("process {} is still there", stamp.pid())));
     }
     reap(&[pidfd], deadline);
-    Ok(1)
+    killed.insert(stamp.pid());
+    Ok(())
 }
 
 /// The pid of a process's parent (`/proc/<pid>/stat`, field 4).
@@ -229,6 +237,27 @@ mod tests {
             assert_eq!(super::status(pidfd.as_fd()).unwrap(), status, "{script}");
             assert!(kill(pidfd.as_fd()).is_ok(), "killing what has ended is fine");
         }
+    }
+
+    #[test]
+    fn a_slow_exit_counts_once() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "read line"]).stdin(std::process::Stdio::piped());
+        let deadline = Deadline::after(Duration::from_secs(60));
+        #[expect(clippy::zombie_processes, reason = "reaped by the kill")]
+        let mut kill = |killed: &mut HashSet<u32>, is_counted: bool| {
+            let child = command.spawn().unwrap();
+            let stamp = ProcessStamp::of(child.id()).unwrap().unwrap();
+            // The kill of its control group has counted it, and it has not exited yet.
+            killed.extend(is_counted.then_some(child.id()));
+            kill_recorded(&stamp, killed, deadline).unwrap();
+            kill_recorded(&stamp, killed, deadline).unwrap();
+        };
+        let mut killed = HashSet::new();
+        kill(&mut killed, true);
+        assert_eq!(killed.len(), 1);
+        kill(&mut killed, false);
+        assert_eq!(killed.len(), 2);
     }
 
     #[test]
