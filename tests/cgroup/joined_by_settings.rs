@@ -69,11 +69,11 @@ fn joined(test: &str, limits: &Limits) {
     for ground in Ground::each(test, limits) {
         let plan = ground.plan(ID, limits);
         if plan.settings().is_empty() {
-            testkit::skip(test, "a bare v2 has no setting to tell");
+            testkit::skip(test, "a bare v2 has no setting to pass");
             continue;
         }
         for jailer in jailers() {
-            let scratch = Scratch::new("told");
+            let scratch = Scratch::new("settings");
             let leaf = plan.create().unwrap();
             let child =
                 start(&jailer, scratch.path(), ground.version, &ground.parent, &plan.settings());
@@ -129,7 +129,7 @@ fn the_parent_option_joins_the_leaf() {
         }
         let plan = ground.plan(ID, &Limits::new());
         for binaries in Binaries::each() {
-            let scratch = Scratch::new("told");
+            let scratch = Scratch::new("settings");
             let leaf = plan.create().unwrap();
             let parent = format!("{}/{ID}", ground.parent);
             let child = start(binaries.jailer(), scratch.path(), CgroupVersion::V2, &parent, &[]);

@@ -167,15 +167,15 @@ fn row_38_one_launcher_wins() {
 fn row_38_death_ends_lease() {
     on_each_fs("row_38_death_ends_lease", |scene| {
         let jail = scene.jail("one");
-        let (mut told, mut tell) = std::io::pipe().unwrap();
+        let (mut receiver, mut sender) = std::io::pipe().unwrap();
         let holder = Child::spawn(Owner::ROOT, || {
             let _lease = Lease::try_acquire(&jail.top).unwrap();
-            tell.write_all(b"x").unwrap();
+            sender.write_all(b"x").unwrap();
             loop {
                 std::thread::park();
             }
         });
-        told.read_exact(&mut [0]).unwrap();
+        receiver.read_exact(&mut [0]).unwrap();
         assert_eq!(Lease::try_acquire(&jail.top).unwrap_err().kind(), ErrorKind::Busy);
         holder.kill();
         Lease::try_acquire(&jail.top).unwrap();

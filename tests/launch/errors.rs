@@ -29,14 +29,14 @@ const KNOWN: &str = include_str!("errors.golden");
 /// The errors that were provoked, by the name of the case.
 struct Book {
     host: Host,
-    told: BTreeMap<&'static str, String>,
+    lines: BTreeMap<&'static str, String>,
     bad: Vec<String>,
     vms: usize,
 }
 
 impl Book {
     fn new(label: &str) -> Self {
-        Self { host: Host::new(label), told: BTreeMap::new(), bad: Vec::new(), vms: 0 }
+        Self { host: Host::new(label), lines: BTreeMap::new(), bad: Vec::new(), vms: 0 }
     }
 
     /// Returns a spec with a new VM id, so that no case finds remains of another case.
@@ -52,7 +52,7 @@ impl Book {
             return self.bad.push(format!("{case}: no error"));
         };
         let line = self.normalised(&error.to_string());
-        assert!(self.told.insert(case, line).is_none(), "{case} is there twice");
+        assert!(self.lines.insert(case, line).is_none(), "{case} is there twice");
     }
 
     /// Checks the form of an error, if the result is an error, but not the text, which depends on the host or on
@@ -128,7 +128,7 @@ impl Book {
             false => read_golden(KNOWN),
         };
         let mut differences = String::new();
-        for (case, line) in &self.told {
+        for (case, line) in &self.lines {
             let known = golden.insert((*case).to_owned(), line.clone());
             if known.as_deref() != Some(line) {
                 let known = known.as_deref().unwrap_or("(not in the file)");
@@ -160,7 +160,7 @@ fn read_golden(text: &str) -> BTreeMap<String, String> {
     let mut case = "";
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         match line.strip_prefix("    ") {
-            Some(told) => drop(golden.insert(case.to_owned(), told.to_owned())),
+            Some(printed) => drop(golden.insert(case.to_owned(), printed.to_owned())),
             None => case = line,
         }
     }

@@ -241,11 +241,11 @@ fn jailer_is_born_in_the_leaf() {
             (&node, PidNamespace::ByLauncher),
         ] {
             let mut host = Host::new("born");
-            let (groups, told) = (host.scratch.join("groups"), host.scratch.join("told"));
+            let (groups, argv) = (host.scratch.join("groups"), host.scratch.join("argv"));
             let script = format!(
                 "#!/bin/sh\nif [ \"$1\" != --version ]; then cat /proc/self/cgroup > {}; echo \"$@\" > {}; fi\nexec {} \"$@\"\n",
                 groups.display(),
-                told.display(),
+                argv.display(),
                 host.binaries.jailer().display()
             );
             host.config.jailer_bin = host.scratch.file("jailer", script);
@@ -272,8 +272,8 @@ fn jailer_is_born_in_the_leaf() {
             }
             let places = born.iter().filter(|path| path.ends_with("/vm")).count();
             assert_eq!(places, plan.leaf().unwrap().paths().count(), "{born:?}");
-            let told = fs::read_to_string(told).unwrap();
-            assert!(!told.contains("cgroup"), "{told}");
+            let argv = fs::read_to_string(argv).unwrap();
+            assert!(!argv.contains("cgroup"), "{argv}");
             assert_eq!(vm.cgroup().unwrap().members().unwrap(), [vm.pid()]);
             vm.kill().unwrap();
             drop(vm);

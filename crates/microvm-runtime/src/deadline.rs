@@ -4,6 +4,15 @@ use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 
+/// The longest wait for a killed VMM, and for the processes of its jail, to exit.
+pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest wait for the killed processes of a failed launch to exit.
+pub(crate) const FAILED_LAUNCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest wait for a VMM to exit that is about to: between its last sign of life and the kernel's report.
+pub(crate) const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A point in time that a wait ends at, or never.
 ///
 /// A time that cannot be represented (`Duration::MAX` from now) is never, so no sum of durations panics.

@@ -1,6 +1,6 @@
 //! Starting a prepared jail: spawn the jailer, wait until the VM is ready, prove that it is the one.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jail_cgroup::Leaf;
 
@@ -8,7 +8,7 @@ use jail_fs::Dir;
 use serde_json::json;
 
 use crate::api::{Action, Api};
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, EXIT_TIMEOUT};
 use crate::error::{Error, ErrorKind, Result, VmRuntimeResult};
 use crate::host_check::{self, Verb};
 use crate::jail::liveness::Survey;
@@ -167,9 +167,6 @@ fn refuse_frozen(leaf: Option<&Leaf>) -> Result<()> {
     }
 }
 
-/// The time that a VMM without a control group has to exit.
-const ENDING: Duration = Duration::from_secs(1);
-
 /// Checks that the VMM is in the leaf in each hierarchy, as the kernel reports.
 fn confirm_membership(leaf: &Leaf, process: &mut Process) -> Result<()> {
     let operation = "read the VM's control group back";
@@ -179,7 +176,7 @@ fn confirm_membership(leaf: &Leaf, process: &mut Process) -> Result<()> {
         return Ok(());
     }
     // The kernel removes an exiting VMM from the group shortly before the pidfd reports the exit.
-    if process.wait(Deadline::after(ENDING))?.is_some() {
+    if process.wait(Deadline::after(EXIT_TIMEOUT))?.is_some() {
         return Ok(());
     }
     contains.map_err(|error| Error::cgroup(operation, error))?;

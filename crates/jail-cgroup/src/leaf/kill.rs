@@ -14,7 +14,7 @@ use crate::{CgroupVersion, Controller, Error, ErrorKind, Result};
 /// Most passes over the members of a leaf that nothing keeps from forking.
 const PASSES: usize = 64;
 /// Longest wait for the v1 freezer. A process that the kernel cannot stop sleeps in the kernel, and does not fork.
-const FREEZE: Duration = Duration::from_millis(500);
+const FREEZE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Result of one pass over the members.
 #[derive(Debug, Default)]
@@ -239,7 +239,7 @@ impl<'a> Hold<'a> {
     fn stops_forks(&self) -> Result<bool> {
         let Some((controller, file, _)) = &self.release else { return Ok(false) };
         let Some(dir) = self.leaf.dir_of(*controller) else { return Ok(false) };
-        let deadline = Instant::now().checked_add(FREEZE);
+        let deadline = Instant::now().checked_add(FREEZE_TIMEOUT);
         match *file {
             "freezer.state" => wait::until(deadline, || Ok(dir.read(file)?.starts_with(b"FROZEN"))),
             "cgroup.freeze" => wait::event(dir, "frozen", 1, deadline),

@@ -12,7 +12,7 @@ use crate::sys::Errno;
 use crate::{Error, ErrorKind, Result};
 
 /// Longest wait for the kernel to release a group whose processes have exited.
-const RELEASE: Duration = Duration::from_secs(5);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Result of [`Leaf::remove`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,7 +67,7 @@ fn living(path: &Path, members: &Sample) -> Error {
 pub(crate) fn remove_tree(parent: &Dir, name: &Path, removed: &mut Vec<PathBuf>) -> Result<()> {
     let Some(top) = parent.open_if_exists(name)? else { return Ok(()) };
     let paths = members::below(&top)?;
-    let deadline = Instant::now() + RELEASE;
+    let deadline = Instant::now() + RELEASE_TIMEOUT;
     for path in paths.iter().rev() {
         let group = name.join(path);
         let (dir, last) = match (group.parent(), group.file_name()) {

@@ -5,7 +5,7 @@ use std::fmt;
 use cap_std::fs::Dir;
 
 use super::artifact::Artifact;
-use super::fresh::{Device, Fresh, take_back};
+use super::new_inode::{Device, NewInode, take_back};
 use super::receipt::{Receipt, Strategy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Name;
@@ -55,7 +55,7 @@ pub fn block_device(
         Access::ReadWrite => (user, 0o600),
     };
     let device = Device { kind: source.facts().kind, major, minor };
-    let node = Fresh::node(dir, name, device, mode)?;
+    let node = NewInode::node(dir, name, device, mode)?;
     node.give((dir, name), owner, mode).map_err(|error| error.after(take_back(dir, name)))?;
     Ok(Receipt {
         name: name.clone(),

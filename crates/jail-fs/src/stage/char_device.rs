@@ -4,7 +4,7 @@ use std::fmt;
 
 use cap_std::fs::Dir;
 
-use super::fresh::{Device, Fresh, take_back};
+use super::new_inode::{Device, NewInode, take_back};
 use crate::base::refused_at;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inode::Facts;
@@ -54,7 +54,7 @@ pub fn ensure_char_device(
         return Ok(found);
     }
     let device = Device { kind: FileType::CharacterDevice, major, minor };
-    match Fresh::node(dir, name, device, mode) {
+    match NewInode::node(dir, name, device, mode) {
         Ok(node) => {
             node.give((dir, name), owner, mode)
                 .map_err(|error| error.after(take_back(dir, name)))?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use cap_std::fs::Dir;
 
 use super::block_device::Access;
-use super::fresh::{Device, Fresh, take_back};
+use super::new_inode::{Device, NewInode, take_back};
 use super::staging_dir::StagingDir;
 use crate::base::{expect_below, refused_at};
 use crate::error::{Error, ErrorKind, Result};
@@ -30,7 +30,7 @@ pub fn make_fifo<'a>(
 ) -> Result<()> {
     let dir = dir.into().dir();
     let device = Device { kind: FileType::Fifo, major: 0, minor: 0 };
-    let fifo = Fresh::node(dir, name, device, mode)?;
+    let fifo = NewInode::node(dir, name, device, mode)?;
     fifo.give((dir, name), owner, mode).map_err(|error| error.after(take_back(dir, name)))
 }
 

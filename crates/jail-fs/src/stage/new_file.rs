@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
-use super::fresh::{Fresh, take_back};
+use super::new_inode::{NewInode, take_back};
 use super::staging_dir::StagingDir;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inode::InodeId;
@@ -12,7 +12,7 @@ use crate::name::Name;
 use crate::owner::Owner;
 use crate::sys::{self, Errno};
 
-/// A fresh file that is not whole yet, to be [finished](Self::finish) or [abandoned](Self::abandon).
+/// A inode file that is not whole yet, to be [finished](Self::finish) or [abandoned](Self::abandon).
 ///
 /// In a directory where others may be the file has no name until then (`O_TMPFILE`). In a tree that is still aside nobody
 /// can see the file, and it is made under its name (`O_EXCL`): that saves a call, and two turns at the filesystem's list
@@ -40,12 +40,12 @@ impl<'a> NewFile<'a> {
         size: u64,
     ) -> Result<Self> {
         expect_allowed(size, || sys::path_of(place.dir()).join(name))?;
-        let fresh = match place.is_private() {
-            true => Fresh::named_file(place.dir(), name, mode)?,
-            false => Fresh::file(place.dir(), name, mode)?,
+        let inode = match place.is_private() {
+            true => NewInode::named_file(place.dir(), name, mode)?,
+            false => NewInode::file(place.dir(), name, mode)?,
         };
-        let given = fresh.give((place.dir(), name), owner, mode);
-        let (inode, file) = (fresh.id(), fresh.into_file());
+        let given = inode.give((place.dir(), name), owner, mode);
+        let (inode, file) = (inode.id(), inode.into_file());
         let made_by = Maker::this_process();
         let this = Self { file, inode, place, name, made_by, has_name: place.is_private() };
         match given {

@@ -3,7 +3,7 @@
 use cap_std::fs::Dir;
 
 use super::artifact::Artifact;
-use super::fresh::{change_owner_failed, take_back};
+use super::new_inode::{change_owner_failed, take_back};
 use super::options::CopyOptions;
 use super::receipt::{Loan, Receipt, Strategy};
 use super::sync_name::sync_name;

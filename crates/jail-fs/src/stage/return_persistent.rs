@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use cap_std::fs::Dir;
 
 use super::artifact::Artifact;
-use super::fresh::take_back;
+use super::new_inode::take_back;
 use super::receipt::{Loan, Receipt};
 use crate::base::refused_at;
 use crate::error::{Error, ErrorKind, Result};

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::fresh::take_back;
+use super::new_inode::take_back;
 use super::options::CopyOptions;
 use crate::error::{Error, Result};
 use crate::name::Name;

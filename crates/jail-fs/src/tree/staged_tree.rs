@@ -12,7 +12,7 @@ use crate::maker::Maker;
 use crate::name::Name;
 use crate::owner::Owner;
 use crate::remove::{self, RemoveReport};
-use crate::stage::{Fresh, StagedDir, StagingDir, take_back_dir};
+use crate::stage::{NewInode, StagedDir, StagingDir, take_back_dir};
 use crate::sys::{self, Errno};
 use crate::unique::unique;
 
@@ -87,11 +87,11 @@ impl StagedTree {
 
     /// Tries once; `None` if the directory is gone once it is leased.
     fn begin(parent: &TrustedDir, name: &Name, aside: Name) -> Result<Option<Self>> {
-        let fresh = Fresh::dir(parent.dir(), &aside)?;
-        let id = fresh.id();
+        let inode = NewInode::dir(parent.dir(), &aside)?;
+        let id = inode.id();
         let made_by = Maker::this_process();
         let aside = Aside { parent: parent.clone(), name: aside, made: Some(id), made_by };
-        match aside.lease(fresh) {
+        match aside.lease(inode) {
             Ok(Some(lease)) => Ok(Some(Self { name: name.clone(), aside, lease })),
             Ok(None) => Ok(None),
             Err(error) => Err(error.after(aside.remove().map(drop))),
@@ -145,12 +145,12 @@ impl StagedTree {
             _ => None,
         };
         let above = above.as_ref().unwrap_or(self.dir());
-        let fresh = Fresh::dir(above, &name)?;
-        fresh
+        let inode = NewInode::dir(above, &name)?;
+        inode
             .give((above, &name), owner, mode)
             .map_err(|error| error.after(take_back_dir(above, &name)))?;
-        let id = fresh.id();
-        Ok(StagedDir::new(fresh.into_fd().into(), id))
+        let id = inode.id();
+        Ok(StagedDir::new(inode.into_fd().into(), id))
     }
 
     /// Gives the tree the final name, by one rename (`renameat2(2)` with `RENAME_NOREPLACE`). Its own directory stays the
@@ -233,11 +233,11 @@ impl StagedTree {
 
 impl Aside {
     /// Takes the lease of the directory that was just made; `None` if a sweep took the directory away before.
-    fn lease(&self, fresh: Fresh) -> Result<Option<Lease>> {
-        fresh.set_mode((self.parent.dir(), &self.name), 0o700)?;
-        let (id, facts) = (fresh.id(), *fresh.facts());
+    fn lease(&self, inode: NewInode) -> Result<Option<Lease>> {
+        inode.set_mode((self.parent.dir(), &self.name), 0o700)?;
+        let (id, facts) = (inode.id(), *inode.facts());
         let path = self.parent.path().join(&self.name);
-        let lease = Lease::lock(TrustedDir::from_parts(fresh.into_fd(), path, &facts))?;
+        let lease = Lease::lock(TrustedDir::from_parts(inode.into_fd(), path, &facts))?;
         let now = Facts::at(self.parent.dir(), self.name.as_os_str())?;
         Ok((now.id == id).then_some(lease))
     }

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result, VmRuntimeResult};
 use crate::text::quoted;
 
 /// The default time limit of a request.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of the answer to `GET /`; Firecracker's has about 100.
 const MAX_INFO: usize = 16 << 10;
@@ -158,7 +158,7 @@ impl Api {
 
     /// The API at a socket that was verified, served by the process `pid`.
     pub(crate) fn over(socket: JailSocket, pid: u32) -> Self {
-        Self { socket, pid, limit: Limit::Each(PATIENCE) }
+        Self { socket, pid, limit: Limit::Each(REQUEST_TIMEOUT) }
     }
 
     /// Asks `GET /` of a VMM that may not listen yet: `None` then.

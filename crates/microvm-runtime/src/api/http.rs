@@ -132,8 +132,8 @@ fn head(bytes: &[u8]) -> Result<Option<Head>> {
         if header.name.eq_ignore_ascii_case("content-length") {
             let text = std::str::from_utf8(header.value).unwrap_or_default().trim();
             let value = text.parse::<u64>().map_err(|error| {
-                let told = quoted(header.value);
-                failed().because(format!("its length is {told}")).source_of(error)
+                let length = quoted(header.value);
+                failed().because(format!("its length is {length}")).source_of(error)
             })?;
             if length.replace(value).is_some_and(|earlier| earlier != value) {
                 return Err(failed().because("it has two lengths"));

@@ -80,11 +80,11 @@ mod tests {
 
     #[test]
     fn a_vms_texts_are_harmless() {
-        let told = format!(
+        let text = format!(
             r#"{{"id":"\u001b[31m","state":"\u001b]0;\u0007","vmm_version":"{}"}}"#,
             "9".repeat(10_000)
         );
-        let info: InstanceInfo = serde_json::from_str(&told).unwrap();
+        let info: InstanceInfo = serde_json::from_str(&text).unwrap();
         assert_eq!(info.id, "\\u{1b}[31m");
         assert_eq!(info.state, InstanceState::Other("\\u{1b}]0;\\u{7}".to_owned()));
         assert_eq!(info.vmm_version.len(), QUOTED + "…".len());

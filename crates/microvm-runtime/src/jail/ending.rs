@@ -7,16 +7,13 @@ use std::time::Duration;
 use jail_cgroup::{ErrorKind as CgroupError, Leaf};
 use jail_fs::{InodeId, TrustedDir};
 
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, KILL_TIMEOUT};
 use crate::error::{Error, ErrorKind, Result};
 use crate::jail::liveness::{self, Survey};
 use crate::jail::record::{Progress, Record};
 use crate::jail::uid_pool;
 use crate::jail::{self, Jail};
 use crate::vmm::{self, Crowd, PidNamespace, Suspect};
-
-/// The longest wait for killed processes to exit.
-const DEATH: Duration = Duration::from_secs(10);
 
 /// The number of child processes held at a time during the kill of a group, to reap the children.
 const CHILDREN: usize = 32;
@@ -43,7 +40,7 @@ pub(crate) fn end(
     record: &Record,
     survey: &Survey,
 ) -> Result<Ended> {
-    let deadline = Deadline::after(DEATH);
+    let deadline = Deadline::after(KILL_TIMEOUT);
     let stamp = match &record.progress {
         Progress::Started(stamp) => Some(stamp),
         Progress::Prepared | Progress::Starting => None,
@@ -88,7 +85,7 @@ pub(crate) fn prove_ended(base: &TrustedDir, jail: &Path, record: &Record) -> Re
     if record.born_in_leaf {
         return Ok(());
     }
-    prove(base, jail, record, Deadline::after(DEATH))
+    prove(base, jail, record, Deadline::after(KILL_TIMEOUT))
 }
 
 fn prove(base: &TrustedDir, jail: &Path, record: &Record, deadline: Deadline) -> Result<()> {
@@ -109,7 +106,7 @@ pub(crate) fn end_without_record(
     jail: &Jail,
     survey: &Survey,
 ) -> Result<Ended> {
-    let deadline = Deadline::after(DEATH);
+    let deadline = Deadline::after(KILL_TIMEOUT);
     let id = jail.id()?;
     let leaves = liveness::leaves_without_record(base.id(), exec_name, id.as_str(), survey)?;
     let mut killed = HashSet::new();
@@ -169,13 +166,13 @@ fn refuse_unexplained(base: &TrustedDir, jail: &Path, uid: u32, deadline: Deadli
                 ))
                 .hinted("End what is the VM's, then tear the jail down again. A uid of its own for each VM (`User::Leased`) and a control group leave no such doubt."));
         }
-        std::thread::sleep(MOMENT);
+        std::thread::sleep(LOOK_INTERVAL);
     }
 }
 
 /// The number of checks for possible processes of a jail, and the pause between the checks.
 const LOOKS: u32 = 50;
-const MOMENT: Duration = Duration::from_millis(10);
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Kills all processes in these leaves, adds the pids to `killed`, and waits until every leaf is empty.
 fn kill_leaves(leaves: &[Leaf], killed: &mut HashSet<u32>, deadline: Deadline) -> Result<()> {
@@ -194,7 +191,7 @@ fn kill_leaf(leaf: &Leaf, killed: &mut HashSet<u32>, deadline: Deadline) -> Resu
     let members = leaf.members().unwrap_or_default();
     let children = vmm::hold_children(&members, CHILDREN);
     leaf.kill().map_err(failed)?;
-    leaf.wait_empty(deadline.left().unwrap_or(DEATH)).map_err(failed)?;
+    leaf.wait_empty(deadline.left().unwrap_or(KILL_TIMEOUT)).map_err(failed)?;
     vmm::reap(&children, deadline);
     killed.extend(members);
     Ok(())

@@ -22,16 +22,16 @@ const DIR: &str = ".uids";
 const MAX_BYTES: u64 = 256;
 
 /// The longest wait for the lock of the leases.
-const LOCKED: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The pause between two attempts to lock the leases.
-const MOMENT: Duration = Duration::from_millis(1);
+const LOCK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The longest wait for exited processes to be reaped, before a range counts as full.
-const REAPED: Duration = Duration::from_secs(1);
+const REAP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The pause between two searches for a free uid.
-const PAUSE: Duration = Duration::from_millis(5);
+const SEARCH_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Returns the user of the VM whose jail is under construction in the directory `dir`: the user of the plan, or a uid
 /// of the plan's range that no other VM and no process of this host has.
@@ -64,12 +64,12 @@ fn refuse_leased(base: &TrustedDir, jail: &JailId, uid: u32) -> Result<()> {
 }
 
 fn lease(base: &TrustedDir, plan: &Plan, dir: InodeId, first: u32, last: u32) -> Result<u32> {
-    let deadline = Deadline::after(REAPED);
+    let deadline = Deadline::after(REAP_TIMEOUT);
     loop {
         match try_lease(base, plan, dir, first, last)? {
             Found::Uid(uid) => return Ok(uid),
             // An exited process keeps its uid until the parent reaps the process.
-            Found::InUse if !deadline.has_passed() => std::thread::sleep(PAUSE),
+            Found::InUse if !deadline.has_passed() => std::thread::sleep(SEARCH_INTERVAL),
             Found::InUse | Found::None => {
                 return Err(Error::new(ErrorKind::Busy, "lease a uid")
                     .path(base.path().join(DIR))
@@ -275,11 +275,11 @@ fn open(base: &TrustedDir) -> Result<Option<TrustedDir>> {
 fn lock(base: &TrustedDir) -> Result<Lease> {
     let failed = |error| Error::files("lock the leased uids", error);
     let dir = base.create_child(&Name::try_from(DIR)?).map_err(failed)?;
-    let deadline = Deadline::after(LOCKED);
+    let deadline = Deadline::after(LOCK_TIMEOUT);
     loop {
         match Lease::try_acquire(&dir) {
             Err(error) if error.kind() == jail_fs::ErrorKind::Busy && !deadline.has_passed() => {
-                std::thread::sleep(MOMENT);
+                std::thread::sleep(LOCK_INTERVAL);
             }
             answer => return answer.map_err(failed),
         }

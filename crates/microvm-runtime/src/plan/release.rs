@@ -20,7 +20,7 @@ pub(crate) struct KnownProgram {
 }
 
 /// The time limit for `--version`.
-const PATIENCE: Duration = Duration::from_secs(10);
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes that are read of the output of `--version`.
 const MOST: usize = 4 << 10;
@@ -73,7 +73,7 @@ impl Releases {
 
 fn ask(program: &Program, operation: &str, hint: &str) -> Result<JailerVersion> {
     let path = program.path().as_path();
-    let printed = output(path, &["--version"], MOST, Deadline::after(PATIENCE))?;
+    let printed = output(path, &["--version"], MOST, Deadline::after(VERSION_TIMEOUT))?;
     // Judged by its output alone: somebody else may have seen how it ended.
     let printed = String::from_utf8_lossy(&printed);
     printed.parse().map_err(|error: jail_cmd::Error| {

@@ -64,7 +64,7 @@ const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// The time limit for the end of a killed child.
-const KILLED: Duration = Duration::from_secs(1);
+const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The size of the child's stack in bytes; less than a tenth is used.
 const STACK: usize = 64 << 10;
@@ -145,7 +145,7 @@ fn end_late(place: &PidfdPlace, receiver: &Receiver<Result<Made, SpawnError>>) -
         let pidfd = unsafe { BorrowedFd::borrow_raw(number) };
         let _ = pidfd_send_signal(pidfd, Signal::KILL);
     }
-    match wait(receiver, Deadline::after(KILLED)) {
+    match wait(receiver, Deadline::after(KILL_TIMEOUT)) {
         Some(Ok(made)) => {
             end(&made.pidfd);
             SpawnError::Late

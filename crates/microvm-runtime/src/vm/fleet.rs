@@ -1,12 +1,11 @@
 //! Many VMs at once: [`Vm::kill_all`] and [`Jailer::remove_all`].
 
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, KILL_TIMEOUT};
 use crate::error::VmRuntimeResult;
 use crate::jail::remove::RemoveReport;
 use crate::jailer::Jailer;
 use crate::vm::Vm;
 use crate::vm::exit::Exit;
-use crate::vm::shutdown::DEATH;
 
 /// One VM of [`Jailer::remove_all`]: its end, and the removal of its jail.
 #[derive(Debug)]
@@ -28,13 +27,13 @@ impl Vm {
     /// killed does not delay the others.
     pub fn kill_all<'a>(vms: impl IntoIterator<Item = &'a Self>) -> Vec<VmRuntimeResult<Exit>> {
         let sent = vms.into_iter().map(|vm| (vm, vm.send_kill())).collect::<Vec<_>>();
-        let deadline = Deadline::after(DEATH);
+        let deadline = Deadline::after(KILL_TIMEOUT);
         sent.into_iter()
             .map(|(vm, sent)| {
                 // Also of a VM whose kill failed: it may have ended all the same, and then its locks go.
                 let ended = vm.ended_by(deadline);
                 sent?;
-                Ok(ended?.ok_or_else(|| vm.outlived(DEATH))?)
+                Ok(ended?.ok_or_else(|| vm.outlived(KILL_TIMEOUT))?)
             })
             .collect()
     }

@@ -55,7 +55,7 @@ pub(crate) enum Life {
 }
 
 /// The time limit for the VMM to accept a connection to the API.
-const CONNECTED: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A VM that was started and proven.
 pub(crate) struct Started {
@@ -146,7 +146,7 @@ impl Vm {
     /// the socket is a link, is not the uid's, or is answered by another process; [`Timeout`](ErrorKind::Timeout) if
     /// the VMM accepts no connection within 10 s.
     pub fn api(&self) -> VmRuntimeResult<Api> {
-        let connected = self.connect(Deadline::after(CONNECTED));
+        let connected = self.connect(Deadline::after(CONNECT_TIMEOUT));
         Ok(connected.map_err(|failure| host_check::explain(Verb::Api, failure))?)
     }
 

@@ -3,15 +3,12 @@
 use std::time::Duration;
 
 use crate::api::Action;
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, KILL_TIMEOUT};
 use crate::error::{Error, ErrorKind, Result, VmRuntimeResult};
 use crate::host_check::{self, Verb};
 use crate::trace;
 use crate::vm::exit::Exit;
 use crate::vm::{Life, Vm};
-
-/// The time limit for the end of a killed VMM.
-pub(crate) const DEATH: Duration = Duration::from_secs(10);
 
 impl Vm {
     /// Asks the guest to shut down (`SendCtrlAltDel` over the API), waits for `grace`, and then [kills](Self::kill) the VM.
@@ -62,10 +59,10 @@ impl Vm {
 
     fn kill_and_wait(&self) -> Result<Exit> {
         let sent = self.send_kill();
-        let ended = self.ended_by(Deadline::after(DEATH));
+        let ended = self.ended_by(Deadline::after(KILL_TIMEOUT));
         // The VMM may be gone all the same, but something else in its control group is not.
         sent?;
-        ended?.ok_or_else(|| self.outlived(DEATH))
+        ended?.ok_or_else(|| self.outlived(KILL_TIMEOUT))
     }
 
     /// The error of a VMM that was killed and did not end within `timeout`.

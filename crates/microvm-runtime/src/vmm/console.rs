@@ -120,7 +120,7 @@ pub(super) struct Written {
 }
 
 impl Written {
-    pub(super) fn last_words(&self) -> String {
+    pub(super) fn remaining_output(&self) -> String {
         read_tail(&self.file, self.from, TAIL as u64).unwrap_or_default()
     }
 }
@@ -156,14 +156,14 @@ mod tests {
         let path = dir.path().join("console");
         let (first, written) = open_file(&path).unwrap();
         rustix::io::write(&first, b"an earlier tenant").unwrap();
-        assert_eq!(written.last_words(), "an earlier tenant");
+        assert_eq!(written.remaining_output(), "an earlier tenant");
         let (second, written) = open_file(&path).unwrap();
         let flags = fcntl_getfl(&second).unwrap();
         assert_eq!(flags & OFlags::RWMODE, OFlags::WRONLY);
         assert!(flags.contains(OFlags::APPEND));
         assert_eq!(rustix::io::pread(&second, &mut [0; 8], 0), Err(Errno::BADF));
         rustix::io::write(&second, b"this one").unwrap();
-        assert_eq!(written.last_words(), "this one", "the words of this VM alone");
+        assert_eq!(written.remaining_output(), "this one", "the words of this VM alone");
     }
 
     #[test]

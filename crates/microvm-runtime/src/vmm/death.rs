@@ -13,7 +13,7 @@ const MESSAGE: usize = 512;
 
 /// The output that an exited VMM has left.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Words {
+pub(super) struct Output {
     /// Of the jailer and of Firecracker.
     pub(super) log: String,
     /// Of the guest, and of a Firecracker that had no log yet.
@@ -25,16 +25,16 @@ pub(super) struct Words {
 #[non_exhaustive]
 pub struct EarlyDeath {
     status: ExitStatus,
-    words: Words,
+    output: Output,
     message: Option<String>,
     diagnosis: Diagnosis,
 }
 
 impl EarlyDeath {
-    pub(super) fn new(status: ExitStatus, words: Words) -> Self {
-        let (diagnosis, message) = diagnose(status, &words.log, &words.console);
+    pub(super) fn new(status: ExitStatus, output: Output) -> Self {
+        let (diagnosis, message) = diagnose(status, &output.log, &output.console);
         let message = message.map(|message| escaped(message, MESSAGE));
-        Self { status, words, message, diagnosis }
+        Self { status, output, message, diagnosis }
     }
 
     /// Returns the exit status.
@@ -46,13 +46,13 @@ impl EarlyDeath {
     /// Returns the tail of the guest's console.
     #[must_use]
     pub fn console_tail(&self) -> &str {
-        &self.words.console
+        &self.output.console
     }
 
     /// Returns the tail of the VM's log: what the jailer and Firecracker logged, and printed on stderr.
     #[must_use]
     pub fn log_tail(&self) -> &str {
-        &self.words.log
+        &self.output.log
     }
 
     /// Returns the line that gives the reason, found in the log, or else on the console; escaped, and cut

@@ -307,16 +307,19 @@ mod tests {
 
     #[test]
     fn unknown_failures_are_quoted() {
-        let told = |log, console| diagnose(EXIT, log, console);
+        let diagnosed = |log, console| diagnose(EXIT, log, console);
         assert_eq!(
-            told("Error: Something(New)\n", ""),
+            diagnosed("Error: Something(New)\n", ""),
             (Diagnosis::Unknown, Some("Error: Something(New)".to_owned()))
         );
-        assert_eq!(told("something failed\nthe end\n", "").1.as_deref(), Some("something failed"));
-        assert_eq!(told("goodbye\n", "a guest speaks\n").1.as_deref(), Some("goodbye"));
-        assert_eq!(told("", "a guest speaks\n"), (Diagnosis::Unknown, None));
+        assert_eq!(
+            diagnosed("something failed\nthe end\n", "").1.as_deref(),
+            Some("something failed")
+        );
+        assert_eq!(diagnosed("goodbye\n", "a guest speaks\n").1.as_deref(), Some("goodbye"));
+        assert_eq!(diagnosed("", "a guest speaks\n"), (Diagnosis::Unknown, None));
         let calm = "2026-11-24T04:34:38.876201947 [a:main] Killing vCPU threads\n";
-        assert_eq!(told(calm, ""), (Diagnosis::Unknown, None));
+        assert_eq!(diagnosed(calm, ""), (Diagnosis::Unknown, None));
     }
 
     #[test]

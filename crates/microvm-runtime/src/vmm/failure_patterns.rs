@@ -96,10 +96,10 @@ pub(super) fn find(log: &str, console: &str) -> (Option<Diagnosis>, Option<Strin
         ["error", "fail", "panic", "cannot", "invalid"].iter().any(|word| sentence.contains(word))
     };
     let [(words, terms), (on_console, _)] = &streams;
-    let told = words.iter().rfind(sounds).or_else(|| terms.last());
-    let told = told.or_else(|| on_console.iter().rfind(sounds)).cloned();
+    let reason = words.iter().rfind(sounds).or_else(|| terms.last());
+    let reason = reason.or_else(|| on_console.iter().rfind(sounds)).cloned();
     let unlogged = |line: &&str| logged(line) == *line;
-    (None, told.or_else(|| log.lines().filter(unlogged).filter_map(sentence).next_back()))
+    (None, reason.or_else(|| log.lines().filter(unlogged).filter_map(sentence).next_back()))
 }
 
 /// Bytes of a sentence that are kept: whoever wrote it may be hostile.

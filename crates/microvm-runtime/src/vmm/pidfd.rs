@@ -16,14 +16,11 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
 
-/// The time limit for the end of killed processes.
-pub(super) const DEATH: Duration = Duration::from_secs(5);
-
 /// The time to wait for the status of a process that another parent must reap first.
-const REAPED: Duration = Duration::from_secs(2);
+const REAP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Interval between two looks at a child that has ended and is still traced.
-const TRACED: Duration = Duration::from_millis(5);
+const REAP_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Converts a pid for the system calls; `None` for an impossible pid.
 pub(super) fn number(pid: u32) -> Option<Pid> {
@@ -136,7 +133,7 @@ pub(crate) fn status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
     // No blocking wait: the kernel does not report the exit of a traced process to the parent until the tracer has
     // exited, and the tracer may be a process of the VM.
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-    let deadline = Deadline::after(REAPED);
+    let deadline = Deadline::after(REAP_TIMEOUT);
     loop {
         match rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), options)) {
             Ok(Some(status)) => {
@@ -146,7 +143,7 @@ pub(crate) fn status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
                     (None, None) => ExitStatus::Unknown,
                 });
             }
-            Ok(None) if !deadline.has_passed() => std::thread::sleep(TRACED),
+            Ok(None) if !deadline.has_passed() => std::thread::sleep(REAP_INTERVAL),
             // Traced, or not our child, or reaped by somebody else of this process.
             Ok(None) | Err(Errno::CHILD) => return stranger_status(pidfd),
             Err(errno) => {
@@ -159,7 +156,7 @@ pub(crate) fn status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
 /// The status of a process that has ended and is not our child: of one that its parent has not reaped yet, from
 /// `/proc/<pid>/stat`; of one that was reaped, by `ioctl(PIDFD_GET_INFO)`, Linux 6.15.
 fn stranger_status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
-    let deadline = Deadline::after(REAPED);
+    let deadline = Deadline::after(REAP_TIMEOUT);
     loop {
         if let Some(status) = unreaped_status(pidfd) {
             return Ok(ExitStatus::from_wait(status));

@@ -141,14 +141,14 @@ mod tests {
     #[test]
     fn row_41_a_name_may_be_any_bytes() {
         let (sender, receiver) = std::sync::mpsc::channel::<()>();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (send_id, thread_id) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let name = std::ffi::CString::new(b"\xff\xfe".as_slice()).unwrap();
             rustix::thread::set_name(&name).unwrap();
-            tell.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+            send_id.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
             let _ = receiver.recv();
         });
-        let id = u32::try_from(told.recv().unwrap()).unwrap();
+        let id = u32::try_from(thread_id.recv().unwrap()).unwrap();
         for file in ["status", "stat", "comm"] {
             assert!(text(id, file).unwrap().contains("\u{fffd}\u{fffd}"), "{file}");
         }

@@ -84,7 +84,7 @@ impl StreamReader {
     }
 
     /// Returns the output of a process up to the process's end, as far as the tail keeps the output.
-    pub(super) fn last_words(&self) -> String {
+    pub(super) fn remaining_output(&self) -> String {
         self.tail.catch_up();
         self.text()
     }

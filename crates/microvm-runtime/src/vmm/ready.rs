@@ -12,14 +12,14 @@ use super::search::{Search, alive};
 use super::spawn::{Spawn, Spawned};
 use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
-use super::streams::Ours;
+use super::streams::ParentEnds;
 use super::vmm_process::{Process, Running};
 use crate::api::{Api, JailSocket};
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, FAILED_LAUNCH_TIMEOUT};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The time limit of one request to the API.
-const ANSWER: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Starts the jailer and waits until the VM is ready.
 ///
@@ -70,7 +70,7 @@ struct Launch<'a> {
     begun: Instant,
     events: Events,
     deadline: Deadline,
-    streams: Ours,
+    streams: ParentEnds,
     /// The jailer's pid.
     pid: u32,
     /// The jailer, if the jailer exits before the VMM, until the jailer has exited.
@@ -149,7 +149,7 @@ impl Launch<'_> {
 
     /// Returns the deadline of one request; requests are repeated until the launch's own deadline.
     fn answer_by(&self) -> Deadline {
-        self.deadline.min(Deadline::after(ANSWER))
+        self.deadline.min(Deadline::after(REQUEST_TIMEOUT))
     }
 
     /// Returns the time until the next look if there is no event: short compared with the launch so far.
@@ -213,8 +213,8 @@ impl Launch<'_> {
             None => {
                 let last = self.held.last().and_then(|last| last.status).unwrap_or_default();
                 // A fork that ended well is not the VMM that nobody saw.
-                let told = if last == ExitStatus::Exited(0) { ExitStatus::Unknown } else { last };
-                Err(self.death(told))
+                let status = if last == ExitStatus::Exited(0) { ExitStatus::Unknown } else { last };
+                Err(self.death(status))
             }
         }
     }
@@ -279,7 +279,7 @@ impl Launch<'_> {
     }
 
     fn death(&self, status: ExitStatus) -> Error {
-        EarlyDeath::new(status, self.streams.last_words()).into()
+        EarlyDeath::new(status, self.streams.remaining_output()).into()
     }
 
     /// Makes the error of a launch that has exceeded the deadline.
@@ -299,8 +299,8 @@ impl Launch<'_> {
         };
         // First, so that the error contains all output.
         self.kill();
-        let words = self.streams.last_words();
-        let because = match super::failure_patterns::find(&words.log, &words.console).1 {
+        let output = self.streams.remaining_output();
+        let because = match super::failure_patterns::find(&output.log, &output.console).1 {
             Some(message) => format!("{progress}; it said {message:?}"),
             None => progress,
         };
@@ -325,6 +325,6 @@ impl Launch<'_> {
         for process in &processes {
             let _ = pidfd::kill(process.as_fd());
         }
-        pidfd::reap(processes, Deadline::after(pidfd::DEATH));
+        pidfd::reap(processes, Deadline::after(FAILED_LAUNCH_TIMEOUT));
     }
 }

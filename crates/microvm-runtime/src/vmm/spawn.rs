@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::console::{Console, null};
 use super::limits;
 use super::pidfd;
-use super::streams::{self, Opened, Ours};
-use crate::deadline::Deadline;
+use super::streams::{self, ParentEnds, StreamEnds};
+use crate::deadline::{Deadline, FAILED_LAUNCH_TIMEOUT};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{self, NewProcess, SpawnError};
 
@@ -55,7 +55,7 @@ pub(crate) struct Spawn<'a> {
 pub(super) struct Spawned {
     pub(super) pid: u32,
     pub(super) pidfd: OwnedFd,
-    pub(super) streams: Ours,
+    pub(super) streams: ParentEnds,
 }
 
 const OPERATION: &str = "start the jailer";
@@ -69,7 +69,7 @@ impl Spawn<'_> {
     /// Starts the jailer: no environment, nothing open but 0, 1 and 2, and a process group of its own, so that a Ctrl-C meant
     /// for the launcher does not reach the VM.
     pub(super) fn start(self, root: &Dir, deadline: Deadline) -> Result<Spawned> {
-        let Opened { stdout, stderr, ours } = streams::open(self.jail, root, self.console)?;
+        let StreamEnds { stdout, stderr, ours } = streams::open(self.jail, root, self.console)?;
         let (mut group, mut tasks, mut moves_memory) = (None, Vec::new(), false);
         if let Some(into) = self.spawn_into {
             let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned();
@@ -128,7 +128,7 @@ pub(crate) fn output(
     let read = read_all(&stdout, &pidfd, most, deadline);
     // It has printed all it is asked for.
     pidfd::kill(pidfd.as_fd())?;
-    pidfd::reap([&pidfd], Deadline::after(pidfd::DEATH));
+    pidfd::reap([&pidfd], Deadline::after(FAILED_LAUNCH_TIMEOUT));
     read.map_err(|error| {
         Error::new(ErrorKind::Spawn, "read what a program prints").path(program).source_of(error)
     })
@@ -268,7 +268,7 @@ mod tests {
     fn run(namespace: PidNamespace, program: &str, arguments: &[&str]) -> (ExitStatus, String) {
         let Spawned { pidfd, streams, .. } = spawned(namespace, program, arguments).unwrap();
         assert!(pidfd::ended_by(pidfd.as_fd(), None).unwrap());
-        (pidfd::status(pidfd.as_fd()).unwrap(), streams.last_words().console)
+        (pidfd::status(pidfd.as_fd()).unwrap(), streams.remaining_output().console)
     }
 
     fn sh(script: &str) -> (ExitStatus, String) {

@@ -7,7 +7,7 @@ use jail_cmd::in_jail;
 use jail_fs::{Access, Dir, Name, Owner, StagedDir, StagedTree, make_fifo, open_fifo};
 
 use super::console::{self, Console, Sink, TAIL, Written};
-use super::death::Words;
+use super::death::Output;
 use super::reader::StreamReader;
 use super::tail::Tail;
 use crate::error::{Error, ErrorKind, Result};
@@ -34,15 +34,15 @@ pub(crate) struct Streams {
 }
 
 /// The streams of a VM that is to be started.
-pub(super) struct Opened {
+pub(super) struct StreamEnds {
     /// The VMM's.
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
-    pub(super) ours: Ours,
+    pub(super) ours: ParentEnds,
 }
 
 /// The launcher's ends of the streams.
-pub(super) struct Ours {
+pub(super) struct ParentEnds {
     pub(super) streams: Streams,
     written: Option<Written>,
 }
@@ -51,7 +51,7 @@ pub(super) struct Ours {
 ///
 /// The VMM's ends are open for reading and writing, and non-blocking: the VMM gets neither SIGPIPE nor a wait from a
 /// stream that nobody reads.
-pub(super) fn open(dir: &Dir, root: &Dir, console: &Console) -> Result<Opened> {
+pub(super) fn open(dir: &Dir, root: &Dir, console: &Console) -> Result<StreamEnds> {
     let fifo = |name: &str, access| {
         open_fifo(dir, name, access).map_err(|error| Error::files("open the VM's streams", error))
     };
@@ -71,7 +71,11 @@ pub(super) fn open(dir: &Dir, root: &Dir, console: &Console) -> Result<Opened> {
     let log = open_fifo(root, in_jail::LOG, Access::ReadOnly)
         .map_err(|error| Error::files("open the VM's log", error))?;
     let log = read(Tail::of_lines(vec![fifo(STDERR, Access::ReadOnly)?, log], TAIL))?;
-    Ok(Opened { stdout, stderr, ours: Ours { streams: Streams { console: reader, log }, written } })
+    Ok(StreamEnds {
+        stdout,
+        stderr,
+        ours: ParentEnds { streams: Streams { console: reader, log }, written },
+    })
 }
 
 impl Streams {
@@ -104,15 +108,15 @@ impl Streams {
     }
 }
 
-impl Ours {
-    /// The last words of a VMM that has ended.
-    pub(super) fn last_words(&self) -> Words {
+impl ParentEnds {
+    /// Returns the output that an exited VMM left.
+    pub(super) fn remaining_output(&self) -> Output {
         let console = match (&self.streams.console, &self.written) {
-            (Some(reader), _) => reader.last_words(),
-            (None, Some(written)) => written.last_words(),
+            (Some(reader), _) => reader.remaining_output(),
+            (None, Some(written)) => written.remaining_output(),
             (None, None) => String::new(),
         };
-        Words { log: self.streams.log.last_words(), console }
+        Output { log: self.streams.log.remaining_output(), console }
     }
 }
 

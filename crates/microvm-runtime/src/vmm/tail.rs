@@ -94,7 +94,7 @@ impl Tail {
             Ok(0) if hung_up => {}
             Ok(0) | Err(Errno::AGAIN) => return false,
             Ok(length) => {
-                self.pass_on(&mut feeding, index, &buffer[..length]);
+                self.append(&mut feeding, index, &buffer[..length]);
                 return false;
             }
             Err(_) => {}
@@ -126,14 +126,14 @@ impl Tail {
                 let Some(pipe) = &feeding.pipes[index] else { break };
                 match retry_on_intr(|| read(&pipe.fd, &mut buffer[..])) {
                     Ok(0) | Err(_) => break,
-                    Ok(length) => self.pass_on(&mut feeding, index, &buffer[..length]),
+                    Ok(length) => self.append(&mut feeding, index, &buffer[..length]),
                 }
             }
             self.flush(&mut feeding, index);
         }
     }
 
-    fn pass_on(&self, feeding: &mut Feeding, index: usize, piece: &[u8]) {
+    fn append(&self, feeding: &mut Feeding, index: usize, piece: &[u8]) {
         let Some(Some(pipe)) = feeding.pipes.get_mut(index) else { return };
         let Some(line) = &mut pipe.line else {
             return self.keep(&mut feeding.subscribers, piece);

@@ -1,7 +1,6 @@
 //! The VMM's process, held by a pidfd: proof, wait, kill, inspection.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
 use jail_fs::{Dir, InodeId};
 
@@ -11,11 +10,8 @@ use super::pidfd;
 use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
 use super::streams::Streams;
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, EXIT_TIMEOUT};
 use crate::error::{Error, Result};
-
-/// The time limit between a VMM's last sign of life and the kernel's report of the end.
-const ENDING: Duration = Duration::from_secs(1);
 
 /// A process, held by a pidfd so that the pid cannot be reused unnoticed.
 #[derive(Debug)]
@@ -49,7 +45,7 @@ impl Process {
             Ok(()) if pidfd::ended_by(pidfd.as_fd(), Deadline::now())? => return Ok(None),
             Ok(()) => {}
             // An exiting process loses the root first, and the pidfd reports the exit shortly later.
-            Err(_) if pidfd::ended_by(pidfd.as_fd(), Deadline::after(ENDING))? => {
+            Err(_) if pidfd::ended_by(pidfd.as_fd(), Deadline::after(EXIT_TIMEOUT))? => {
                 return Ok(None);
             }
             Err(doubt) => return Err(doubt),

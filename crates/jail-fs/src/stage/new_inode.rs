@@ -12,7 +12,7 @@ use crate::sys::{self, Errno, FileType};
 
 /// An inode that this call created: descriptor, and attributes right after.
 #[derive(Debug)]
-pub(crate) struct Fresh {
+pub(crate) struct NewInode {
     fd: OwnedFd,
     facts: Facts,
 }
@@ -32,7 +32,7 @@ impl Device {
     }
 }
 
-impl Fresh {
+impl NewInode {
     /// Creates a file without a name on `dir`'s filesystem (`O_TMPFILE`): gone with its descriptor until it is linked,
     /// as `name` if all goes well.
     pub(crate) fn file(dir: impl AsFd, name: &Name, mode: u32) -> Result<Self> {
@@ -173,7 +173,7 @@ impl Fresh {
     }
 }
 
-impl AsFd for Fresh {
+impl AsFd for NewInode {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
