@@ -46,7 +46,7 @@ fn rate(leaf: &Leaf, test: &str, device: &LoopDevice, block: usize) -> u64 {
 }
 
 /// A loop device on a file in the scratch directory; where there are none, the test is skipped.
-fn disk(scratch: &Scratch, test: &str) -> Option<LoopDevice> {
+pub(crate) fn disk(scratch: &Scratch, test: &str) -> Option<LoopDevice> {
     let backing = scratch.join("disk");
     File::create(&backing).unwrap().set_len(SIZE).unwrap();
     let device = LoopDevice::attach(&backing).unwrap();
@@ -61,7 +61,7 @@ fn numbers(device: &LoopDevice) -> (u32, u32) {
     (rustix::fs::major(rdev), rustix::fs::minor(rdev))
 }
 
-fn whole(device: &LoopDevice) -> IoLimit {
+pub(crate) fn whole(device: &LoopDevice) -> IoLimit {
     let (major, minor) = numbers(device);
     IoLimit::new(major, minor)
 }

@@ -20,3 +20,4 @@ mod rivals;
 mod stop;
 mod support;
 mod time;
+mod update;

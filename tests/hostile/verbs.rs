@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use microvm_runtime::{
-    Action, CopyOptions, DeviceNodes, ErrorKind, JailSpec, Jailer, JailerConfig, ListReport, Vm,
-    VmRuntimeResult,
+    Action, CopyOptions, DeviceKind, DeviceNodes, Drive, ErrorKind, JailSpec, Jailer, JailerConfig,
+    Limits, ListReport, NetworkInterface, Pmem, RateLimiter, TokenBucket, Vm, VmRuntimeResult,
 };
 use testkit::Binaries;
 
@@ -87,6 +87,7 @@ pub(crate) fn look(vm: &Vm) {
     }
     let _ = call("Vm::metrics_tail", OWN, || vm.metrics_tail(1 << 20));
     ask(vm);
+    change(vm);
     let _ = call("Vm::wait_timeout", SHORT, || vm.wait_timeout(SHORT));
 }
 
@@ -102,6 +103,30 @@ fn ask(vm: &Vm) {
     // A body larger than any socket's buffer, which nobody may read.
     let body = serde_json::json!({ "text": "x".repeat(1 << 20) });
     let _ = call("Api::request", SHORT, || api.request("PUT", "/mmds", Some(&body)));
+}
+
+/// Every change of a running VM.
+fn change(vm: &Vm) {
+    let limits = Limits::new().pids_max(100_000);
+    let _ = call("Vm::update_limits", OWN, || vm.update_limits(&limits));
+    let (options, small) = (CopyOptions::new(), Binaries::stand_ins().guest());
+    let drive = Drive::private("data", &small);
+    let _ = call("Vm::replace_drive", OWN, || vm.replace_drive(&drive, &options, SHORT));
+    let _ = call("Vm::plug_drive", OWN, || vm.plug_drive(&drive, &options, SHORT));
+    let pmem = Pmem::private("fast", &small);
+    let _ = call("Vm::plug_pmem", OWN, || vm.plug_pmem(&pmem, &options, SHORT));
+    let network = NetworkInterface::new("eth9", "tap9");
+    let _ = call("Vm::plug_network", OWN, || vm.plug_network(&network, SHORT));
+    let _ = call("Vm::unplug", OWN, || vm.unplug(DeviceKind::Drive, "data", SHORT));
+    let Ok(api) = call("Vm::api_within", SHORT, || vm.api_within(SHORT)) else { return };
+    let limiter = RateLimiter::new().ops(TokenBucket::new(1, 1));
+    let _ = call("Api::release", SHORT, || api.release());
+    let _ = call("Api::limit_drive", SHORT, || api.limit_drive("data", &limiter));
+    let _ = call("Api::limit_network", SHORT, || api.limit_network("e", Some(&limiter), None));
+    let _ = call("Api::limit_pmem", SHORT + SHORT, || api.limit_pmem("fast", &limiter));
+    let _ = call("Api::set_balloon", SHORT, || api.set_balloon(1));
+    let _ = call("Api::set_hotplug_memory", SHORT + SHORT, || api.set_hotplug_memory(128));
+    let _ = call("Api::set_metadata", SHORT, || api.set_metadata(&serde_json::json!({})));
 }
 
 /// The verbs of a launcher that does not have the VM, while another does.

@@ -22,5 +22,6 @@ mod older;
 mod races;
 mod removal;
 mod restart;
+mod running;
 mod streams;
 mod users;

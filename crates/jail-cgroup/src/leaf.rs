@@ -16,6 +16,7 @@ mod pressure;
 mod remove;
 mod search;
 mod stats;
+mod update;
 mod wait;
 
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ pub use pressure::{Pressure, Stall};
 pub use remove::RemoveReport;
 pub use search::OwnedLeaves;
 pub use stats::{IoStats, MemoryEvents, Stats, Throttling};
+pub use update::LimitChange;
 
 use crate::dir::Dir;
 use crate::plan::Setting;

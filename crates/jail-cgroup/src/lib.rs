@@ -87,8 +87,8 @@ pub use controller::Controller;
 pub use error::{Error, ErrorKind, Result};
 pub use host::{Host, HostLayout, HostTexts, Mount, Unavailable, numa_node_cpus};
 pub use leaf::{
-    EffectiveLimit, IoStats, Leaf, LeafId, MemoryEvents, OwnedLeaves, Pressure, RemoveReport,
-    SpawnInto, Stall, Stats, Throttling,
+    EffectiveLimit, IoStats, Leaf, LeafId, LimitChange, MemoryEvents, OwnedLeaves, Pressure,
+    RemoveReport, SpawnInto, Stall, Stats, Throttling,
 };
 pub use limits::{ByteSize, CpuSet, IoLimit, Limit, Limits};
 pub use plan::{LeafPlan, Setting};

@@ -71,7 +71,7 @@ impl LeafPlan {
         limits: &Limits,
     ) -> Result<Self> {
         let path = GroupPath::new(parent)?.join(leaf)?;
-        let writes = checked_writes(host, version, limits)?;
+        let writes = planned_writes(host, version, limits)?;
         let mut settings = Vec::new();
         let paths = match version {
             CgroupVersion::V1 => v1_paths(host, &path, &writes, &mut settings),
@@ -82,8 +82,7 @@ impl LeafPlan {
         let setting = |write: Write| {
             let place = paths.iter().find(|place| place.has(write.controller))?;
             let path = place.dir().join(&write.file);
-            let Write { limit, controller, file, value } = write;
-            Some(Setting { limit, controller, file, value, path })
+            Some(write.at(path))
         };
         let writes = writes.into_iter().filter_map(setting).collect();
         Ok(Self { id: LeafId { version, paths, owner: None }, writes, settings })
@@ -149,10 +148,15 @@ impl LeafPlan {
 
 /// Checks whether `version` can do `limits`.
 pub(crate) fn check(host: &Host, version: CgroupVersion, limits: &Limits) -> Result<()> {
-    checked_writes(host, version, limits).map(drop)
+    planned_writes(host, version, limits).map(drop)
 }
 
-fn checked_writes(host: &Host, version: CgroupVersion, limits: &Limits) -> Result<Vec<Write>> {
+/// Returns the values that `version` writes for `limits`, in order.
+pub(crate) fn planned_writes(
+    host: &Host,
+    version: CgroupVersion,
+    limits: &Limits,
+) -> Result<Vec<Write>> {
     limits.check()?;
     check_hierarchy(host, version)?;
     let placed = resolve_numa_node(host, limits)?;

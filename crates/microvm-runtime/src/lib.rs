@@ -70,7 +70,9 @@ mod vm;
 mod vmm;
 
 // What stands in a signature here can be named from here.
-pub use jail_cgroup::{ByteSize, CgroupVersion, CpuSet, IoLimit, Leaf, LeafPlan, Limits, Stats};
+pub use jail_cgroup::{
+    ByteSize, CgroupVersion, CpuSet, IoLimit, Leaf, LeafPlan, LimitChange, Limits, Stats,
+};
 pub use jail_cmd::{ArtifactName, Feature, JailId, JailerVersion, Layout, LogLevel, ResourceLimit};
 pub use jail_fs::{CopyOptions, InodeId, Progress, Receipt, Strategy};
 
@@ -95,6 +97,7 @@ pub use crate::spec::{JailSpec, User};
 pub use crate::vm::Vm;
 pub use crate::vm::exit::Exit;
 pub use crate::vm::fleet::VmRemoveReport;
+pub use crate::vm::hotplug::DeviceKind;
 pub use crate::vmm::{
     Console, Descriptor, Diagnosis, EarlyDeath, ExitStatus, Inspection, PidNamespace, ProcessStamp,
     StreamReader,

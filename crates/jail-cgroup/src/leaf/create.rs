@@ -269,7 +269,7 @@ fn inherit_cpuset(parent: &Dir, child: &Dir) -> Result<()> {
 }
 
 impl Leaf {
-    fn write(&self, setting: &Setting) -> Result<()> {
+    pub(super) fn write(&self, setting: &Setting) -> Result<()> {
         let Some(group) = self.groups.iter().find(|group| group.path.has(setting.controller))
         else {
             return Err(Error::new(ErrorKind::Unexpected, "write")

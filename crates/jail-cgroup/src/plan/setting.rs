@@ -38,6 +38,14 @@ pub(crate) struct Write {
     pub(crate) value: String,
 }
 
+impl Write {
+    /// Returns the setting of the file at `path`.
+    pub(crate) fn at(self, path: PathBuf) -> Setting {
+        let Self { limit, controller, file, value } = self;
+        Setting { limit, controller, file, value, path }
+    }
+}
+
 /// Returns the kernel's name of a page size (`hugetlb_cgroup.c`).
 pub(crate) fn page_name(page: ByteSize) -> String {
     let bytes = page.as_bytes();

@@ -2,6 +2,7 @@
 //! needs as typed calls. All others go through [`Api::request`].
 
 mod client;
+mod devices;
 mod http;
 mod instance;
 mod socket;

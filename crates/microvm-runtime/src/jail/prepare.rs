@@ -3,7 +3,7 @@
 use jail_cgroup::{Leaf, LeafPlan};
 use jail_cmd::{Gid, JailId, Uid};
 use jail_fs::{
-    Access, Artifact, CopyOptions, Dir, InodeId, Name, Owner, Receipt, StagedDir, StagedTree,
+    Access, Artifact, CopyOptions, Dir, InodeId, Name, Owner, Receipt, StagedTree, StagingDir,
     TrustedDir,
 };
 use serde::Serialize;
@@ -379,7 +379,7 @@ impl Staged {
             .map_err(|error| Error::files("make the jail's root", error))?;
         let mut receipts = Vec::new();
         for (artifact, source) in plan.artifacts.iter().zip(sources) {
-            receipts.push(stage(artifact, source, &root, owner, options)?);
+            receipts.push(stage(artifact, source, (&root, (&root).into()), owner, options)?);
         }
         for file in &plan.files {
             let (owner, mode) =
@@ -407,7 +407,7 @@ impl Staged {
     }
 }
 
-fn open_artifact(artifact: &PlannedArtifact) -> Result<Artifact> {
+pub(crate) fn open_artifact(artifact: &PlannedArtifact) -> Result<Artifact> {
     let opened = match artifact.kind {
         DriveKind::VhostUser => Artifact::open_socket(&artifact.source),
         _ => Artifact::open(&artifact.source),
@@ -415,17 +415,18 @@ fn open_artifact(artifact: &PlannedArtifact) -> Result<Artifact> {
     opened.map_err(|error| Error::files(format!("stage {}", artifact.name), error))
 }
 
-fn stage(
+/// Stages a source in the directory `root`, also as a place to stage into.
+pub(crate) fn stage(
     artifact: &PlannedArtifact,
     source: &Artifact,
-    root: &StagedDir<'_>,
+    (root, place): (&Dir, StagingDir<'_>),
     owner: Owner,
     options: &CopyOptions,
 ) -> Result<Receipt> {
     let name = Name::try_from(artifact.name.as_str())?;
     let staged = match artifact.kind {
-        DriveKind::ReadOnly => jail_fs::read_only(source, root, &name, owner, options),
-        DriveKind::Private => jail_fs::private(source, root, &name, owner, options),
+        DriveKind::ReadOnly => jail_fs::read_only(source, place, &name, owner, options),
+        DriveKind::Private => jail_fs::private(source, place, &name, owner, options),
         DriveKind::Persistent => jail_fs::persistent(source, root, &name, Some(owner), options),
         DriveKind::BlockDevice => {
             jail_fs::block_device(source, root, &name, owner, Access::ReadWrite)
@@ -433,7 +434,7 @@ fn stage(
         DriveKind::SharedBlockDevice => {
             jail_fs::block_device(source, root, &name, owner, Access::ReadOnly)
         }
-        DriveKind::VhostUser => jail_fs::socket(source, root, &name, owner),
+        DriveKind::VhostUser => jail_fs::socket(source, place, &name, owner),
     };
     staged.map_err(|error| Error::files(format!("stage {}", artifact.name), error))
 }

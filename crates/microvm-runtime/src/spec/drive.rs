@@ -169,12 +169,22 @@ impl Drive {
         self.root_device
     }
 
+    /// Returns true if no guest can write the drive.
+    pub(crate) fn is_read_only(&self) -> bool {
+        matches!(self.kind, DriveKind::ReadOnly | DriveKind::SharedBlockDevice)
+    }
+
+    /// Returns the rate limits.
+    pub(crate) fn limiter(&self) -> Option<&RateLimiter> {
+        self.rate_limiter.as_ref()
+    }
+
     /// Returns the drive's part of Firecracker's configuration.
     pub(crate) fn config(&self, root_device: bool) -> Result<DriveConfig> {
         let path = format!("/{}", self.name_in_jail());
         let mut config = DriveConfig::new(&self.name, &path)?
             .root_device(root_device)
-            .read_only(matches!(self.kind, DriveKind::ReadOnly | DriveKind::SharedBlockDevice));
+            .read_only(self.is_read_only());
         if self.kind == DriveKind::VhostUser {
             config = config.vhost_user(&path);
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jail_cgroup::{Leaf, Stats};
 use jail_cmd::JailId;
 use jail_fs::{Dir, TrustedDir};
+use serde_json::Value;
 
 use crate::api::Api;
 use crate::deadline::Deadline;
@@ -161,6 +162,30 @@ impl Vm {
         Ok(api.timeout(timeout))
     }
 
+    /// Sends one request to the API, all within `timeout`.
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        timeout: Duration,
+    ) -> Result<()> {
+        self.connect_within(timeout)?.send(method, path, body).map(drop)
+    }
+
+    /// Connects to the API; connecting and the requests end after `timeout`.
+    pub(crate) fn connect_within(&self, timeout: Duration) -> Result<Api> {
+        let deadline = Deadline::after(timeout);
+        let api = self.connect(deadline);
+        let api = api.map_err(|failure| host_check::explain(Verb::Api, failure))?;
+        Ok(api.until(deadline))
+    }
+
+    /// Refuses a VM whose VMM has ended, seen or not.
+    pub(crate) fn refuse_ended(&self, operation: &str) -> Result<()> {
+        if self.process.ends_by(Deadline::now())? { Err(ended(operation)) } else { Ok(()) }
+    }
+
     pub(crate) fn connect(&self, deadline: Deadline) -> Result<Api> {
         if !self.record.spec.api {
             return Err(Error::new(ErrorKind::Unsupported, "connect to the API")
@@ -213,7 +238,7 @@ impl Vm {
         Ok(self.leaf("find the VM's control group")?)
     }
 
-    fn leaf(&self, operation: &str) -> Result<Leaf> {
+    pub(crate) fn leaf(&self, operation: &str) -> Result<Leaf> {
         let leaf = self.open_leaf().and_then(|leaf| {
             leaf.ok_or_else(|| {
                 Error::new(ErrorKind::Unsupported, operation)
@@ -273,6 +298,18 @@ impl AsFd for Vm {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.process.as_fd()
     }
+}
+
+/// Refuses a VM whose end was seen.
+pub(crate) fn running(life: &Life, operation: &str) -> Result<()> {
+    match life {
+        Life::Unseen { .. } => Ok(()),
+        Life::Seen(_) => Err(ended(operation)),
+    }
+}
+
+fn ended(operation: &str) -> Error {
+    Error::new(ErrorKind::Identity, operation).because("the VM has ended")
 }
 
 /// Returns the expected properties of a VM, from the record.

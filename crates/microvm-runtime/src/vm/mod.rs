@@ -3,8 +3,12 @@
 pub(crate) mod exit;
 pub(crate) mod fleet;
 mod handle;
+pub(crate) mod hotplug;
 mod metrics;
+mod replace_drive;
 pub(crate) mod shutdown;
+mod staging;
+mod update_limits;
 
 pub use handle::Vm;
 pub(crate) use handle::*;

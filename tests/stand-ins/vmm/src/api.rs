@@ -118,7 +118,14 @@ fn handle(
             Ok((None, Then::Nothing))
         }
         // The guests have no drivers, which these devices need.
-        ("PATCH", "balloon" | "hotplug") if started => Err("Device is inactive.".to_owned()),
+        ("PATCH", "balloon") if started => {
+            Err("Balloon update error: Balloon: Device not activated yet.".to_owned())
+        }
+        ("PATCH", "hotplug") if started => {
+            Err("Memory hotplug update error: Failed to create memory hotplug device: \
+             Device is not active"
+                .to_owned())
+        }
         ("PATCH", "vm") if started => {
             machine.set_state(&body()?)?;
             Ok((None, Then::Nothing))

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 
 /// A memory balloon: the guest gives memory back to the host by inflating the balloon.
 ///
-/// A running VM's balloon is resized with [`Vm::set_balloon`](crate::Vm::set_balloon).
+/// A running VM's balloon is resized with [`Api::set_balloon`](crate::Api::set_balloon).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Balloon {

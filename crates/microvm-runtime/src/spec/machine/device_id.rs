@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 
 /// Refuses an id that Firecracker's API cannot address: letters, digits and `_` are allowed.
-pub(super) fn check_id(operation: &str, id: &str) -> Result<()> {
+pub(crate) fn check_id(operation: &str, id: &str) -> Result<()> {
     if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         return Ok(());
     }

@@ -71,6 +71,13 @@ impl DriveConfig {
         })
     }
 
+    /// Names the file at `path` in the jail instead.
+    pub(crate) fn at(mut self, path: &str) -> Self {
+        let place = if self.socket.is_some() { &mut self.socket } else { &mut self.path_on_host };
+        *place = Some(path.to_owned());
+        self
+    }
+
     /// Makes this the drive of a vhost-user backend, which listens at the socket `path` in the jail.
     pub(crate) fn vhost_user(mut self, path: &str) -> Self {
         (self.path_on_host, self.is_read_only) = (None, None);
@@ -109,7 +116,7 @@ impl DriveConfig {
         self
     }
 
-    pub(super) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.drive_id
     }
 
@@ -117,7 +124,7 @@ impl DriveConfig {
         self.is_root_device
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if self.socket.is_some()
             && (self.rate_limiter.is_some() || self.io_engine != IoEngine::default())
         {

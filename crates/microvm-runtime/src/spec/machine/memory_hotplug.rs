@@ -12,7 +12,7 @@ const SLOT_MIB: u64 = 128;
 
 /// A virtio-mem device: memory beside the guest's own, none of it plugged at the start. Firecracker 1.14.0.
 ///
-/// A running VM's memory is plugged with [`Vm::set_hotplug_memory`](crate::Vm::set_hotplug_memory).
+/// A running VM's memory is plugged with [`Api::set_hotplug_memory`](crate::Api::set_hotplug_memory).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct MemoryHotplug {

@@ -21,7 +21,7 @@ pub enum MmdsVersion {
 
 /// The microVM metadata service: a JSON document that the guest reads over HTTP, through one of its network interfaces.
 ///
-/// A running VM's data is replaced with [`Vm::set_metadata`](crate::Vm::set_metadata).
+/// A running VM's data is replaced with [`Api::set_metadata`](crate::Api::set_metadata).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Mmds {
@@ -113,7 +113,7 @@ impl Mmds {
 }
 
 /// Refuses data that is no object, or that does not fit into a store of `most` bytes.
-pub(crate) fn check_data(operation: &str, data: &Value, most: u64) -> Result<()> {
+fn check_data(operation: &str, data: &Value, most: u64) -> Result<()> {
     if !data.is_object() {
         return Err(Error::invalid(operation, "its data is no JSON object"));
     }

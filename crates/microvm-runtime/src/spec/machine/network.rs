@@ -71,7 +71,7 @@ impl NetworkInterface {
         self
     }
 
-    pub(super) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.iface_id
     }
 
@@ -83,7 +83,7 @@ impl NetworkInterface {
         self.guest_mac.as_deref().map(str::to_ascii_lowercase)
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let operation = format!("plan the network interface {:?}", self.iface_id);
         check_id(&operation, &self.iface_id)?;
         let tap = &self.host_dev_name;

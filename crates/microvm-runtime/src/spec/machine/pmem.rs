@@ -31,6 +31,12 @@ impl PmemConfig {
         }
     }
 
+    /// Names the file at `path` in the jail instead.
+    pub(crate) fn at(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.path_on_host);
+        self
+    }
+
     pub(crate) fn root_device(mut self, yes: bool) -> Self {
         self.root_device = yes;
         self
@@ -46,7 +52,7 @@ impl PmemConfig {
         self
     }
 
-    pub(super) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
@@ -54,7 +60,7 @@ impl PmemConfig {
         self.root_device
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let operation = format!("plan the pmem device {:?}", self.id);
         check_id(&operation, &self.id)?;
         self.rate_limiter.iter().try_for_each(|limiter| limiter.check(&operation))

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// Found by comparing `firecracker.yaml` and the types that Firecracker reads the configuration into, over all tags from
 /// v1.0.0 to v1.16.1. A field without a row is in all of them.
-const FIRST: [(&str, JailerVersion); 19] = [
+const FIRST: [(&str, JailerVersion); 20] = [
     ("balloon.free_page_hinting", JailerVersion::new(1, 14, 0)),
     ("balloon.free_page_reporting", JailerVersion::new(1, 14, 0)),
     ("cpu-config", JailerVersion::new(1, 4, 0)),
@@ -18,6 +18,8 @@ const FIRST: [(&str, JailerVersion); 19] = [
     ("cpu-config.vcpu_features", JailerVersion::new(1, 5, 0)),
     ("drives.socket", JailerVersion::new(1, 6, 0)),
     ("entropy", JailerVersion::new(1, 4, 0)),
+    // Devices of a running VM.
+    ("hotplug", JailerVersion::new(1, 16, 0)),
     ("machine-config.cpu_template=T2A", JailerVersion::new(1, 3, 0)),
     ("machine-config.cpu_template=T2CL", JailerVersion::new(1, 3, 0)),
     ("machine-config.cpu_template=T2S", JailerVersion::new(1, 1, 1)),
@@ -73,6 +75,11 @@ pub(crate) fn check(config: &Map<String, Value>, release: JailerVersion) -> Resu
         }
     }
     Ok(())
+}
+
+/// Refuses an option that `release` lacks, such as `hotplug`.
+pub(crate) fn require(field: &str, release: JailerVersion) -> Result<()> {
+    if release < first_with(field) { Err(unsupported(field, release)) } else { Ok(()) }
 }
 
 fn unsupported(field: &str, release: JailerVersion) -> Error {
