@@ -12,6 +12,7 @@ mod canary;
 mod cgroups;
 mod host_state;
 pub mod inherited;
+mod keys;
 mod loop_device;
 mod loop_fs;
 mod machine;
@@ -32,6 +33,7 @@ pub use binaries::{
 pub use canary::Canary;
 pub use cgroups::{cgroups_named, hierarchies, remove_cgroup};
 pub use host_state::{HostState, left_by_run};
+pub use keys::keys_of;
 pub use loop_device::LoopDevice;
 pub use loop_fs::{FsKind, LoopFs};
 pub use machine::{kernel_at_least, kernel_tells_exit_of_strangers, kvm_works};

@@ -322,10 +322,14 @@ fn cases(dir: &Path) -> Vec<Case> {
 fn run(case: &Case) -> Result<(), String> {
     let mut command = testkit::reenter(NAME, launcher::REAPER);
     command.env(MODE_ENV, case.encode());
+    let uids = case.place.uid..case.place.uid + UIDS;
+    let keys = || -> Vec<u64> { uids.clone().map(testkit::keys_of).collect() };
+    let keys_before = keys();
     let mounts = if case.leaf.is_some() { Mounts::Host } else { Mounts::NoControlGroups };
-    let result = launcher::run(command, mounts);
-    for uid in case.place.uid..case.place.uid + UIDS {
-        left::kill_all(uid);
+    let mut result = launcher::run(command, mounts);
+    uids.clone().for_each(left::kill_all);
+    if keys().iter().zip(&keys_before).any(|(now, before)| now > before) {
+        result = result.and(Err("keys of the VM are left".to_owned()));
     }
     testkit::remove_cgroup(&case.place.cgroup_parent);
     let _ = fs::remove_dir_all(&case.place.dir);

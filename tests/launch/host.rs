@@ -78,6 +78,18 @@ impl Host {
         self.spec(vm_id, "vmlinux")
     }
 
+    /// Returns a VM whose VMM is the hostile one in this mode, with an API.
+    pub(crate) fn hostile(&mut self, vm_id: &str, mode: &str) -> JailSpec {
+        let exec_file = self.scratch.join(format!("firecracker-{mode}"));
+        if !exec_file.exists() {
+            std::fs::copy(self.binaries.hostile(), &exec_file).expect("copy the hostile VMM");
+        }
+        self.ids.push(vm_id.to_owned());
+        JailSpec::new(vm_id, exec_file)
+            .kernel(self.image("idle"))
+            .ready_within(std::time::Duration::from_secs(60))
+    }
+
     fn spec(&mut self, vm_id: &str, kernel: &str) -> JailSpec {
         self.ids.push(vm_id.to_owned());
         JailSpec::new(vm_id, self.binaries.firecracker())

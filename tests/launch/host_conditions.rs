@@ -15,7 +15,7 @@ use testkit::inherited;
 use crate::inherited::{goes_well, is_refused};
 
 /// The calls that a filter refuses here, by name.
-const CALLS: [(&str, i64); 14] = [
+const CALLS: [(&str, i64); 15] = [
     ("openat2", libc::SYS_openat2),
     ("clone3", libc::SYS_clone3),
     ("pidfd_open", libc::SYS_pidfd_open),
@@ -24,6 +24,7 @@ const CALLS: [(&str, i64); 14] = [
     ("renameat2", libc::SYS_renameat2),
     ("statx", libc::SYS_statx),
     ("keyctl", libc::SYS_keyctl),
+    ("seccomp", libc::SYS_seccomp),
     ("unshare", libc::SYS_unshare),
     ("setns", libc::SYS_setns),
     ("mount", libc::SYS_mount),

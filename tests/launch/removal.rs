@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use jail_cmd::JailId;
 use microvm_runtime::{CopyOptions, Drive, ErrorKind, JailSpec, JailState, PidNamespace, User, Vm};
@@ -127,17 +126,6 @@ fn row_39_vm_ids_are_bounded() {
     host.assert_clean();
 }
 
-/// The hostile VMM in this mode, with an API.
-fn hostile(host: &mut Host, id: &str, mode: &str) -> JailSpec {
-    let exec_file = host.scratch.join(format!("firecracker-{mode}"));
-    if !exec_file.exists() {
-        fs::copy(host.binaries.hostile(), &exec_file).unwrap();
-    }
-    let kernel = host.image("idle");
-    let _ = host.hello(id);
-    JailSpec::new(id, exec_file).kernel(kernel).ready_within(Duration::from_secs(60))
-}
-
 /// Runs `body` in a new process with this soft limit of descriptors, and without control groups if `bare`.
 fn in_own_process(test: &str, descriptors: u64, bare: bool, body: impl FnOnce()) {
     if testkit::role().as_deref() != Some("launcher") {
@@ -167,7 +155,7 @@ fn in_own_process(test: &str, descriptors: u64, bare: bool, body: impl FnOnce())
 fn row_40_a_crowd_needs_no_descriptors() {
     in_own_process("removal::row_40_a_crowd_needs_no_descriptors", 100, false, || {
         let mut host = Host::new("crowd");
-        let spec = hostile(&mut host, "vm", "crowd").pid_namespace(PidNamespace::Host);
+        let spec = host.hostile("vm", "crowd").pid_namespace(PidNamespace::Host);
         let pid = left(&host, &spec);
         let jail = jail_dir(&host, &spec);
         assert!(matches!(state(&host, &jail), JailState::Running { .. }));
@@ -186,7 +174,7 @@ fn row_51_without_a_leaf_nothing_survives() {
         for (mode, uid) in [("crowd", 56_030), ("other-root", 56_031), ("daemons", 56_032)] {
             let mut host = Host::new(mode);
             let user = User::Leased { first: uid, last: uid };
-            let spec = hostile(&mut host, "vm", mode).pid_namespace(PidNamespace::Host).user(user);
+            let spec = host.hostile("vm", mode).pid_namespace(PidNamespace::Host).user(user);
             assert!(host.jailer().plan(&spec).unwrap().leaf().is_none());
             let pid = left(&host, &spec);
             let jail = jail_dir(&host, &spec);
@@ -218,7 +206,7 @@ fn row_51_without_a_leaf_nothing_survives() {
 fn row_41_a_name_hides_no_jail() {
     let mut host = Host::new("names");
     for mode in ["name-bytes", "name-text", "argv-huge", "argv-of-a-jailer"] {
-        let spec = hostile(&mut host, mode, mode);
+        let spec = host.hostile(mode, mode);
         let pid = left(&host, &spec);
         let jail = jail_dir(&host, &spec);
         assert_eq!(state(&host, &jail), JailState::Running { pid }, "{mode}");

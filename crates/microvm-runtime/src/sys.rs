@@ -8,6 +8,7 @@ mod child;
 mod clone3;
 mod credentials;
 mod descriptors;
+mod no_keys;
 mod nsfs;
 mod pidfd_info;
 mod probe;

@@ -5,8 +5,7 @@ use std::ffi::{c_char, c_int, c_long};
 use std::io;
 use std::ptr;
 
-use super::credentials;
-use super::signals;
+use super::{credentials, no_keys, signals};
 
 /// The child's parameters.
 pub(super) struct Child {
@@ -16,6 +15,7 @@ pub(super) struct Child {
     pub(super) stdio: [c_int; 3],
     pub(super) leads_group: bool,
     pub(super) as_root: bool,
+    pub(super) isolated: bool,
     /// v1: the `tasks` files of the control group to join.
     pub(super) tasks: Box<[c_int]>,
     pub(super) limits: Box<[(c_int, libc::rlimit64)]>,
@@ -33,18 +33,20 @@ pub(super) enum Step {
     EnterRoot,
     BecomeRoot,
     JoinKeyring,
+    RefuseKeys,
     SetLimits,
     Exec,
 }
 
 impl Step {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::JoinGroup,
         Self::SetDescriptors,
         Self::LeadGroup,
         Self::EnterRoot,
         Self::BecomeRoot,
         Self::JoinKeyring,
+        Self::RefuseKeys,
         Self::SetLimits,
         Self::Exec,
     ];
@@ -63,6 +65,7 @@ impl Step {
             Self::EnterRoot => "chdir",
             Self::BecomeRoot => "setresuid",
             Self::JoinKeyring => "keyctl(KEYCTL_JOIN_SESSION_KEYRING)",
+            Self::RefuseKeys => "seccomp(SECCOMP_SET_MODE_FILTER)",
             Self::SetLimits => "prlimit",
             Self::Exec => "execve",
         }
@@ -135,6 +138,10 @@ pub(super) extern "C" fn become_program(child: &Child) -> ! {
     // A kernel without keys has none to share.
     if keyring < 0 && io::Error::last_os_error().raw_os_error() != Some(libc::ENOSYS) {
         fail(failure, Step::JoinKeyring);
+    }
+    // After the call above, which the filter refuses.
+    if child.isolated && !no_keys::refuse_keys() {
+        fail(failure, Step::RefuseKeys);
     }
     for (resource, limit) in &child.limits {
         // SAFETY: the limit is there; it is set for this process alone.

@@ -39,6 +39,8 @@ pub(crate) const OURS: &[Probe] = &[
 /// pivot_root before its arguments.
 pub(crate) const JAILERS: &[Probe] = &[
     probe("keyctl", libc::SYS_keyctl, [0xffff, 0, 0, 0, 0]),
+    // SECCOMP_SET_MODE_FILTER without a filter.
+    probe("seccomp", libc::SYS_seccomp, [1, 0, 0, 0, 0]),
     probe("unshare", libc::SYS_unshare, [1, 0, 0, 0, 0]),
     probe("setns", libc::SYS_setns, [NONE, 0, 0, 0, 0]),
     probe("mount", libc::SYS_mount, [0, 0, 0, 0, 0]),

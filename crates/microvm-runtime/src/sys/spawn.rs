@@ -30,7 +30,7 @@ pub(crate) struct NewProcess {
     pub(crate) leads_group: bool,
     /// True to make the process PID 1 of a new pid namespace.
     pub(crate) pid_namespace: bool,
-    /// True to give the process new IPC and UTS namespaces.
+    /// True to give the process new IPC and UTS namespaces, and no call for keys.
     pub(crate) isolated: bool,
     /// True to run the process as root, even if the parent is not root.
     pub(crate) as_root: bool,
@@ -179,6 +179,7 @@ fn make(new: &NewProcess, place: &PidfdPlace) -> Result<Made, SpawnError> {
         stdio: new.stdio.each_ref().map(|fd| fd.as_raw_fd()),
         leads_group: new.leads_group,
         as_root: new.as_root,
+        isolated: new.isolated,
         tasks: new.tasks.iter().map(|file| file.as_raw_fd()).collect(),
         limits: limits.collect(),
         failure: fails.as_raw_fd(),
@@ -447,6 +448,79 @@ mod tests {
         let theirs = said.split_once("keyring ").unwrap().1.split_once('.').unwrap().0;
         assert!(theirs.parse::<i64>().unwrap() > 0, "{said}");
         assert_ne!(theirs, ours.to_string());
+    }
+
+    /// The name of a call, and the errno that the call comes to.
+    fn try_keys() -> Vec<(&'static str, i32)> {
+        let errno = |result: i64| match result {
+            0.. => 0,
+            _ => io::Error::last_os_error().raw_os_error().unwrap(),
+        };
+        let (kind, name) = (c"user".as_ptr(), c"row-59".as_ptr());
+        let (user_keyring, persistent) = (-4, 22);
+        // SAFETY: the strings end in NUL, and the payload is one of them.
+        let added = unsafe { libc::syscall(libc::SYS_add_key, kind, name, name, 6, user_keyring) };
+        let mut came_to = vec![("add_key", errno(added))];
+        // SAFETY: the strings end in NUL; without a fourth argument nobody is asked to make a key.
+        let requested = unsafe { libc::syscall(libc::SYS_request_key, kind, name, 0, 0) };
+        came_to.push(("request_key", errno(requested)));
+        // SAFETY: the arguments are numbers.
+        let got = unsafe { libc::syscall(libc::SYS_keyctl, persistent, -1, user_keyring) };
+        came_to.push(("keyctl", errno(got)));
+        // SAFETY: KEYCTL_CLEAR (7) takes the number of a keyring, and ends what was made above.
+        unsafe { libc::syscall(libc::SYS_keyctl, 7, user_keyring) };
+        #[cfg(target_arch = "x86_64")]
+        for (name, number) in
+            [("i386 add_key", 286), ("i386 request_key", 287), ("i386 keyctl", 288)]
+        {
+            let result: i64;
+            // SAFETY: the call of a 32-bit program, with no pointer and no key type: it can only fail.
+            unsafe {
+                std::arch::asm!(
+                    "push rbx", "xor ebx, ebx", "int 0x80", "pop rbx",
+                    inlateout("rax") i64::from(number) => result,
+                    in("rcx") 0, in("rdx") 0, in("rsi") 0, in("rdi") 0,
+                    out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+                )
+            };
+            came_to.push((name, i32::try_from(-result).unwrap()));
+        }
+        came_to
+    }
+
+    /// For the next test, which starts this one as a program.
+    #[test]
+    fn prints_what_keys_come_to() {
+        println!("keys {:?}.", try_keys());
+    }
+
+    #[test]
+    #[ignore = "needs root: cargo xtask test-root"]
+    fn row_59_a_vm_has_no_call_for_keys() {
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let this = std::env::current_exe().unwrap();
+        let test = "sys::spawn::tests::prints_what_keys_come_to";
+        // Without the filter, the weak twin, the keyring of the user is there for all.
+        for isolated in [true, false] {
+            let (mut reader, writer) = io::pipe().unwrap();
+            let mut process = new(&[this.to_str().unwrap(), "--exact", test, "--nocapture"]);
+            process.stdio[1] = writer.into();
+            process.isolated = isolated;
+            let (_, pidfd) = spawn(process, Deadline::NEVER).unwrap();
+            let mut said = String::new();
+            reader.read_to_string(&mut said).unwrap();
+            waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+            let came_to = said.split_once("keys ").unwrap().1;
+            let refused = came_to.matches(&format!(", {})", libc::ENOSYS)).count();
+            let calls = came_to.matches("\", ").count();
+            if isolated {
+                assert_eq!(refused, calls, "{came_to}");
+            } else if came_to.contains(&format!("(\"add_key\", {})", libc::ENOSYS)) {
+                // A kernel without keys.
+            } else {
+                assert_eq!(refused, 0, "nothing was contested: {came_to}");
+            }
+        }
     }
 
     #[test]

@@ -189,8 +189,10 @@ fn refused(program: &Path, error: SpawnError) -> Error {
                         "Run as root with CAP_SYS_ADMIN, under no seccomp filter that refuses {call}."
                     )
                 }
-                Some(Errno::NOSYS) => {
-                    format!("{call} takes Linux 5.7, and a seccomp filter that allows it.")
+                Some(Errno::NOSYS | Errno::INVAL) => {
+                    format!(
+                        "{call} takes Linux 5.7 with CONFIG_SECCOMP_FILTER, and a seccomp filter that allows it."
+                    )
                 }
                 _ => "Are processes and memory left?".to_owned(),
             };

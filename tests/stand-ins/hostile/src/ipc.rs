@@ -7,10 +7,10 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
 use crate::sys;
 
-/// 64 MiB of System V shared memory, semaphores and a message queue, several times; detached from any process that lives.
+/// 256 MiB of System V shared memory, semaphores and a message queue, several times; detached from any process that lives.
 pub(crate) fn system_v() {
     for _ in 0..4 {
-        let _ = sys::system_v(16 << 20);
+        let _ = sys::system_v(64 << 20);
         let _ = sys::fork(|| {
             let _ = sys::system_v(1 << 20);
             sys::exit_now(0)
@@ -34,7 +34,8 @@ pub(crate) fn memory_files() {
     }
 }
 
-/// Keys in the keyrings of the thread, process, session and user, and in the user's session.
+/// Keys in the keyrings of the thread, process, session and user, in the user's session, and in the user's persistent keyring,
+/// which outlives each process of the user by days.
 pub(crate) fn keys() {
     for keyring in [-1, -2, -3, -4, -5] {
         for number in 0..20 {
@@ -42,6 +43,9 @@ pub(crate) fn keys() {
                 let _ = sys::add_key(&name, keyring);
             }
         }
+    }
+    if let (Ok(keyring), Ok(name)) = (sys::persistent_keyring(), CString::new("left")) {
+        let _ = sys::add_key(&name, keyring);
     }
 }
 

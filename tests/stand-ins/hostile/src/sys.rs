@@ -277,6 +277,15 @@ pub(crate) fn add_key(description: &CStr, keyring: i32) -> io::Result<()> {
     check(key).map(drop)
 }
 
+/// The persistent keyring of this user, linked to the process's keyring (keyctl_get_persistent(3)).
+pub(crate) fn persistent_keyring() -> io::Result<i32> {
+    let (get_persistent, own_uid, process_keyring) = (22, -1, -2);
+    // SAFETY: the arguments are numbers.
+    let key = unsafe { libc::syscall(libc::SYS_keyctl, get_persistent, own_uid, process_keyring) };
+    check(key)?;
+    i32::try_from(key).map_err(io::Error::other)
+}
+
 /// As many inotify instances as the user may have, each with a watch on `/` (inotify_init(2)); how many.
 pub(crate) fn watch_all() -> usize {
     let mut made = 0;
