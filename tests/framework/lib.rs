@@ -36,7 +36,7 @@ pub use host_state::{HostState, left_by_run};
 pub use keys::keys_of;
 pub use loop_device::LoopDevice;
 pub use loop_fs::{FsKind, LoopFs};
-pub use machine::{kernel_at_least, kernel_tells_exit_of_strangers, kvm_works};
+pub use machine::{available_memory, kernel_at_least, kernel_tells_exit_of_strangers, kvm_works};
 pub use netns::Netns;
 pub use privileges::{become_user, with_effective};
 pub use process::{KillOnDrop, as_user, reenter, role};

@@ -24,6 +24,19 @@ pub fn kvm_works() -> Result<(), String> {
         .map_err(|err| format!("/dev/kvm makes no virtual machine: {err}"))
 }
 
+/// Returns the memory that this machine can give without swapping, in bytes (`MemAvailable` of `/proc/meminfo`).
+///
+/// # Panics
+/// If the kernel does not report that.
+#[must_use]
+pub fn available_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let Some(kib) = kib else { panic!("/proc/meminfo has no MemAvailable: {text}") };
+    kib << 10
+}
+
 /// Returns true if the kernel reports the exit status of a process that is not our child (`PIDFD_GET_INFO` with
 /// `PIDFD_INFO_EXIT`, Linux 6.15).
 #[must_use]

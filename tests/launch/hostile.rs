@@ -183,6 +183,12 @@ fn oom_kill_is_reported() {
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_48_backlog_delays_no_shutdown() {
+    // A full backlog takes 4096 descriptors and one by default (`net.core.somaxconn`).
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let (enough, maximum) = (8192, limit.maximum.map(|most| most.max(8192)));
+    let limit =
+        rustix::process::Rlimit { current: limit.current.map(|now| now.max(enough)), maximum };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
     let mut host = Host::new("backlog");
     let spec = host.idle("vm");
     let root = host.jailer().plan(&spec).unwrap().layout().root();

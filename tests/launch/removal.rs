@@ -69,10 +69,23 @@ fn row_39_an_unreadable_record_hides_no_vm() {
     host.assert_clean();
 }
 
+/// Becomes the hostile VMM that holds, with another root directory and the uid 56010.
+fn hold_in_root(root: &str) -> ! {
+    use std::os::unix::process::CommandExt as _;
+    nix::unistd::chroot(root).unwrap();
+    nix::unistd::chdir("/").unwrap();
+    let mut hold = Command::new("/hold");
+    hold.env("MICROVM_HOSTILE_HOLD", "1").gid(56_010).uid(56_010);
+    panic!("exec /hold: {}", hold.exec())
+}
+
 /// Without a leaf and a record, a process of the jail's uid in an unknown root directory may be the VM's.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_39_what_cannot_be_proven_is_not_removed() {
+    if let Some(role) = testkit::role() {
+        hold_in_root(role.strip_prefix("stranger ").unwrap());
+    }
     let mut host = Host::new("unproven");
     let spec = alone(&mut host, "vm", 56_010);
     let prepared = host.jailer().plan(&spec).unwrap().prepare(&CopyOptions::new()).unwrap();
@@ -85,11 +98,12 @@ fn row_39_what_cannot_be_proven_is_not_removed() {
     let elsewhere = host.scratch.dir("elsewhere");
     let mount = testkit::Tmpfs::mount(&elsewhere, "mode=0755");
     fs::copy(host.binaries.hostile(), elsewhere.join("hold")).unwrap();
-    let mut stranger = Command::new("chroot");
-    stranger.arg("--userspec=56010:56010").arg(&elsewhere).arg("/hold");
-    stranger.env("MICROVM_HOSTILE_HOLD", "1").stdin(Stdio::null());
-    let stranger = KillOnDrop::spawn(&mut stranger);
+    let role = format!("stranger {}", elsewhere.display());
+    let mut stranger =
+        testkit::reenter("removal::row_39_what_cannot_be_proven_is_not_removed", role);
+    let mut stranger = KillOnDrop::spawn(stranger.stdin(Stdio::null()));
     while fs::metadata(format!("/proc/{}", stranger.id())).unwrap().uid() != 56_010 {
+        assert_eq!(stranger.try_wait().unwrap(), None, "the stranger has exited");
         std::thread::yield_now();
     }
     // Nothing is above it any more, as in a mount namespace of its own.
@@ -171,7 +185,8 @@ fn row_40_a_crowd_needs_no_descriptors() {
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_51_without_a_leaf_nothing_survives() {
     in_own_process("removal::row_51_without_a_leaf_nothing_survives", 100, true, || {
-        for (mode, uid) in [("crowd", 56_030), ("other-root", 56_031), ("daemons", 56_032)] {
+        // A small crowd has more processes than the launcher has descriptors, and is searched in /proc without haste.
+        for (mode, uid) in [("small-crowd", 56_030), ("other-root", 56_031), ("daemons", 56_032)] {
             let mut host = Host::new(mode);
             let user = User::Leased { first: uid, last: uid };
             let spec = host.hostile("vm", mode).pid_namespace(PidNamespace::Host).user(user);

@@ -65,7 +65,8 @@ fn blame_limits(leaf: &Leaf, failure: Error) -> Error {
         return failure;
     }
     let Ok(stats) = leaf.stats() else { return failure };
-    let unexplained = failure.hint().is_none() || failure.kind() == ErrorKind::Timeout;
+    let unexplained =
+        failure.hint().is_none() || matches!(failure.kind(), ErrorKind::Timeout | ErrorKind::Spawn);
     let events = stats.memory_events;
     if events.is_some_and(|events| events.oom_kill > 0 || (events.max > 0 && unexplained)) {
         return failure.hinted(

@@ -18,7 +18,7 @@ use super::payload::{Payload, Program};
 const INIT: &str = include_str!("init.sh");
 
 /// The modules of the disks, filesystems and devices that root tests use; ext4 and tmpfs are built in everywhere.
-const MODULES: [&str; 6] = ["virtio_pci", "virtio_blk", "loop", "xfs", "btrfs", "tun"];
+const MODULES: [&str; 7] = ["virtio_pci", "virtio_blk", "loop", "xfs", "btrfs", "overlay", "tun"];
 
 /// The programs that tests call besides busybox; the archive also gets the shared libraries.
 const TOOLS: [&str; 4] = ["mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "strace"];

@@ -11,34 +11,13 @@ use crate::binaries;
 use crate::counts::Selection;
 use crate::test_root::Built;
 
-/// The packages that machines skip, unless `--package` names a package. Tests of jail-fs use no control groups. Races
-/// and fault injection take minutes on an emulated processor.
-const ON_THE_HOST: [&str; 6] =
-    ["xtask", "fs-tests", "faults-tests", "hostile-tests", "microvm-runtime", "testkit"];
+/// The packages that machines skip, unless `--package` names a package. Tests of jail-fs use no control groups. Fault
+/// injection takes minutes on an emulated processor. The hostile VMM takes more memory than a machine has.
+const ON_THE_HOST: [&str; 4] = ["xtask", "fs-tests", "faults-tests", "hostile-tests"];
 
-/// The tests that machines skip. Races and crowds take minutes on an emulated processor. Other tests need a program or
-/// more memory than a machine has, or compare times or texts that differ in a machine.
-const LONG: [&str; 19] = [
-    "fleet::",
-    "races::",
-    "any_end_is_noticed",
-    "soak",
-    "errors::",
-    "hostile::",
-    "inherited::",
-    "removal::",
-    "neighbours::",
-    "capabilities::",
-    "ending::",
-    "conditions::",
-    "host_",
-    "cgroup_namespaces_manage_leaves",
-    "crowd::",
-    "time::",
-    "row_32_",
-    "row_40_",
-    "processes_run_on_their_cpus",
-];
+/// The tests that machines skip. Races and fleets take minutes on an emulated processor. Quotas and fork bombs are compared
+/// with the clock, and an emulated processor stops for other processes of the host.
+const LONG: [&str; 6] = ["fleet::", "races::", "any_end_is_noticed", "soak", "time::", "row_32_"];
 
 /// The programs of one machine, with arguments and environment.
 #[derive(Debug, Default)]

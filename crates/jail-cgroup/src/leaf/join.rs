@@ -76,6 +76,10 @@ impl Leaf {
         for group in self.groups.iter().filter(|group| wanted(&group.path)) {
             group.dir.write(PROCS, pid.to_string()).map_err(|error| match error.errno() {
                 Some(Errno::SRCH) => error.because(format!("there is no process {pid}")),
+                // cgroup_procs_write_permission()
+                Some(Errno::NOENT) if self.version() == CgroupVersion::V2 => error.because(format!(
+                    "process {pid} or the group is outside this process's cgroup namespace, and v2 is mounted with nsdelegate"
+                )),
                 _ => error.because(format!("process {pid} cannot be moved here")),
             })?;
         }

@@ -180,7 +180,9 @@ fn refused(program: &Path, error: SpawnError) -> Error {
         SpawnError::Group(error) => Error::new(ErrorKind::Cgroup, OPERATION)
             .because("it cannot be born in the VM's control group")
             .source_of(error)
-            .hinted("did somebody else remove it, or put groups below it?"),
+            .hinted(
+                "Check that nobody removes the group or makes groups below it, and that the group is inside this process's cgroup namespace if v2 is mounted with nsdelegate.",
+            ),
         SpawnError::Call(call, error) => {
             let hint = match Errno::from_io_error(&error) {
                 Some(Errno::MFILE) => limits::files_hint(),
@@ -209,13 +211,17 @@ fn refused(program: &Path, error: SpawnError) -> Error {
             let (kind, hint) = match error.kind() {
                 io::ErrorKind::NotFound => (
                     ErrorKind::NotFound,
-                    "install Firecracker's jailer, or name it in `JailerConfig::jailer_bin`",
+                    "Install Firecracker's jailer, or name it in `JailerConfig::jailer_bin`.",
                 ),
                 io::ErrorKind::PermissionDenied => (
                     ErrorKind::Privilege,
-                    "the jailer must be executable, and not on a noexec filesystem",
+                    "Make the jailer executable, and keep it on a filesystem that is not noexec.",
                 ),
-                _ => (ErrorKind::Spawn, "is it an executable of this machine?"),
+                // The kernel found no memory for the arguments.
+                io::ErrorKind::ArgumentListTooLong | io::ErrorKind::OutOfMemory => {
+                    (ErrorKind::Spawn, "Check that the host has memory left.")
+                }
+                _ => (ErrorKind::Spawn, "Use a jailer that is an executable of this machine."),
             };
             Error::new(kind, OPERATION).path(program).source_of(error).hinted(hint)
         }

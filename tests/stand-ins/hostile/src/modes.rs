@@ -53,6 +53,7 @@ const MODES: &[Mode] = &[
     // Processes.
     attack("fork-bomb", |_| processes::fork_bomb()),
     attack("crowd", |_| processes::crowd(1_600)),
+    attack("small-crowd", |_| processes::crowd(200)),
     attack("daemons", |_| processes::daemons(20)),
     attack("other-root", |_| processes::other_root()),
     attack("stopped-children", |_| processes::stopped()),
