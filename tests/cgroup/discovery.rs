@@ -114,7 +114,7 @@ pub(crate) fn namespaced() {
     println!("\nroot {}", mount.unwrap().root().display());
 
     let test = "discovery::cgroup_namespaces_manage_leaves";
-    if ground.version == CgroupVersion::V2 && delegates_by_namespace(mount.unwrap().point()) {
+    if ground.version == CgroupVersion::V2 && delegates_by_namespace(mount.unwrap().path()) {
         let idle = Actor::new(test, "idle");
         let error = leaf.adopt(idle.pid()).unwrap_err();
         assert!(format!("{error:#}").contains("nsdelegate"), "{error:#}");

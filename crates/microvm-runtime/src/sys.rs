@@ -12,6 +12,7 @@ mod no_keys;
 mod nsfs;
 mod pidfd_info;
 mod probe;
+mod process_group;
 mod signals;
 mod spawn;
 
@@ -19,5 +20,6 @@ pub(crate) use descriptors::is_free;
 pub(crate) use nsfs::is_network_namespace;
 pub(crate) use pidfd_info::reaped_status;
 pub(crate) use probe::{JAILERS, OURS, Probe};
+pub(crate) use process_group::process_group;
 pub(crate) use signals::without_signals;
 pub(crate) use spawn::{NewProcess, SpawnError, spawn};

@@ -165,6 +165,8 @@ impl Machine<'_> {
             "console=ttyS0 quiet loglevel=4 random.trust_cpu=on",
             // An oops or a panic of the kernel ends the machine, so that the host notices at once.
             "panic=-1 oops=panic",
+            // The check counts ticks of an emulated timer against a loop, and panics if the host is busy.
+            "no_timer_check",
             layout.kernel_argument(),
             &format!("layout={layout}"),
         ];

@@ -2,10 +2,10 @@
 
 use jail_fs::{Dir, InodeId};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::getpgid;
 
-use super::{pidfd, procfs};
+use super::procfs;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys;
 
 /// The properties of a jail's VMM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,8 +93,7 @@ pub(crate) fn is_rooted_in(pid: u32, root: InodeId) -> bool {
 /// Returns true if the process is in the process group of `leader` (`getpgid(2)`). The call works for zombies too. The
 /// kernel does not reuse the group's number while the group has a member.
 pub(super) fn is_in_group(pid: u32, leader: u32) -> bool {
-    let group = pidfd::number(pid).and_then(|number| getpgid(Some(number)).ok());
-    group.is_some() && group == pidfd::number(leader)
+    sys::process_group(pid) == Some(leader)
 }
 
 #[cfg(test)]
@@ -103,6 +102,7 @@ mod tests {
     use std::os::unix::process::CommandExt as _;
     use std::process::Command;
 
+    use super::super::pidfd;
     use super::*;
 
     fn here() -> InodeId {

@@ -362,9 +362,9 @@ mod tests {
     #[test]
     #[ignore = "needs root: cargo xtask test-root"]
     fn unstartable_programs_are_named() {
-        for (path, kind) in
-            [("/nope/jailer", ErrorKind::NotFound), ("/etc/passwd", ErrorKind::Privilege)]
-        {
+        let data = tempfile::NamedTempFile::new().unwrap();
+        let data = data.path().to_str().unwrap();
+        for (path, kind) in [("/nope/jailer", ErrorKind::NotFound), (data, ErrorKind::Privilege)] {
             let error = spawned(PidNamespace::Host, path, &[]).map(drop).unwrap_err();
             assert_eq!(error.kind(), kind);
             assert!(error.to_string().contains(path) && error.hint().is_some(), "{error}");
