@@ -75,6 +75,7 @@ pub(crate) fn look(vm: &Vm) {
     get("Vm::uid", || vm.uid());
     get("Vm::ready_after", || vm.ready_after());
     let _ = call("Vm::inspect", OWN, || vm.inspect());
+    let _ = call("Vm::network_namespace", OWN, || vm.network_namespace());
     let _ = call("Vm::stats", OWN, || vm.stats());
     let _ = call("Vm::cgroup", OWN, || vm.cgroup().map(drop));
     let console = get("Vm::console", || vm.console());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use jail_cmd::CgroupSetting;
 use microvm_runtime::{
-    Boot, ByteSize, Drive, ErrorKind, JailId, JailSpec, Jailer, JailerConfig, Limits,
+    Boot, ByteSize, Drive, ErrorKind, JailId, JailSpec, Jailer, JailerConfig, Limits, Network,
     NetworkInterface, User, VmRuntimeError,
 };
 use testkit::{Binaries, Canary, Scratch};
@@ -137,8 +137,8 @@ fn row_13_argv_injection() {
         let config = JailerConfig { chroot_base: PathBuf::from(base), ..host.config() };
         host.refuses_with(&config, &host.spec("vm"), &base.escape_debug().to_string());
     }
-    host.refuses(&host.spec("vm").netns("relative"), "relative");
-    host.refuses(&host.spec("vm").netns(host.disk()), "disk.img");
+    host.refuses(&host.spec("vm").network(Network::Namespace("relative".into())), "relative");
+    host.refuses(&host.spec("vm").network(Network::Namespace(host.disk())), "disk.img");
     host.refuses(
         &host.spec("vm").drive(Drive::private("d", Path::new("relative.img"))),
         "relative.img",

@@ -1,7 +1,7 @@
 //! Firecracker reports the machine and the drives of the spec.
 
 use microvm_runtime::{
-    Boot, CacheType, Drive, IoEngine, NetworkInterface, RateLimiter, TokenBucket,
+    Boot, CacheType, Drive, IoEngine, Network, NetworkInterface, RateLimiter, TokenBucket,
 };
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ fn firecracker_reports_the_whole_spec() {
     let limiter = RateLimiter::new().bandwidth(bucket(1 << 20)).ops(bucket(1000));
     let spec = host
         .idle("machine")
-        .netns(netns.path())
+        .network(Network::Namespace(netns.path().into()))
         .drive(Drive::read_only("shared", &shared))
         .drive(
             Drive::private("own", &own)

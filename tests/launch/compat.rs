@@ -347,6 +347,9 @@ fn three_calls_boot_a_vm() {
         std::thread::yield_now();
     };
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let pid = fs::read_to_string(jail.chroot_path.join("firecracker.pid")).unwrap();
+    let network = |pid: &str| fs::read_link(format!("/proc/{}/ns/net", pid.trim())).unwrap();
+    assert_eq!(network(&pid), network("self"), "the network of the 0.4 API is the caller's");
     for (request, body) in [
         ("PUT /boot-source", r#"{"kernel_image_path": "/vmlinux", "boot_args": "reboot=k"}"#),
         (

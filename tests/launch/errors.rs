@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use microvm_runtime::{
     Action, Boot, ByteSize, CgroupVersion, Console, CopyOptions, DeviceNodes, Drive, ErrorKind,
-    JailSpec, Jailer, JailerConfig, Limits, NetworkInterface, User, VmRuntimeError,
+    JailSpec, Jailer, JailerConfig, Limits, Network, NetworkInterface, User, VmRuntimeError,
     VmRuntimeResult,
 };
 use nix::mount::MsFlags;
@@ -321,9 +321,9 @@ fn refused_specs() {
     });
     book.launch("spec: uid 0", |spec| spec.user(User::Fixed { uid: 0, gid: 5 }));
     book.launch("spec: uids reversed", |spec| spec.user(User::Leased { first: 10, last: 9 }));
-    book.launch("spec: netns relative", |spec| spec.netns("ns"));
-    book.launch("spec: netns missing", |spec| spec.netns(&missing));
-    book.launch("spec: netns is a file", |spec| spec.netns(&disk));
+    book.launch("spec: netns relative", |spec| spec.network(Network::Namespace("ns".into())));
+    book.launch("spec: netns missing", |spec| spec.network(Network::Namespace(missing.clone())));
+    book.launch("spec: netns is a file", |spec| spec.network(Network::Namespace(disk.clone())));
     book.launch("spec: vcpus 0", |spec| spec.boot(boot().vcpus(0)));
     book.launch("spec: guest memory 0", |spec| spec.boot(boot().memory_mib(0)));
     book.launch("spec: tap name too long", |spec| {
@@ -404,7 +404,9 @@ fn failed_launches() {
     let launched = book.host.jailer().launch(&spec);
     let late = book.check("launch: no time", launched).unwrap();
     assert_eq!(late.kind(), ErrorKind::Timeout, "{late}");
-    book.launch("launch: netns of another kind", |spec| spec.netns("/proc/self/ns/pid"));
+    book.launch("launch: netns of another kind", |spec| {
+        spec.network(Network::Namespace("/proc/self/ns/pid".into()))
+    });
     let script = book.host.scratch.file("firecracker-script", "#!/no/such/interpreter\n");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let spec = JailSpec::new("script", &script)

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use microvm_runtime::{ErrorKind, JailSpec, Jailer, JailerConfig, PidNamespace};
+use microvm_runtime::{ErrorKind, JailSpec, Jailer, JailerConfig, Network, PidNamespace};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::stat::{Mode, umask};
@@ -294,18 +294,13 @@ fn row_43_a_frozen_parent_is_named_at_once() {
 fn a_namespace_of_a_process_is_joined() {
     let mut host = Host::new("procns");
     let netns = testkit::Netns::new(&host.scratch);
-    let spec = host.idle("first").netns(netns.path());
+    let spec = host.idle("first").network(Network::Namespace(netns.path().into()));
     let first = host.jailer().launch(&spec).unwrap();
     let path = format!("/proc/{}/ns/net", first.pid());
-    let spec = host.idle("second").netns(&path);
-    match host.jailer().launch(&spec) {
-        Ok(second) => {
-            assert_eq!(second.inspect().unwrap().network_namespace, netns.inode());
-            second.kill().unwrap();
-        }
-        // Release 1.16.0 alone.
-        Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}"),
-    }
+    let spec = host.idle("second").network(Network::Namespace(path.clone().into()));
+    let second = host.jailer().launch(&spec).unwrap();
+    assert_eq!(second.inspect().unwrap().network_namespace, netns.inode());
+    second.kill().unwrap();
     first.kill().unwrap();
     drop((first, netns));
     host.assert_clean();

@@ -7,7 +7,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use microvm_runtime::{
     Balloon, Boot, CpuTemplate, Drive, Entropy, ErrorKind, FirecrackerOptions, HugePages, JailSpec,
-    MemoryHotplug, Mmds, MmdsVersion, NetworkInterface, Pmem, RateLimiter, Serial, TokenBucket, Vm,
+    MemoryHotplug, Mmds, MmdsVersion, Network, NetworkInterface, Pmem, RateLimiter, Serial,
+    TokenBucket, Vm,
 };
 use serde_json::{Value, json};
 use testkit::GUEST_LINE;
@@ -55,7 +56,7 @@ fn every_option_is_reported() {
     let fast = host.scratch.file("fast.img", vec![0; 2 << 20]);
     let spec = host
         .idle("options")
-        .netns(netns.path())
+        .network(Network::Namespace(netns.path().into()))
         .pmem(Pmem::private("fast", &fast).rate_limiter(limiter()))
         .pmem(Pmem::read_only("shared", &fast).root_device())
         .drive(Drive::private("own", &fast))

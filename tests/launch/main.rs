@@ -18,6 +18,7 @@ mod inherited;
 mod machine;
 mod modes;
 mod neighbours;
+mod network;
 mod older;
 mod races;
 mod removal;

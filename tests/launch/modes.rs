@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::time::Duration;
 
 use microvm_runtime::{
-    ByteSize, CgroupVersion, ErrorKind, ExitStatus, JailSpec, Limits, PidNamespace, Vm,
+    ByteSize, CgroupVersion, ErrorKind, ExitStatus, JailSpec, Limits, Network, PidNamespace, Vm,
 };
 
 use testkit::GUEST_LINE;
@@ -50,12 +50,12 @@ fn every_combination_boots() {
     let mut done = 0;
     for version in [CgroupVersion::V1, CgroupVersion::V2] {
         for mode in MODES {
-            for joins in [false, true] {
+            for network in
+                [Network::Isolated, Network::Namespace(netns.path().into()), Network::Host]
+            {
                 let id = format!("{done:0>64}");
-                let mut spec = host.idle(&id).pid_namespace(mode).cgroup_version(version);
-                if joins {
-                    spec = spec.netns(netns.path());
-                }
+                let spec = host.idle(&id).pid_namespace(mode).cgroup_version(version);
+                let spec = spec.network(network.clone());
                 let limited = spec.clone().limits(limits.clone());
                 let vm = match host.jailer().launch(&limited) {
                     // A hierarchy without these controllers still has a leaf for each VM.
@@ -70,14 +70,20 @@ fn every_combination_boots() {
                         testkit::skip(&format!("{NAME} ({version:?})"), &error.to_string());
                         continue;
                     }
-                    Err(error) => panic!("{version:?}, {mode:?}, netns {joins}: {error:?}"),
+                    Err(error) => panic!("{version:?}, {mode:?}, {network}: {error:?}"),
                 };
                 done += 1;
                 assert_says_hello(&vm);
                 assert_confined(&vm, mode);
                 assert!(vm.cgroup().unwrap().contains(vm.pid()).unwrap());
-                let network = vm.inspect().unwrap().network_namespace;
-                assert_eq!(network, if joins { netns.inode() } else { ours });
+                let inode = vm.inspect().unwrap().network_namespace;
+                let offered = fs::File::from(vm.network_namespace().unwrap());
+                assert_eq!(offered.metadata().unwrap().ino(), inode);
+                match network {
+                    Network::Namespace(_) => assert_eq!(inode, netns.inode()),
+                    Network::Host => assert_eq!(inode, ours),
+                    _ => assert!(inode != ours && inode != netns.inode(), "{network}"),
+                }
                 assert_eq!(vm.api().unwrap().instance_info().unwrap().id, id);
                 let exit = vm.shutdown(Duration::from_secs(60)).unwrap();
                 let unknown = mode == PidNamespace::ByJailer
@@ -310,7 +316,8 @@ fn vm_joins_its_network_namespace() {
     for mode in MODES {
         let mut host = Host::new("netns");
         let netns = testkit::Netns::new(&host.scratch);
-        let spec = host.idle("netns").netns(netns.path()).pid_namespace(mode);
+        let spec =
+            host.idle("netns").network(Network::Namespace(netns.path().into())).pid_namespace(mode);
         let vm = host.jailer().launch(&spec).unwrap();
         assert_eq!(vm.inspect().unwrap().network_namespace, netns.inode());
         vm.kill().unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use microvm_runtime::{
     Balloon, Boot, ByteSize, CopyOptions, DeviceKind, Drive, ErrorKind, FirecrackerOptions, Limits,
-    MemoryHotplug, Mmds, NetworkInterface, Pmem, RateLimiter, Strategy, TokenBucket, Vm,
+    MemoryHotplug, Mmds, Network, NetworkInterface, Pmem, RateLimiter, Strategy, TokenBucket, Vm,
 };
 use serde_json::{Value, json};
 
@@ -130,7 +130,7 @@ fn rate_limits_and_metadata_change() {
         .mmds(Mmds::new("eth0"));
     let spec = host
         .idle("vm")
-        .netns(netns.path())
+        .network(Network::Namespace(netns.path().into()))
         .drive(Drive::private("own", &image))
         .pmem(Pmem::private("fast", &image).rate_limiter(limiter(512)))
         .boot(boot);
@@ -178,8 +178,10 @@ fn devices_are_plugged_and_unplugged() {
     }
     let image = host.scratch.file("image", vec![0; 2 << 20]);
     let options = CopyOptions::new();
-    let spec =
-        host.idle("vm").netns(netns.path()).firecracker(FirecrackerOptions::new().enable_pci());
+    let spec = host
+        .idle("vm")
+        .network(Network::Namespace(netns.path().into()))
+        .firecracker(FirecrackerOptions::new().enable_pci());
     let vm = host.jailer().launch(&spec).unwrap();
     assert_says_hello(&vm);
     let drive = Drive::private("more", &image);

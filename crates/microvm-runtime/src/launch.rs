@@ -14,7 +14,10 @@ use crate::host_check::{self, Verb};
 use crate::jail::liveness::Survey;
 use crate::jail::prepare::Prepared;
 use crate::jail::remove;
+use crate::plan::host_file::open_network_namespace;
+use crate::spec::Network;
 use crate::spec::machine::ConfigRequest;
+use crate::sys::NetworkNamespace;
 use crate::trace;
 use crate::vm::{Started, Vm, expected};
 use crate::vmm::{self, Expected, Process, Running, Search, Spawn};
@@ -105,6 +108,7 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
         jailer_bin: jailer.program.path().as_path(),
         argv,
         pid_namespace: plan.spec.pid_namespace,
+        network: network_namespace(&plan.spec.network)?,
         daemonize: plan.spec.daemonize,
         spawn_into,
         jail: jail.dir().dir(),
@@ -151,6 +155,15 @@ fn configure(
         });
     let Err(failure) = configured else { return Ok(()) };
     Err(failure.and_cleanup(process.kill()))
+}
+
+/// The VM's network namespace, by descriptor: a path may have come to mean another file since the plan was made.
+fn network_namespace(network: &Network) -> Result<NetworkNamespace> {
+    Ok(match network {
+        Network::Isolated => NetworkNamespace::New,
+        Network::Namespace(path) => NetworkNamespace::Joined(open_network_namespace(path)?),
+        Network::Host => NetworkNamespace::Parents,
+    })
 }
 
 /// A process that is born in a frozen group never runs.

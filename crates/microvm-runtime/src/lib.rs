@@ -42,7 +42,7 @@
 //!
 //! # What it is not
 //!
-//! No daemon, no network set-up (it joins a namespace and names a tap device that exist), no image store, no other
+//! No daemon, no network set-up (a VM has a network namespace, which the caller may fill), no image store, no other
 //! jailer than Firecracker's, and no way to switch Firecracker's seccomp filter off.
 //!
 //! # Features
@@ -93,7 +93,7 @@ pub use crate::spec::machine::{
     MmdsVersion, NetworkInterface, RateLimiter, Serial, TokenBucket,
 };
 pub use crate::spec::pmem::Pmem;
-pub use crate::spec::{JailSpec, User};
+pub use crate::spec::{JailSpec, Network, User};
 pub use crate::vm::Vm;
 pub use crate::vm::exit::Exit;
 pub use crate::vm::fleet::VmRemoveReport;

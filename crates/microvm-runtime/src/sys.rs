@@ -1,13 +1,14 @@
 //! The system calls that no safe wrapper has: the only unsafe code of this crate.
 #![expect(
     unsafe_code,
-    reason = "clone3 and what its child calls, two ioctls, and probes of system calls and descriptors, each with its reason"
+    reason = "clone3 and what its child calls, three ioctls, and probes of system calls and descriptors, each with its reason"
 )]
 
 mod child;
 mod clone3;
 mod credentials;
 mod descriptors;
+mod network;
 mod no_keys;
 mod nsfs;
 mod pidfd_info;
@@ -17,7 +18,8 @@ mod signals;
 mod spawn;
 
 pub(crate) use descriptors::is_free;
-pub(crate) use nsfs::is_network_namespace;
+pub(crate) use network::NetworkNamespace;
+pub(crate) use nsfs::{is_network_namespace, user_namespace_of};
 pub(crate) use pidfd_info::reaped_status;
 pub(crate) use probe::{JAILERS, OURS, Probe};
 pub(crate) use process_group::process_group;

@@ -15,8 +15,8 @@ use crate::jail::prepare::{HandOver, prepare};
 use crate::jailer::{DeviceNodes, Jailer};
 use crate::plan::Plan;
 use crate::plan::host_file::Program;
-use crate::spec::JailSpec;
 use crate::spec::drive::Drive;
+use crate::spec::{JailSpec, Network};
 
 /// The exec file's name in the layout of the 0.4 API.
 const EXEC_NAME: &str = "firecracker";
@@ -42,7 +42,7 @@ impl Jailer {
     ///
     /// The kernel becomes `/vmlinux`, shared and never chowned; `rootfs` becomes `/rootfs.ext4` and each extra drive a
     /// file of its own name (else `drive-<i>.img`), each a private copy-on-write inode of the configured uid.
-    /// Idempotent.
+    /// Idempotent. The jail's VM has the network namespace of its starter ([`Network::Host`]).
     ///
     /// # Errors
     /// A missing source, a bad id, a VM that runs under this id, and whatever staging refuses; each names the path.
@@ -57,6 +57,7 @@ impl Jailer {
         extra_drives: &[PathBuf],
     ) -> VmRuntimeResult<VmJail> {
         let mut spec = JailSpec::new(vm_id, Path::new("/").join(EXEC_NAME))
+            .network(Network::Host)
             .kernel(absolute(kernel)?)
             .drive(Drive::private("rootfs", absolute(rootfs)?).file_name(ROOTFS));
         for (index, source) in extra_drives.iter().enumerate() {
@@ -84,6 +85,9 @@ impl Jailer {
     /// cpuset.mems=N --cgroup cpuset.cpus=L] --new-pid-ns -- --api-sock /api.sock`. With control groups v2 and no
     /// NUMA node, `P` is the leaf of this VM alone, which [`prepare`](Self::prepare) made; otherwise the jailer makes
     /// the leaf below `P`.
+    ///
+    /// The VM stays in the network namespace of the process that spawns the command, as in the 0.4 API: spawn
+    /// the command in another namespace, or launch a [`JailSpec`], which gives the VM a namespace of its own.
     ///
     /// # Errors
     /// A relative `firecracker_bin`; one whose canonical name is not `firecracker`, since the jailer would look for

@@ -1,6 +1,5 @@
 //! The host paths that the jailer gets by name, checked by name.
 
-use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -16,12 +15,6 @@ use crate::sys;
 
 /// Magic number of nsfs, `statfs(2)`.
 const NSFS_MAGIC: i64 = 0x6e73_6673;
-
-/// Magic number of procfs, `statfs(2)`.
-const PROC_MAGIC: i64 = 0x9fa0;
-
-/// Links that are followed at most, `path_resolution(7)`.
-const LINKS: usize = 40;
 
 /// An executable regular file, resolved once: which file it was, under which canonical name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,24 +106,25 @@ fn kind(errno: Errno) -> ErrorKind {
     }
 }
 
-/// A path of a network namespace that the jailer can open: a file of nsfs, such as `/run/netns/<name>`, or a process's
-/// `/proc/<pid>/ns/net`.
-///
-/// The name in `/proc` is kept, since the link there leads to a file without a name (`net:[…]`); every other link is
-/// resolved, since jailer 1.16.0 refuses a link. Returns whether the path is such a link.
-pub(crate) fn network_namespace(path: &Path) -> Result<(HostPath, bool)> {
+/// Opens a network namespace: a file of nsfs, such as `/run/netns/<name>`, or a process's `/proc/<pid>/ns/net`.
+pub(crate) fn open_network_namespace(path: &Path) -> Result<OwnedFd> {
     let operation = "find the network namespace";
     if !path.is_absolute() {
         return Err(Error::invalid(operation, "it is not absolute")
             .path(path)
             .hinted("Give an absolute path, such as `/run/netns/vm`."));
     }
+    if path.to_str().is_none() {
+        return Err(Error::invalid(operation, "it is not UTF-8")
+            .path(path)
+            .hinted("Rename the file: its path is recorded as JSON, which is UTF-8."));
+    }
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(
         |error| {
             Error::new(kind(error), operation)
                 .path(path)
                 .source_of(error)
-                .hinted("Make it first with `ip netns add`, or leave `netns` out of the spec.")
+                .hinted("Make it first with `ip netns add`, or use `Network::Isolated`.")
         },
     )?;
     let fs = rustix::fs::fstatfs(&file).map_err(|error| {
@@ -141,38 +135,7 @@ pub(crate) fn network_namespace(path: &Path) -> Result<(HostPath, bool)> {
             .path(path)
             .hinted("make one with `ip netns add`"));
     }
-    let (found, in_proc) = resolve(operation, path)?;
-    // By the name that the jailer gets, the same file.
-    let again = InodeId::of(hold(operation, found.as_path())?)?;
-    if again != InodeId::of(&file)? {
-        return Err(Error::new(ErrorKind::Untrusted, operation)
-            .path(path)
-            .because("another file took its place"));
-    }
-    Ok((found, in_proc))
-}
-
-/// Resolves all links but a last one in procfs.
-fn resolve(operation: &str, path: &Path) -> Result<(HostPath, bool)> {
-    let mut path = path.to_owned();
-    for _ in 0..LINKS {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { break };
-        let parent = canonical(operation, parent)?;
-        let held = hold(operation, parent.as_path())?;
-        let in_proc = rustix::fs::fstatfs(&held).is_ok_and(|fs| fs.f_type == PROC_MAGIC);
-        let whole = parent.as_path().join(name);
-        match rustix::fs::readlinkat(&held, name, Vec::new()) {
-            Ok(_) if in_proc => return Ok((HostPath::try_from(whole)?, true)),
-            Ok(target) => path = parent.as_path().join(OsStr::from_bytes(target.to_bytes())),
-            Err(Errno::INVAL) => return Ok((HostPath::try_from(whole)?, false)),
-            Err(errno) => {
-                return Err(Error::new(ErrorKind::NotFound, operation)
-                    .path(whole)
-                    .source_of(errno));
-            }
-        }
-    }
-    Err(Error::invalid(operation, "too many links lead to it").path(path))
+    Ok(file)
 }
 
 fn canonical(operation: &str, path: &Path) -> Result<HostPath> {
@@ -239,27 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn process_namespaces_keep_their_path() {
-        let me = std::process::id();
-        for path in [format!("/proc/{me}/ns/net"), "/proc/self/ns/net".to_owned()] {
-            let (found, in_proc) = network_namespace(Path::new(&path)).unwrap();
-            assert_eq!(found.as_str(), format!("/proc/{me}/ns/net"));
-            assert!(in_proc);
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let link = dir.path().join("link");
-        rustix::fs::symlink(format!("/proc/{me}/ns/net"), &link).unwrap();
-        let (found, _) = network_namespace(&link).unwrap();
-        assert_eq!(found.as_str(), format!("/proc/{me}/ns/net"));
-    }
-
-    #[test]
     fn namespaces_are_nsfs_files() {
         for bad in ["/proc/version", "/proc/self/ns/pid", "/etc"] {
-            let error = network_namespace(Path::new(bad)).unwrap_err();
+            let error = open_network_namespace(Path::new(bad)).unwrap_err();
             assert!(error.contains("not a network namespace"), "{}", &*error);
         }
-        assert!(network_namespace(Path::new("/run/netns/none-such")).is_err());
-        assert!(network_namespace(Path::new("netns")).is_err());
+        assert!(open_network_namespace(Path::new("/run/netns/none-such")).is_err());
+        assert!(open_network_namespace(Path::new("netns")).is_err());
     }
 }

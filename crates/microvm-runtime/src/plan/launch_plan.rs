@@ -6,13 +6,13 @@ use std::path::Path;
 
 use jail_cgroup::LeafPlan;
 use jail_cmd::{
-    ExecName, Feature, FirecrackerArgs, Gid, HostPath, JailId, JailPath, JailerArgs, JailerVersion,
-    Layout, LogModule, Uid, in_jail,
+    ExecName, FirecrackerArgs, Gid, HostPath, JailId, JailPath, JailerArgs, JailerVersion, Layout,
+    LogModule, Uid, in_jail,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::config::JailerConfig;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::plan::contents::{PlannedArtifact, PlannedFile, artifacts, document, files};
 use crate::plan::host_file::{self, Program};
 use crate::plan::record_size;
@@ -20,7 +20,7 @@ use crate::plan::release::{KnownProgram, Releases};
 use crate::plan::warning::{self, Warning};
 use crate::spec::drive::DriveKind;
 use crate::spec::machine::{ConfigRequest, Document};
-use crate::spec::{JailSpec, User};
+use crate::spec::{JailSpec, Network, User};
 use crate::vmm::PidNamespace;
 
 /// Everything that will be done for a VM: file operations, control group writes, argv, and how each is undone.
@@ -38,9 +38,6 @@ pub struct Plan {
     /// The jailer for callers that start the jailer themselves, if the jailer is installed.
     pub(crate) callers_jailer: Option<Program>,
     pub(crate) exec_file: HostPath,
-    pub(crate) netns: Option<HostPath>,
-    /// True if the network namespace is given as a link in procfs.
-    pub(crate) netns_is_link: bool,
     pub(crate) user: User,
     pub(crate) artifacts: Vec<PlannedArtifact>,
     pub(crate) files: Vec<PlannedFile>,
@@ -64,12 +61,6 @@ impl Plan {
         let release = jailer.release;
         let firecracker_release = plan.check_firecracker(releases, &program)?;
         let plan = Self { jailer: Some(jailer), firecracker_release, ..plan };
-        if plan.netns_is_link && !release.supports(Feature::FollowsNetnsLink) {
-            return Err(Error::new(ErrorKind::Unsupported, "join the network namespace")
-                .path(spec.netns.as_deref().unwrap_or(Path::new("")))
-                .because(format!("jailer {release} opens no link"))
-                .hinted("Bind-mount the namespace to a file, as `ip netns attach` does."));
-        }
         let (uid, gid) = plan.some_user()?;
         plan.own_args(uid, gid).check(release)?;
         Ok(plan)
@@ -133,9 +124,9 @@ impl Plan {
         {
             requests = document.requests();
         }
-        let netns = spec.netns.as_deref().map(host_file::network_namespace).transpose()?;
-        let netns_is_link = netns.as_ref().is_some_and(|(_, is_link)| *is_link);
-        let netns = netns.map(|(path, _)| path);
+        if let Network::Namespace(path) = &spec.network {
+            host_file::open_network_namespace(path)?;
+        }
         let plan = Self {
             spec: spec.clone(),
             jail_id,
@@ -143,8 +134,6 @@ impl Plan {
             jailer: None,
             callers_jailer: None,
             exec_file,
-            netns,
-            netns_is_link,
             user,
             artifacts,
             files,
@@ -193,7 +182,8 @@ impl Plan {
         }
     }
 
-    /// The jailer's arguments for this VM as this user. None is about control groups: it is born in its leaf.
+    /// The jailer's arguments for this VM as this user. None is about control groups and networks: the jailer is born in
+    /// the VM's leaf and network namespace.
     pub(crate) fn jailer_args(&self, uid: Uid, gid: Gid) -> Result<JailerArgs> {
         Ok(self.own_args(uid, gid).firecracker(self.firecracker_args()?))
     }
@@ -204,9 +194,6 @@ impl Plan {
             .chroot_base(self.layout.base().clone());
         for limit in &self.spec.resource_limits {
             args = args.resource_limit(*limit);
-        }
-        if let Some(netns) = &self.netns {
-            args = args.netns(netns.clone());
         }
         if self.spec.daemonize {
             args = args.daemonize();
@@ -355,6 +342,9 @@ impl fmt::Display for Plan {
             }
             writeln!(f, "born    there, the jailer:")?;
         }
+        if self.jailer.is_some() {
+            writeln!(f, "network {}", self.spec.network)?;
+        }
         let jailer = self.jailer.as_ref().map_or("jailer", |jailer| jailer.program.path().as_str());
         write!(f, "spawn   {jailer}")?;
         for item in self.argv() {
@@ -407,8 +397,6 @@ mod tests {
             }),
             callers_jailer: Some(program),
             exec_file: HostPath::new("/opt/firecracker").unwrap(),
-            netns: Some(HostPath::new("/proc/1/ns/net").unwrap()),
-            netns_is_link: true,
             user: User::Fixed { uid: 1, gid: 2 },
             artifacts: vec![PlannedArtifact {
                 name: ArtifactName::for_boot(in_jail::KERNEL).unwrap(),

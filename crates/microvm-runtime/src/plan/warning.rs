@@ -5,8 +5,8 @@ use std::path::Path;
 
 use jail_cmd::{JailerVersion, ResourceLimit};
 
-use crate::spec::JailSpec;
 use crate::spec::drive::DriveKind;
+use crate::spec::{JailSpec, Network};
 
 /// Memory of Firecracker itself, in bytes, without the guest's.
 const VMM_BYTES: u64 = 10 << 20;
@@ -113,7 +113,7 @@ fn cpu(spec: &JailSpec) -> Option<Warning> {
 }
 
 fn taps(spec: &JailSpec) -> Vec<Warning> {
-    if spec.netns.is_some() {
+    if matches!(spec.network, Network::Namespace(_)) {
         return Vec::new();
     }
     let taps = spec.boot.iter().flat_map(|boot| boot.taps());
@@ -198,7 +198,7 @@ mod tests {
             of_spec(&spec).collect::<Vec<_>>(),
             [Warning::TapWithoutNamespace { tap: "tap7".to_owned() }]
         );
-        assert!(warnings(&spec.netns("/run/netns/a")).is_empty());
+        assert!(warnings(&spec.network(Network::Namespace("/run/netns/a".into()))).is_empty());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::spec::drive::Drive;
 use crate::spec::firecracker::FirecrackerOptions;
 use crate::spec::machine::Boot;
+use crate::spec::network::Network;
 use crate::spec::pmem::Pmem;
 use crate::vmm::{Console, PidNamespace};
 
@@ -53,7 +54,7 @@ pub struct JailSpec {
     pub(crate) limits: Limits,
     pub(crate) cgroup_version: Option<CgroupVersion>,
     pub(crate) resource_limits: Vec<ResourceLimit>,
-    pub(crate) netns: Option<PathBuf>,
+    pub(crate) network: Network,
     pub(crate) user: User,
     pub(crate) boot: Option<Boot>,
     pub(crate) api: bool,
@@ -79,7 +80,7 @@ impl JailSpec {
             limits: Limits::new(),
             cgroup_version: None,
             resource_limits: Vec::new(),
-            netns: None,
+            network: Network::default(),
             user: User::Configured,
             boot: None,
             api: true,
@@ -145,10 +146,10 @@ impl JailSpec {
         self
     }
 
-    /// The network namespace to join, such as `/run/netns/tenant-a`.
+    /// Sets the VM's network namespace: a new one ([`Network::Isolated`]) if this is not called.
     #[must_use]
-    pub fn netns(mut self, path: impl Into<PathBuf>) -> Self {
-        self.netns = Some(path.into());
+    pub fn network(mut self, network: Network) -> Self {
+        self.network = network;
         self
     }
 
@@ -266,7 +267,7 @@ pub(crate) mod tests {
                 .hugetlb(ByteSize::mib(2), ByteSize::mib(4)),
             cgroup_version: Some(CgroupVersion::V1),
             resource_limits: vec![ResourceLimit::FileSize(10), ResourceLimit::OpenFiles(11)],
-            netns: Some("/run/netns/x".into()),
+            network: Network::Namespace("/run/netns/x".into()),
             user: User::Leased { first: 1, last: 2 },
             boot: Some(
                 Boot::new()

@@ -16,6 +16,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::child::{Child, Step, become_program};
 use super::clone3::clone3;
+use super::network::NetworkNamespace;
 use super::signals::without_signals;
 use crate::deadline::Deadline;
 
@@ -30,6 +31,8 @@ pub(crate) struct NewProcess {
     pub(crate) leads_group: bool,
     /// True to make the process PID 1 of a new pid namespace.
     pub(crate) pid_namespace: bool,
+    /// The network namespace that the process is born in.
+    pub(crate) network: NetworkNamespace,
     /// True to give the process new IPC and UTS namespaces, and no call for keys.
     pub(crate) isolated: bool,
     /// True to run the process as root, even if the parent is not root.
@@ -53,6 +56,8 @@ pub(crate) enum SpawnError {
     Group(io::Error),
     /// The program could not be executed; the process is gone.
     Exec(io::Error),
+    /// The process was not made by the deadline, and will not be: the kernel has not set its namespace up.
+    Unborn,
     /// The process was not another program by the deadline, and was killed.
     Late,
     /// The same, and the kernel does not let go of the process: it may still end in its own time.
@@ -72,9 +77,24 @@ const STACK: usize = 64 << 10;
 #[repr(align(16))]
 struct Stack(#[expect(dead_code, reason = "the child's")] [MaybeUninit<u8>; STACK]);
 
-/// The place for the pidfd, which the kernel fills before the child runs.
+/// The place for the pidfd, which the kernel fills before the child runs: a descriptor, or one of the states below.
 #[derive(Debug)]
 struct PidfdPlace(AtomicI32);
+
+impl PidfdPlace {
+    /// The thread has yet to call `clone3(2)`.
+    const WAITING: i32 = -1;
+    /// The thread calls `clone3(2)`.
+    const CALLING: i32 = -2;
+    /// The time was over first: no process will be made.
+    const ABANDONED: i32 = -3;
+
+    /// Leaves the state `WAITING` for `next`; returns false if the place is in another state.
+    fn leave_waiting(&self, next: i32) -> bool {
+        let (set, get) = (Ordering::AcqRel, Ordering::Acquire);
+        self.0.compare_exchange(Self::WAITING, next, set, get).is_ok()
+    }
+}
 
 /// The result of the thread that made the process.
 struct Made {
@@ -92,7 +112,7 @@ struct Made {
 /// process that shares memory with a vfork child (`in_vfork()`, Linux 4.8). A vfork has no deadline, so a helper thread
 /// makes the call: the caller waits for that thread, and kills the child at the deadline.
 pub(crate) fn spawn(new: NewProcess, deadline: Deadline) -> Result<(u32, OwnedFd), SpawnError> {
-    let place = Arc::new(PidfdPlace(AtomicI32::new(-1)));
+    let place = Arc::new(PidfdPlace(AtomicI32::new(PidfdPlace::WAITING)));
     let (sender, receiver) = mpsc::sync_channel(1);
     let theirs = Arc::clone(&place);
     std::thread::Builder::new()
@@ -138,6 +158,9 @@ fn wait<T>(receiver: &Receiver<T>, deadline: Deadline) -> Option<T> {
 /// Kills a child at the deadline. SIGKILL ends a child that is stopped or frozen by v2. A child that is frozen by v1
 /// stays, with the thread that made the child and the memory of both.
 fn end_late(place: &PidfdPlace, receiver: &Receiver<Result<Made, SpawnError>>) -> SpawnError {
+    if place.leave_waiting(PidfdPlace::ABANDONED) {
+        return SpawnError::Unborn;
+    }
     let number = place.0.load(Ordering::Acquire);
     if number >= 0 {
         // SAFETY: the thread that made the process never closes this descriptor, but sends it here, where it is
@@ -214,6 +237,10 @@ fn make(new: &NewProcess, place: &PidfdPlace) -> Result<Made, SpawnError> {
         set_tid_size: 0,
         cgroup,
     };
+    new.network.enter().map_err(|(call, error)| SpawnError::Call(call, error))?;
+    if !place.leave_waiting(PidfdPlace::CALLING) {
+        return Err(SpawnError::Unborn);
+    }
     // No handler of this process may run in the child, in this process's memory.
     let made = without_signals(|| {
         // SAFETY: `arguments` names a stack and a place for the pidfd that live until this returns, as `child` and all
@@ -269,6 +296,7 @@ mod tests {
             stdio: [null(), null(), null()],
             leads_group: true,
             pid_namespace: false,
+            network: NetworkNamespace::Parents,
             as_root: false,
             isolated: false,
             group: None,

@@ -1,6 +1,6 @@
 //! A running VM: [`Vm`].
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -219,6 +219,18 @@ impl Vm {
     pub fn inspect(&self) -> VmRuntimeResult<Inspection> {
         let inspection = self.process.inspect(self.record.root);
         Ok(inspection.map_err(|failure| host_check::explain(Verb::Inspect, failure))?)
+    }
+
+    /// Opens the VMM's network namespace (`/proc/<pid>/ns/net`): for `setns(2)`, or to move an interface into it
+    /// (`IFLA_NET_NS_FD`). A namespace of [`Network::Isolated`](crate::Network::Isolated) lives on while the descriptor is
+    /// open.
+    ///
+    /// # Errors
+    /// [`Identity`](ErrorKind::Identity) if the process has ended, or the namespace belongs to another user namespace than
+    /// the launcher's.
+    pub fn network_namespace(&self) -> VmRuntimeResult<OwnedFd> {
+        let namespace = self.process.network_namespace();
+        Ok(namespace.map_err(|failure| host_check::explain(Verb::Inspect, failure))?)
     }
 
     /// Reads the VM's resource usage from the control group.

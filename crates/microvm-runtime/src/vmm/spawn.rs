@@ -19,7 +19,7 @@ use super::pidfd;
 use super::streams::{self, ParentEnds, StreamEnds};
 use crate::deadline::{Deadline, FAILED_LAUNCH_TIMEOUT};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::{self, NewProcess, SpawnError};
+use crate::sys::{self, NetworkNamespace, NewProcess, SpawnError};
 
 /// The maker of the VM's pid namespace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -43,6 +43,7 @@ pub(crate) struct Spawn<'a> {
     pub(crate) jailer_bin: &'a Path,
     pub(crate) argv: Vec<OsString>,
     pub(crate) pid_namespace: PidNamespace,
+    pub(crate) network: NetworkNamespace,
     pub(crate) daemonize: bool,
     /// The control group for the new process; `None` means the launcher's.
     pub(crate) spawn_into: Option<SpawnInto<'a>>,
@@ -87,6 +88,7 @@ impl Spawn<'_> {
             // Before 1.7 a jailer that daemonizes calls setsid() without a fork, which a group's leader may not.
             leads_group: !self.daemonize,
             pid_namespace: self.pid_namespace == PidNamespace::ByLauncher,
+            network: self.network,
             isolated: true,
             as_root: true,
             group,
@@ -117,6 +119,7 @@ pub(crate) fn output(
         stdio: [null()?, theirs.into(), null()?],
         leads_group: true,
         pid_namespace: false,
+        network: NetworkNamespace::Parents,
         isolated: false,
         as_root: false,
         group: None,
@@ -191,6 +194,13 @@ fn refused(program: &Path, error: SpawnError) -> Error {
                         "Run as root with CAP_SYS_ADMIN, under no seccomp filter that refuses {call}."
                     )
                 }
+                Some(Errno::NOSPC) => {
+                    "Raise the sysctls `user.max_*_namespaces`: the host has no namespace left."
+                        .to_owned()
+                }
+                Some(Errno::INVAL) if call == "unshare" => {
+                    "The kernel has no network namespaces: use `Network::Host`.".to_owned()
+                }
                 Some(Errno::NOSYS | Errno::INVAL) => {
                     format!(
                         "{call} takes Linux 5.7 with CONFIG_SECCOMP_FILTER, and a seccomp filter that allows it."
@@ -225,6 +235,9 @@ fn refused(program: &Path, error: SpawnError) -> Error {
             };
             Error::new(kind, OPERATION).path(program).source_of(error).hinted(hint)
         }
+        SpawnError::Unborn => Error::new(ErrorKind::Timeout, OPERATION)
+            .because("the kernel has not set up the network namespace in time")
+            .hinted("Give the spec more time with `ready_within`."),
         SpawnError::Late => Error::new(ErrorKind::Timeout, OPERATION)
             .path(program)
             .because("the new process was stopped before its exec, and was killed")
@@ -265,6 +278,7 @@ mod tests {
             jailer_bin: Path::new(program),
             argv: arguments.iter().map(OsString::from).collect(),
             pid_namespace: namespace,
+            network: NetworkNamespace::Parents,
             daemonize: false,
             spawn_into: None,
             jail: &jail,

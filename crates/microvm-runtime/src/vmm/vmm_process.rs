@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use jail_fs::{Dir, InodeId};
+use rustix::fs::{Mode, OFlags, fstat, open, stat};
 
 use super::identity::{Expected, doubt};
 use super::inspect::Inspection;
@@ -11,7 +12,8 @@ use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
 use super::streams::Streams;
 use crate::deadline::{Deadline, EXIT_TIMEOUT};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys;
 
 /// A process, held by a pidfd so that the pid cannot be reused unnoticed.
 #[derive(Debug)]
@@ -108,6 +110,29 @@ impl Process {
         seen
     }
 
+    /// Opens the network namespace of the process (`/proc/<pid>/ns/net`).
+    ///
+    /// The VMM has no privilege over the namespace that the launcher gave it, but could make another with a user
+    /// namespace of its own. A namespace that belongs to the launcher's user namespace is not the VMM's work.
+    pub(crate) fn network_namespace(&self) -> Result<OwnedFd> {
+        let path = format!("/proc/{}/ns/net", self.pid());
+        let failed =
+            || Error::new(ErrorKind::Identity, "open the VM's network namespace").path(&path);
+        self.refuse_ended()?;
+        let opened = open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        // Whatever was opened, or failed to be: of a process that has ended the number may be another's by now.
+        self.refuse_ended()?;
+        let namespace = opened.map_err(|errno| failed().source_of(errno))?;
+        let ours = stat("/proc/self/ns/user").map_err(|errno| failed().source_of(errno))?;
+        let owner = sys::user_namespace_of(&namespace)
+            .and_then(|owner| Ok(fstat(owner)?))
+            .map_err(|error| failed().source_of(error))?;
+        if (owner.st_dev, owner.st_ino) != (ours.st_dev, ours.st_ino) {
+            return Err(failed().because("it belongs to another user namespace"));
+        }
+        Ok(namespace)
+    }
+
     fn refuse_ended(&self) -> Result<()> {
         match self.ends_by(Deadline::now())? {
             false => Ok(()),
@@ -125,7 +150,6 @@ impl AsFd for Process {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     /// The number of a process that has ended may be another's by now.
     #[test]
@@ -143,5 +167,36 @@ mod tests {
         let error = process.inspect(root.unwrap()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Identity);
         assert!(error.contains("has ended"), "{error}");
+    }
+
+    /// The namespace of a process of its own user namespace is nothing to set up an interface in.
+    #[test]
+    #[ignore = "needs root: cargo xtask test-root"]
+    fn row_76_a_vmms_own_namespace_is_refused() {
+        for (arguments, refused) in
+            [(&["--net", "cat"][..], false), (&["--user", "--net", "cat"], true)]
+        {
+            let mut child = std::process::Command::new("unshare")
+                .args(arguments)
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            // It answers once it is in its namespaces.
+            let (mut ask, mut answer) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+            std::io::Write::write_all(&mut ask, b"?").unwrap();
+            std::io::Read::read_exact(&mut answer, &mut [0]).unwrap();
+            let pidfd = pidfd::open(child.id()).unwrap().unwrap();
+            let stamp = ProcessStamp::of(child.id()).unwrap().unwrap();
+            let namespace = Process { stamp, pidfd, status: None }.network_namespace();
+            drop(ask);
+            child.wait().unwrap();
+            match namespace {
+                Ok(_) => assert!(!refused, "{arguments:?}"),
+                Err(error) => {
+                    assert!(refused && error.contains("another user namespace"), "{error}");
+                }
+            }
+        }
     }
 }
