@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use jail_cgroup::CgroupVersion;
-use microvm_runtime::{CopyOptions, JailSpec, Jailer, JailerConfig, Prepared};
+use microvm_runtime::{CopyOptions, JailSpec, Jailer, JailerConfig, Network, Prepared};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use testkit::{Binaries, Scratch};
@@ -71,6 +71,17 @@ pub(crate) fn run(session: &mut Session) -> Result<()> {
             ],
         )?;
     }
+    let launch_in = |network| {
+        let spec = bench.spec("network").network(network);
+        move |bench: &Bench<'_>| bench.launch_spec(&bench.jailer, &spec)
+    };
+    let (isolated, host) = (launch_in(Network::Isolated), launch_in(Network::Host));
+    session.compare(
+        "launch in a network namespace of its own",
+        rounds,
+        Contender::new("isolated", || isolated(&bench)),
+        vec![Rival::new("the launcher's network", || host(&bench))],
+    )?;
     let waiting = bench.cpu_of_waiting()?;
     session.figure("CPU used by a launcher that waits 2 s", waiting, "ms", Some(2.0));
     Ok(())
@@ -102,12 +113,16 @@ impl<'a> Bench<'a> {
 
     /// Returns the time of one launch through the facade, without the teardown.
     fn launch(&self, jailer: &Jailer, vm_id: &str) -> Result<Duration> {
-        let spec = self.spec(vm_id);
+        self.launch_spec(jailer, &self.spec(vm_id))
+    }
+
+    /// Returns the time of one launch of this spec.
+    fn launch_spec(&self, jailer: &Jailer, spec: &JailSpec) -> Result<Duration> {
         let begun = Instant::now();
-        let vm = jailer.launch(&spec)?;
+        let vm = jailer.launch(spec)?;
         let took = begun.elapsed();
         vm.kill()?;
-        jailer.teardown(vm_id)?;
+        jailer.teardown(spec.vm_id())?;
         Ok(took)
     }
 
@@ -161,7 +176,9 @@ impl<'a> Bench<'a> {
     }
 
     fn spec(&self, vm_id: &str) -> JailSpec {
-        JailSpec::new(vm_id, self.binaries.firecracker()).kernel(&self.kernel)
+        // As the bare side, which has no namespace of its own.
+        let network = Network::Host;
+        JailSpec::new(vm_id, self.binaries.firecracker()).kernel(&self.kernel).network(network)
     }
 
     /// Returns the milliseconds of CPU that this process uses to wait for a delayed jailer.
