@@ -12,6 +12,8 @@ mod facade;
 mod layers;
 #[path = "tidy/repository.rs"]
 mod repository;
+#[path = "tidy/signatures.rs"]
+mod signatures;
 #[path = "tidy/sources.rs"]
 mod sources;
 #[path = "tidy/twins.rs"]

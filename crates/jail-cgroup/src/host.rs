@@ -237,6 +237,7 @@ impl Host {
             let nodes = CpuSet::from_iter(nodes.keys().copied());
             Error::new(ErrorKind::Unsupported, format!("find NUMA node {node}"))
                 .because(format!("the host's nodes are {nodes}"))
+                .hinted("Ask for a node that the host has.")
         })
     }
 }

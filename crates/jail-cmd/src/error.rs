@@ -117,6 +117,36 @@ pub enum ErrorKind {
     ForbiddenArgument,
 }
 
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Id => "id",
+            Self::Uid => "uid",
+            Self::Gid => "gid",
+            Self::HostPath => "host path",
+            Self::JailPath => "jail path",
+            Self::ExecName => "exec name",
+            Self::ArtifactName => "artifact name",
+            Self::CgroupSetting => "cgroup setting",
+            Self::CgroupVersion => "cgroup version",
+            Self::ParentCgroup => "parent cgroup",
+            Self::ResourceLimit => "resource limit",
+            Self::LogLevel => "log level",
+            Self::LogModule => "log module",
+            Self::Size => "size",
+            Self::Version => "version",
+            Self::UnsupportedByRelease => "unsupported by release",
+            Self::Combination => "combination",
+            Self::NotUtf8 => "not utf8",
+            Self::UnexpectedArgument => "unexpected argument",
+            Self::DuplicateArgument => "duplicate argument",
+            Self::MissingArgument => "missing argument",
+            Self::MissingValue => "missing value",
+            Self::ForbiddenArgument => "forbidden argument",
+        })
+    }
+}
+
 impl ErrorKind {
     /// Returns true if the official grammar refuses the command line, regardless of the values.
     ///

@@ -67,6 +67,28 @@ pub enum ErrorKind {
     Io,
 }
 
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InvalidInput => "invalid input",
+            Self::NotFound => "not found",
+            Self::AlreadyExists => "already exists",
+            Self::Untrusted => "untrusted",
+            Self::Replaced => "replaced",
+            Self::Busy => "busy",
+            Self::Mounted => "mounted",
+            Self::CrossDevice => "cross device",
+            Self::NoSpace => "no space",
+            Self::Limit => "limit",
+            Self::Privilege => "privilege",
+            Self::Unsupported => "unsupported",
+            Self::SourceChanged => "source changed",
+            Self::Cancelled => "cancelled",
+            Self::Io => "io",
+        })
+    }
+}
+
 impl Error {
     pub(crate) fn new(kind: ErrorKind, operation: &'static str, path: impl Into<PathBuf>) -> Self {
         Self(Box::new(Inner {

@@ -2,13 +2,18 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, VmRuntimeResult};
 
 /// The jailer's path, the chroot base, and the default uid, gid and control group parent of a VM.
 ///
 /// The fields are exactly the fields of the 0.4 API, so that struct literals keep compiling. All other settings of a VM
 /// are in a [`JailSpec`](crate::JailSpec).
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// With serde, a missing field has its default, and an unknown field is an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct JailerConfig {
     /// Path of the official `jailer` (`/usr/bin/jailer`).
     pub jailer_bin: PathBuf,
@@ -189,5 +194,16 @@ mod tests {
             let refused = strict(&[(name, value)]).unwrap_err().to_string();
             assert!(refused.contains(name) && refused.contains(value), "{refused}");
         }
+    }
+
+    #[test]
+    fn json_may_be_partial() {
+        let config = JailerConfig { uid: 7, numa_node: Some(1), ..JailerConfig::default() };
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<JailerConfig>(&json).unwrap(), config);
+        let partial: JailerConfig = serde_json::from_str(r#"{"uid": 7, "numa_node": 1}"#).unwrap();
+        assert_eq!(partial, config);
+        let error = serde_json::from_str::<JailerConfig>(r#"{"uuid": 7}"#).unwrap_err();
+        assert!(error.to_string().contains("uuid"), "{error}");
     }
 }

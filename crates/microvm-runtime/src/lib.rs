@@ -65,16 +65,25 @@ mod readme;
 mod spec;
 mod sys;
 mod text;
+mod text_form;
 mod trace;
 mod vm;
 mod vmm;
 
-// What stands in a signature here can be named from here.
+// Each type of a signature has a name here. The lower crates are exported as a whole for the names that would be
+// ambiguous or are rarely written, such as `jail_cgroup::Error`, the error of a `Leaf`.
 pub use jail_cgroup::{
-    ByteSize, CgroupVersion, CpuSet, IoLimit, Leaf, LeafPlan, LimitChange, Limits, Stats,
+    self, ByteSize, CgroupVersion, Controller, CpuSet, EffectiveLimit, IoLimit, IoStats, Leaf,
+    LeafId, LeafPlan, Limit, LimitChange, Limits, MemoryEvents, Pressure, Setting, Stall, Stats,
+    Throttling,
 };
-pub use jail_cmd::{ArtifactName, Feature, JailId, JailerVersion, Layout, LogLevel, ResourceLimit};
-pub use jail_fs::{CopyOptions, InodeId, Progress, Receipt, Strategy};
+pub use jail_cmd::{
+    self, ArtifactName, ExecName, Feature, HostPath, JailId, JailPath, JailerVersion, Layout,
+    LogLevel, ResourceLimit,
+};
+pub use jail_fs::{
+    self, CopyOptions, Fallback, InodeId, Loan, Progress, Receipt, SourceStamp, Strategy, Timestamp,
+};
 
 pub use crate::api::{Action, Api, InstanceInfo, InstanceState, Response};
 pub use crate::compat::VmJail;

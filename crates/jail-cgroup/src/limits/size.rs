@@ -1,6 +1,9 @@
 //! Sizes in bytes.
 
 use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, ErrorKind};
 
 /// Number of bytes.
 ///
@@ -61,6 +64,31 @@ impl fmt::Display for ByteSize {
     }
 }
 
+impl FromStr for ByteSize {
+    type Err = Error;
+
+    /// Parses a number with the unit `B`, `KiB`, `MiB` or `GiB`, with or without a space, or a number of bytes.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let shift = match unit.strip_prefix(' ').unwrap_or(unit) {
+            "" if unit.is_empty() => 0,
+            "B" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            _ => 64,
+        };
+        let bytes = number.parse::<u64>().ok().zip(1_u64.checked_shl(shift));
+        let bytes = bytes.and_then(|(number, unit)| number.checked_mul(unit));
+        bytes.map(Self).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, format!("parse the size {text:?}"))
+                .because("a size is a number of bytes below 2^64")
+                .hinted("Use a form such as `512 MiB`, `1GiB` or `4096`.")
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +105,19 @@ mod tests {
         ];
         for (size, text) in cases {
             assert_eq!(size.to_string(), text);
+            assert_eq!(text.parse::<ByteSize>().unwrap(), size);
+        }
+    }
+
+    #[test]
+    fn only_whole_sizes_are_parsed() {
+        assert_eq!("512MiB".parse::<ByteSize>().unwrap(), ByteSize::mib(512));
+        assert_eq!("4096".parse::<ByteSize>().unwrap(), ByteSize::bytes(4096));
+        let bad =
+            ["", " ", "1 ", "-1", "+1", "1.5 GiB", "1  MiB", "1 MB", "MiB", "17179869184 GiB"];
+        for text in bad {
+            let error = text.parse::<ByteSize>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
         }
     }
 }

@@ -41,6 +41,17 @@ pub enum InstanceState {
     Other(String),
 }
 
+impl fmt::Display for InstanceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotStarted => "Not started",
+            Self::Running => "Running",
+            Self::Paused => "Paused",
+            Self::Other(state) => state,
+        })
+    }
+}
+
 /// A text of the VM's, escaped and cut.
 fn harmless<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     String::deserialize(deserializer).map(|text| escaped(text, QUOTED))

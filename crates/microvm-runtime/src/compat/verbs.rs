@@ -198,8 +198,7 @@ fn refuse_other_name(operation: &str, firecracker_bin: &Path) -> Result<()> {
 }
 
 fn numa_settings(node: u32) -> Result<Vec<CgroupSetting>> {
-    let cpus = jail_cgroup::numa_node_cpus(node)
-        .map_err(|error| Error::cgroup(format!("find the CPUs of NUMA node {node}"), error))?;
+    let cpus = jail_cgroup::numa_node_cpus(node)?;
     Ok(vec![
         CgroupSetting::new("cpuset.mems", node.to_string())?,
         CgroupSetting::new("cpuset.cpus", cpus.to_string())?,
@@ -215,5 +214,19 @@ mod tests {
         assert_eq!(safe_vm_id("ünicode"), "_nicode");
         assert_eq!(safe_vm_id("a/b_c-9"), "a_b_c-9");
         assert_eq!(safe_vm_id(""), "");
+    }
+
+    #[test]
+    fn numa_error_repeats_nothing() {
+        let config = crate::JailerConfig { numa_node: Some(4242), ..Default::default() };
+        let jailer = Jailer::new(config);
+        let jail = VmJail::at(jailer.chroot_for("vm"));
+        let exec_file = Path::new("/usr/bin/firecracker");
+        let error = jailer.build_command("vm", &jail, exec_file).unwrap_err();
+        for part in ["NUMA node 4242", "the host's nodes"] {
+            assert_eq!(error.to_string().matches(part).count(), 1, "{error}");
+        }
+        assert_eq!(error.hint(), Some("Ask for a node that the host has."));
+        assert!(std::error::Error::source(&error).is_none());
     }
 }

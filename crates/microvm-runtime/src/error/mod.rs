@@ -146,6 +146,29 @@ pub enum ErrorKind {
     Mounted,
 }
 
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InvalidInput => "invalid input",
+            Self::NotFound => "not found",
+            Self::Unsupported => "unsupported",
+            Self::Privilege => "privilege",
+            Self::Untrusted => "untrusted",
+            Self::Running => "running",
+            Self::Busy => "busy",
+            Self::Filesystem => "filesystem",
+            Self::Cgroup => "cgroup",
+            Self::Spawn => "spawn",
+            Self::EarlyDeath => "early death",
+            Self::Identity => "identity",
+            Self::Timeout => "timeout",
+            Self::Api => "API",
+            Self::Record => "record",
+            Self::Mounted => "mounted",
+        })
+    }
+}
+
 /// The payload of [`VmRuntimeError`], and the accessors' source: operation, path, cause and hint.
 ///
 /// `Display` prints all of them as one line, `failed to <operation> <path>: <cause>. <Hint>.` Text that a VM wrote is

@@ -1,6 +1,7 @@
 //! Lists the jails of a host ([`Jailer::list`]), and removes remains of killed launchers ([`Jailer::sweep`]).
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::PathBuf;
 
 use jail_cmd::JailId;
@@ -65,6 +66,19 @@ pub enum JailState {
         /// The reason, with all causes.
         reason: String,
     },
+}
+
+impl fmt::Display for JailState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped => f.write_str("stopped"),
+            Self::Running { pid } => write!(f, "running as process {pid}"),
+            Self::Unrecorded { processes, examples } => {
+                write!(f, "{processes} unrecorded processes, such as {examples:?}")
+            }
+            Self::Damaged { reason } => write!(f, "damaged: {reason}"),
+        }
+    }
 }
 
 /// The report of a sweep.

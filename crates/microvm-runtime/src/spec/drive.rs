@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::spec::machine::{CacheType, DriveConfig, IoEngine, RateLimiter};
+use crate::text_form::text_form;
 
 /// A disk of the guest.
 ///
@@ -43,6 +44,15 @@ pub enum DriveKind {
     /// The socket of a process on the host that serves the drive.
     VhostUser,
 }
+
+text_form!(DriveKind, "kind of drive", {
+    ReadOnly => "read_only",
+    Private => "private",
+    Persistent => "persistent",
+    BlockDevice => "block_device",
+    SharedBlockDevice => "shared_block_device",
+    VhostUser => "vhost_user",
+});
 
 impl Drive {
     /// A shared drive that no guest can write: hard-linked where that is safe, else copied. Never chowned.

@@ -1,12 +1,15 @@
 //! The description of a VM: [`JailSpec`].
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use jail_cgroup::{CgroupVersion, Limits};
 use jail_cmd::ResourceLimit;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, VmRuntimeError};
 use crate::spec::drive::Drive;
 use crate::spec::firecracker::FirecrackerOptions;
 use crate::spec::machine::Boot;
@@ -35,6 +38,37 @@ pub enum User {
         /// Last uid of the range, included.
         last: u32,
     },
+}
+
+impl fmt::Display for User {
+    /// Prints `configured`, `<uid>:<gid>` or `<first>-<last>`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configured => f.write_str("configured"),
+            Self::Fixed { uid, gid } => write!(f, "{uid}:{gid}"),
+            Self::Leased { first, last } => write!(f, "{first}-{last}"),
+        }
+    }
+}
+
+impl FromStr for User {
+    type Err = VmRuntimeError;
+
+    /// Parses the text that `Display` prints.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let pair = |separator| {
+            let (one, two) = text.split_once(separator)?;
+            Some((one.parse().ok()?, two.parse().ok()?))
+        };
+        match (text, pair(':'), pair('-')) {
+            ("configured", ..) => Ok(Self::Configured),
+            (_, Some((uid, gid)), _) => Ok(Self::Fixed { uid, gid }),
+            (_, _, Some((first, last))) => Ok(Self::Leased { first, last }),
+            _ => Err(Error::invalid(format!("parse the user {text:?}"), "there is no such form")
+                .hinted("Use `configured`, `<uid>:<gid>`, or `<first>-<last>` for a leased uid.")
+                .into()),
+        }
+    }
 }
 
 /// The description of a VM: files, limits, network namespace and machine.
@@ -324,7 +358,7 @@ pub(crate) mod tests {
     /// Serialises a value and back, and sees that no field is the default's: one that is skipped comes back as that.
     pub(crate) fn assert_round_trip<T>(value: &T, default: Option<&T>)
     where
-        T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
+        T: Serialize + DeserializeOwned + PartialEq + fmt::Debug,
     {
         let text = serde_json::to_string(value).unwrap();
         assert_eq!(&serde_json::from_str::<T>(&text).unwrap(), value);
@@ -347,6 +381,22 @@ pub(crate) mod tests {
         for console in [Console::tail(7), Console::file("/f"), Console::null()] {
             let text = serde_json::to_string(&spec.clone().console(console.clone())).unwrap();
             assert_eq!(serde_json::from_str::<JailSpec>(&text).unwrap().console, console);
+        }
+    }
+
+    #[test]
+    fn printed_user_is_parsed() {
+        let users = [
+            User::Configured,
+            User::Fixed { uid: 7, gid: 8 },
+            User::Leased { first: 1000, last: 2000 },
+        ];
+        for user in users {
+            assert_eq!(user.to_string().parse::<User>().unwrap(), user);
+        }
+        for text in ["", "root", "7", "7:", "-1:2", "1-", "1-2-3", "configured "] {
+            let error = text.parse::<User>().unwrap_err();
+            assert!(error.to_string().contains(&format!("{text:?}")), "{error}");
         }
     }
 }

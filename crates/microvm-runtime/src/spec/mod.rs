@@ -9,3 +9,41 @@ pub(crate) mod pmem;
 
 pub use jail_spec::{JailSpec, User};
 pub use network::Network;
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::{Debug, Display};
+    use std::str::FromStr;
+
+    use serde::Serialize;
+
+    use super::drive::DriveKind;
+    use super::machine::{CacheType, CpuTemplate, HugePages, IoEngine, MmdsVersion};
+    use crate::vmm::PidNamespace;
+    use crate::{ErrorKind, VmRuntimeError};
+
+    fn check<T>(all: &[T])
+    where
+        T: Copy + Debug + Display + PartialEq + Serialize + FromStr<Err = VmRuntimeError>,
+    {
+        for value in all {
+            let text = value.to_string();
+            assert_eq!(text.parse::<T>().unwrap(), *value);
+            assert_eq!(serde_json::to_value(value).unwrap(), text);
+        }
+        let error = "\u{1b}x".parse::<T>().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.hint().unwrap().contains(&all[0].to_string()), "{error}");
+    }
+
+    #[test]
+    fn printed_values_are_parsed() {
+        check(CacheType::ALL);
+        check(CpuTemplate::ALL);
+        check(DriveKind::ALL);
+        check(HugePages::ALL);
+        check(IoEngine::ALL);
+        check(MmdsVersion::ALL);
+        check(PidNamespace::ALL);
+    }
+}

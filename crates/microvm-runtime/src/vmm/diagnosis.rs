@@ -1,5 +1,7 @@
 //! The meaning of the last output of the jailer and of Firecracker.
 
+use std::fmt;
+
 /// The reason for an early death, if the last output is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -52,6 +54,37 @@ pub enum Diagnosis {
     Privilege,
     /// The process was killed.
     Killed,
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::RefusedArgument => "refused argument",
+            Self::NodeExists => "node exists",
+            Self::NodeRefused => "node refused",
+            Self::PidFileExists => "pid file exists",
+            Self::StillRunning => "still running",
+            Self::LinkedExecCopy => "linked exec copy",
+            Self::NetworkNamespace => "network namespace",
+            Self::CgroupMissing => "cgroup missing",
+            Self::CgroupRefused => "cgroup refused",
+            Self::ResourceLimit => "resource limit",
+            Self::Exec => "exec failed",
+            Self::SocketExists => "socket exists",
+            Self::Kvm => "KVM",
+            Self::Config => "configuration",
+            Self::Kernel => "kernel",
+            Self::Drive => "drive",
+            Self::Tap => "tap device",
+            Self::Seccomp => "seccomp filter",
+            Self::Memory => "out of memory",
+            Self::GuestMemory => "guest's memory too small",
+            Self::NoSpace => "no space",
+            Self::Privilege => "privilege",
+            Self::Killed => "killed",
+        })
+    }
 }
 
 impl Diagnosis {

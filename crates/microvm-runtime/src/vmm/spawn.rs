@@ -20,6 +20,7 @@ use super::streams::{self, ParentEnds, StreamEnds};
 use crate::deadline::{Deadline, FAILED_LAUNCH_TIMEOUT};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{self, NetworkNamespace, NewProcess, SpawnError};
+use crate::text_form::text_form;
 
 /// The maker of the VM's pid namespace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,6 +36,12 @@ pub enum PidNamespace {
     /// Nobody: the VMM is in the launcher's namespace.
     Host,
 }
+
+text_form!(PidNamespace, "maker of the pid namespace", {
+    ByLauncher => "by_launcher",
+    ByJailer => "by_jailer",
+    Host => "host",
+});
 
 /// The parameters of the jailer's start.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::text_form::text_form;
 
 /// A CPU template of Firecracker's: a set of CPU features that are hidden from the guest, so that VMs on different
 /// processors see the same ones.
@@ -25,6 +26,10 @@ pub enum CpuTemplate {
     /// Arm: Neoverse V1 as an N1. Firecracker 1.4.0.
     V1N1,
 }
+
+text_form!(CpuTemplate, "CPU template", {
+    C3 => "C3", T2 => "T2", T2S => "T2S", T2CL => "T2CL", T2A => "T2A", V1N1 => "V1N1",
+});
 
 impl CpuTemplate {
     /// Refuses a template of another architecture.

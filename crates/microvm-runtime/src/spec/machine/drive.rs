@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::device_id::check_id;
 use super::rate_limiter::RateLimiter;
 use crate::error::{Error, Result};
+use crate::text_form::text_form;
 
 /// The effect of a guest's flush of a drive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,8 @@ pub enum CacheType {
     Writeback,
 }
 
+text_form!(CacheType, "cache type", { Unsafe => "Unsafe", Writeback => "Writeback" });
+
 /// The system calls that Firecracker reads and writes a drive with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -27,6 +30,8 @@ pub enum IoEngine {
     /// io_uring.
     Async,
 }
+
+text_form!(IoEngine, "I/O engine", { Sync => "Sync", Async => "Async" });
 
 /// A drive in `vm.json`. Fields with Firecracker's default value are not written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

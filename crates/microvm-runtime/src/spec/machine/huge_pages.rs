@@ -1,5 +1,6 @@
 //! The size of the pages behind the guest's memory.
 
+use crate::text_form::text_form;
 use serde::{Deserialize, Serialize};
 
 /// The pages of hugetlbfs that back the guest's memory. Firecracker 1.7.0.
@@ -13,3 +14,5 @@ pub enum HugePages {
     #[serde(rename = "2M")]
     Mib2,
 }
+
+text_form!(HugePages, "size of huge pages", { Mib2 => "2M" });

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::network::NetworkInterface;
 use crate::error::{Error, Result};
+use crate::text_form::text_form;
 
 /// The version of the metadata service's protocol.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,8 @@ pub enum MmdsVersion {
     /// Requests with a session token.
     V2,
 }
+
+text_form!(MmdsVersion, "version of the metadata service", { V1 => "V1", V2 => "V2" });
 
 /// The microVM metadata service: a JSON document that the guest reads over HTTP, through one of its network interfaces.
 ///
