@@ -4,12 +4,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -25,8 +23,8 @@ use nix::unistd::{
 use rustix::fs::{FileType, RawDir};
 use testkit::{FsKind, LoopFs, Scratch};
 
+use super::outside::{self, Outside};
 use super::{Contender, Rival, Session};
-use crate::paths;
 
 const UID: u32 = 59_135;
 const MIB: u64 = 1 << 20;
@@ -36,14 +34,12 @@ const RECORD: [u8; 700] = [b' '; 700];
 
 /// Measures every row.
 pub(crate) fn run(session: &mut Session) -> Result<()> {
-    if cfg!(debug_assertions) {
-        return optimised();
-    }
     // No other process sees these mounts, and the kernel removes them when this process exits.
     unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace of its own")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?;
-    let seed = build_seed()?;
+    // The build needs libclang.
+    let seed = outside::build("bench-seed")?;
     for kind in [FsKind::Ext4, FsKind::Xfs] {
         let Some(fs) = LoopFs::new(kind, 8 << 30)? else {
             session.note(format!("{kind} is unavailable: the {kind} rows are skipped"));
@@ -280,14 +276,15 @@ fn nothing(_: &str) -> Result<()> {
 fn prepare_and_teardown(session: &mut Session, place: &Place, seed: &Path) -> Result<()> {
     let Place { kind, kernel, rootfs, given_away: [seeds_kernel, seeds_rootfs], user, .. } = place;
     let (ours, bare) = (trusted(&place.base("ours")?)?, held(&place.base("bare/firecracker")?)?);
-    let seed = RefCell::new(Seed::start(seed, &place.base("seed")?, seeds_kernel, seeds_rootfs)?);
+    let seed = start_seed(seed, &place.base("seed")?, seeds_kernel, seeds_rootfs)?;
+    let seed = RefCell::new(seed);
     let rounds = session.rounds(200);
     let number = Cell::new(0);
     let ours_prepare = |id: &str| Ok(prepare(&ours, id, kernel, Some(rootfs), *user)?);
     let ours_teardown = |id: &str| Ok(teardown(&ours, id)?);
     let bare_prepare = |id: &str| bare::prepare(&bare, id, kernel, rootfs);
     let bare_teardown = |id: &str| bare::teardown(&bare, id);
-    let seed_call = |verb, id: &str| seed.borrow_mut().call(verb, id);
+    let seed_call = |verb, id: &str| seed.borrow_mut().call(&format!("{verb} {id}"));
     session.compare(
         &format!("{kind}: prepare a small kernel and a private 64 MiB rootfs, 64 KiB of it data"),
         rounds,
@@ -393,7 +390,7 @@ fn across(session: &mut Session, place: &Place, seed: &Path) -> Result<()> {
     let dir = TrustedDir::create(&place.base("across")?)?;
     let other = place.base("across-cp")?;
     let [kernel, _] = &place.given_away;
-    let mut seed = Seed::start(seed, &place.base("across-seed")?, kernel, &image)?;
+    let mut seed = start_seed(seed, &place.base("across-seed")?, kernel, &image)?;
     let mut number = 0;
     session.compare(
         &format!("{}: stage 2 GiB with 66 MiB of data across filesystems", place.kind),
@@ -403,8 +400,8 @@ fn across(session: &mut Session, place: &Place, seed: &Path) -> Result<()> {
             Rival::new("(a) published crate", || {
                 number += 1;
                 let id = format!("vm-{number}");
-                let took = seed.call("prepare", &id)?;
-                seed.call("teardown", &id)?;
+                let took = seed.call(&format!("prepare {id}"))?;
+                seed.call(&format!("teardown {id}"))?;
                 Ok(took)
             })
             .at_most(0.03),
@@ -522,82 +519,7 @@ fn threads(session: &mut Session, place: &Place) -> Result<()> {
     )
 }
 
-/// Replaces this process by the same bench in an optimised build, as the published crate is optimised too.
-fn optimised() -> Result<()> {
-    let target = paths::target()?;
-    cargo_build("xtask", &paths::workspace().join("Cargo.toml"), &target)?;
-    let error = Command::new(target.join("release/xtask")).args(std::env::args_os().skip(1)).exec();
-    Err(error).context("start the optimised bench")
-}
-
-fn cargo_build(package: &str, manifest: &Path, target: &Path) -> Result<()> {
-    let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--quiet",
-            "--package",
-            package,
-            "--manifest-path",
-        ])
-        .arg(manifest)
-        .arg("--target-dir")
-        .arg(target)
-        .status()
-        .with_context(|| format!("build {package}"))?;
-    ensure!(built.success(), "failed to build {package}: {built}");
-    Ok(())
-}
-
-/// Builds the program that times the published crate, in a separate workspace; the build needs libclang.
-fn build_seed() -> Result<PathBuf> {
-    let target = paths::target()?.join("bench-seed");
-    cargo_build("bench-seed", &paths::workspace().join("xtask/bench-seed/Cargo.toml"), &target)?;
-    Ok(target.join("release/bench-seed"))
-}
-
-/// A process that runs the published crate: each request is one round, each answer the time of the round.
-struct Seed {
-    process: Child,
-    ask: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Seed {
-    fn start(program: &Path, base: &Path, kernel: &Path, rootfs: &Path) -> Result<Self> {
-        let mut process = Command::new(program)
-            .arg(base)
-            .arg(kernel)
-            .arg(rootfs)
-            .arg(UID.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("start the published crate")?;
-        let ask = process.stdin.take().context("the input of the published crate")?;
-        let answers =
-            BufReader::new(process.stdout.take().context("the output of the published crate")?);
-        Ok(Self { process, ask, answers })
-    }
-
-    fn call(&mut self, verb: &str, id: &str) -> Result<Duration> {
-        #[derive(serde::Deserialize)]
-        struct Answer {
-            ns: u64,
-        }
-        writeln!(self.ask, "{verb} {id}")?;
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        let answer: Answer =
-            serde_json::from_str(&line).with_context(|| format!("the published crate's {verb}"))?;
-        Ok(Duration::from_nanos(answer.ns))
-    }
-}
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// Starts the published crate.
+fn start_seed(program: &Path, base: &Path, kernel: &Path, rootfs: &Path) -> Result<Outside> {
+    Outside::start(program, &[base, kernel, rootfs, Path::new(&UID.to_string())])
 }

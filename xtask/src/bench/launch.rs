@@ -6,11 +6,15 @@
 //! spawn waits for a grace period of the kernel. A bare VM without any control group does less than ours; the row has
 //! no bound.
 //!
+//! The crate fctools does the same work: it stages the kernel, starts the jailer and asks the API without a pause. With
+//! a limit, the jailer of fctools joins a control group. Without a limit, the VM of fctools has no group of its own and
+//! no namespace besides the jailer's.
+//!
 //! Both sides have a neighbour, as on any host that runs VMs, so that neither side makes or removes the directories
 //! that jails share. The launches follow one another directly, and then start on a host at rest: pending work of the
 //! last teardown in the kernel shortens the grace periods of the next launch.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -22,12 +26,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use jail_cgroup::CgroupVersion;
-use microvm_runtime::{CopyOptions, JailSpec, Jailer, JailerConfig, Network, Prepared};
+use jail_cgroup::{CgroupVersion, LeafPlan};
+use microvm_runtime::{
+    ByteSize, CopyOptions, JailSpec, Jailer, JailerConfig, Limits, Network, Prepared,
+};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use testkit::{Binaries, Scratch};
 
+use super::outside::{self, Outside};
 use super::{Contender, Rival, Session};
 
 const UID: u32 = 59_133;
@@ -82,6 +89,7 @@ pub(crate) fn run(session: &mut Session) -> Result<()> {
         Contender::new("isolated", || isolated(&bench)),
         vec![Rival::new("the launcher's network", || host(&bench))],
     )?;
+    bench.beside_fctools(session)?;
     let waiting = bench.cpu_of_waiting()?;
     session.figure("CPU used by a launcher that waits 2 s", waiting, "ms", Some(2.0));
     Ok(())
@@ -134,20 +142,8 @@ impl<'a> Bench<'a> {
         let mut arguments = plan.argv();
         // Our jailer is spawned into the group, and gets no argument about groups.
         if let Some(leaf) = leaf {
-            let parent = &self.bare.config().cgroup_parent;
-            let settings = leaf.settings();
-            let version = match leaf.version() {
-                CgroupVersion::V1 => "1",
-                CgroupVersion::V2 => "2",
-            };
-            // Without a setting the jailer joins the parent group, since 1.6.0 and on v2.
-            let parent =
-                if settings.is_empty() { format!("{parent}/{id}") } else { parent.clone() };
-            let group = ["--cgroup-version", version, "--parent-cgroup", &parent];
-            arguments.splice(0..0, group.map(OsString::from));
-            for (file, value) in settings {
-                arguments.splice(0..0, ["--cgroup".into(), format!("{file}={value}").into()]);
-            }
+            let groups = joining(leaf, &self.bare.config().cgroup_parent, id);
+            arguments.splice(0..0, groups.into_iter().map(OsString::from));
         }
         let root = plan.layout().root().to_owned();
         let begun = Instant::now();
@@ -173,6 +169,50 @@ impl<'a> Bench<'a> {
             fs::remove_dir(group)?;
         }
         answered.map(|()| took)
+    }
+
+    /// Compares with fctools, with one limit and without any.
+    fn beside_fctools(&self, session: &mut Session) -> Result<()> {
+        let program = outside::build("bench-fctools")?;
+        // fctools gives the image itself to the VM's user.
+        let kernel = self.scratch.join("given-away-vmlinux");
+        fs::copy(&self.kernel, &kernel)?;
+        let base = self.scratch.dir("fctools");
+        let (jailer, firecracker) = (self.binaries.jailer(), self.binaries.firecracker());
+        let [uid, gid] = [UID, GID].map(|id| id.to_string());
+        let arguments = [jailer, firecracker, &kernel, &base, Path::new(&uid), Path::new(&gid)];
+        let fctools = RefCell::new(Outside::start(&program, &arguments)?);
+        let number = Cell::new(0);
+        let next = || {
+            number.set(number.get() + 1);
+            number.get()
+        };
+        let one = Limits::new().memory_max(ByteSize::mib(512));
+        for (work, limits, at_most) in [
+            ("stage one kernel, launch with one limit, API answers", one, 0.35),
+            ("the same without any limit", Limits::new(), 1.05),
+        ] {
+            let spec = |id: &str| self.spec(id).limits(limits.clone());
+            let ours = Contender::new("microvm-runtime", || {
+                self.launch_spec(&self.jailer, &spec(&format!("ours-fctools-{}", next())))
+            });
+            let rival = Rival::new("fctools", || {
+                let id = format!("fctools-{}", next());
+                let mut request = vec!["launch".to_owned(), id.clone()];
+                let parent = &self.bare.config().cgroup_parent;
+                let plan = self.bare.plan(&spec(&id))?;
+                if let Some(leaf) = plan.leaf().filter(|leaf| !leaf.settings().is_empty()) {
+                    request.extend(joining(leaf, parent, &id));
+                }
+                let took = fctools.borrow_mut().call(&request.join(" "))?;
+                for group in testkit::cgroups_named(parent, &id) {
+                    fs::remove_dir(group)?;
+                }
+                Ok(took)
+            });
+            session.compare(work, session.rounds(40), ours, vec![rival.at_most(at_most)])?;
+        }
+        Ok(())
     }
 
     fn spec(&self, vm_id: &str) -> JailSpec {
@@ -235,6 +275,23 @@ impl Drop for Bench<'_> {
             testkit::remove_cgroup(&jailer.config().cgroup_parent);
         }
     }
+}
+
+/// Returns the arguments with which a jailer joins this group on its own.
+fn joining(leaf: &LeafPlan, parent: &str, id: &str) -> Vec<String> {
+    let settings = leaf.settings();
+    let version = match leaf.version() {
+        CgroupVersion::V1 => "1",
+        CgroupVersion::V2 => "2",
+    };
+    // Without a setting the jailer joins the parent group, since 1.6.0 and on v2.
+    let parent = if settings.is_empty() { format!("{parent}/{id}") } else { parent.to_owned() };
+    let mut arguments = vec!["--cgroup-version".to_owned(), version.to_owned()];
+    arguments.extend(["--parent-cgroup".to_owned(), parent]);
+    for (file, value) in settings {
+        arguments.extend(["--cgroup".to_owned(), format!("{file}={value}")]);
+    }
+    arguments
 }
 
 fn config(scratch: &Scratch, name: &str, jailer_bin: PathBuf) -> JailerConfig {

@@ -3,6 +3,7 @@
 mod fleet;
 mod fs;
 mod launch;
+mod outside;
 
 use std::path::PathBuf;
 use std::process::Command;
