@@ -5,7 +5,7 @@ use std::io::{BufRead as _, Write as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use microvm_runtime::{CopyOptions, ErrorKind, JailState, Jailer, VmRuntimeResult};
+use microvm_runtime::{CopyOptions, Drive, ErrorKind, JailState, Jailer, Limits, VmRuntimeResult};
 
 use crate::messages::{ErrorReport, Line, Order, Role};
 use crate::tracer::MARK;
@@ -88,6 +88,17 @@ fn life(jailer: &Jailer, order: &Order) -> Option<()> {
         }
         jailer.list()?;
         jailer.sweep()
+    })?;
+    phase("change", || {
+        match vm.update_limits(&Limits::new().pids_max(65)) {
+            Err(error) if error.kind() == ErrorKind::Unsupported => {}
+            changes => drop(changes?),
+        }
+        let mut files = plan.artifacts().iter().filter(|file| file.name.as_str() == "rootfs");
+        files.try_for_each(|file| {
+            let drive = Drive::private("rootfs", &file.source);
+            vm.replace_drive(&drive, &options, GRACE).map(drop)
+        })
     })?;
     let mut held = Some(vm);
     let vm = phase("adopt", || {

@@ -7,8 +7,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use microvm_runtime::{
     Balloon, Boot, CpuTemplate, Drive, Entropy, ErrorKind, FirecrackerOptions, HugePages, JailSpec,
-    MemoryHotplug, Mmds, MmdsVersion, Network, NetworkInterface, Pmem, RateLimiter, Serial,
-    TokenBucket, Vm,
+    MemoryHotplug, Mmds, MmdsVersion, Network, NetworkInterface, PidNamespace, Pmem, RateLimiter,
+    Serial, TokenBucket, Vm,
 };
 use serde_json::{Value, json};
 use testkit::GUEST_LINE;
@@ -142,16 +142,19 @@ fn serial_ports_are_configured_by_requests() {
     let machine = |serial| Boot::new().kernel_args("console=ttyS0").serial(serial);
     let limited = Serial::new().rate_limiter(TokenBucket::new(1 << 20, 100));
     let spec = host.idle("limited").boot(machine(limited).vcpus(2).memory_mib(192));
-    let vm = host.jailer().launch(&spec).unwrap();
-    assert_says_hello(&vm);
-    assert_contains(
-        &get(&vm, "/vm/config"),
-        &json!({
-            "machine-config": { "vcpu_count": 2, "mem_size_mib": 192 },
-            "boot-source": { "kernel_image_path": "/vmlinux", "boot_args": "console=ttyS0" },
-        }),
-    );
-    vm.kill().unwrap();
+    for mode in [PidNamespace::ByLauncher, PidNamespace::ByJailer, PidNamespace::Host] {
+        let vm = host.jailer().launch(&spec.clone().pid_namespace(mode)).unwrap();
+        assert_says_hello(&vm);
+        assert_contains(
+            &get(&vm, "/vm/config"),
+            &json!({
+                "machine-config": { "vcpu_count": 2, "mem_size_mib": 192 },
+                "boot-source": { "kernel_image_path": "/vmlinux", "boot_args": "console=ttyS0" },
+            }),
+        );
+        drop(vm);
+        host.jailer().adopt("limited").unwrap().kill().unwrap();
+    }
 
     let spec = host.idle("file").boot(machine(Serial::new().file_in_jail()));
     let plan = host.jailer().plan(&spec).unwrap();
@@ -192,7 +195,7 @@ fn a_refused_request_leaves_nothing() {
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn older_firecrackers_are_asked() {
-    let mut host = Host::new("asked");
+    let host = Host::new("asked");
     let asked = host.scratch.join("asked");
     let program = |name: &str, printed: &str| {
         let script = format!("#!/bin/sh\necho >> {}\necho '{printed}'\n", asked.display());
@@ -204,7 +207,6 @@ fn older_firecrackers_are_asked() {
     let newer = program("firecracker-2", "Firecracker v2.0.0");
     let other = program("firecracker-x", "hello");
     let times = || fs::read_to_string(&asked).unwrap_or_default().len();
-    let plain = host.idle("vm");
     let spec = |exec: &std::path::Path, boot| {
         JailSpec::new("vm", exec).kernel(host.image("idle")).boot(boot)
     };
@@ -229,7 +231,22 @@ fn older_firecrackers_are_asked() {
     assert!(plan.to_string().contains("Firecracker 2.0.0 is newer than"), "{plan}");
     let error = jailer.plan(&spec(&other, entropy())).unwrap_err();
     assert!(error.to_string().contains("printed \"hello\""), "{error}");
-    drop(plain);
+    // The same file with another content, as after an upgrade in place.
+    fs::write(&older, fs::read_to_string(&newer).unwrap()).unwrap();
+    jailer.plan(&spec(&older, entropy())).unwrap();
+    // A program of another user is not run as root.
+    let before = times();
+    let theirs = program("firecracker-theirs", "Firecracker v1.16.1");
+    std::os::unix::fs::chown(&theirs, Some(UID), None).unwrap();
+    let open = program("firecracker-open", "Firecracker v1.16.1");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o775)).unwrap();
+    for exec in [&theirs, &open] {
+        let error = jailer.plan(&spec(exec, entropy())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Untrusted, "{error}");
+        assert!(error.to_string().contains("others can change"), "{error}");
+        jailer.plan(&spec(exec, Boot::new())).unwrap();
+    }
+    assert_eq!(times(), before);
     host.assert_clean();
 }
 

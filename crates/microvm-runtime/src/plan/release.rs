@@ -5,6 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jail_cmd::JailerVersion;
+use jail_fs::{Artifact, SourceStamp};
+use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use crate::deadline::Deadline;
@@ -30,7 +32,16 @@ const PROGRAMS: usize = 16;
 
 /// The programs whose release was asked, each file once.
 #[derive(Debug, Default)]
-pub(crate) struct Releases(Mutex<Vec<KnownProgram>>);
+pub(crate) struct Releases(Mutex<Vec<Asked>>);
+
+/// A program whose release was asked.
+#[derive(Debug)]
+struct Asked {
+    program: Program,
+    /// Another stamp means another content of the same file, as after a copy in place.
+    stamp: SourceStamp,
+    release: JailerVersion,
+}
 
 impl Releases {
     /// Finds the jailer and runs `jailer --version`, unless the file is known.
@@ -48,8 +59,9 @@ impl Releases {
         Ok(KnownProgram { program, release })
     }
 
-    /// Runs `firecracker --version`, unless the file is known.
+    /// Runs `firecracker --version`, unless the file is known. The program runs as the launcher's user, outside of any jail.
     pub(crate) fn firecracker(&self, exec_file: &Program) -> Result<JailerVersion> {
+        refuse_others(exec_file)?;
         self.of(
             exec_file,
             "ask for Firecracker's release",
@@ -58,17 +70,47 @@ impl Releases {
     }
 
     fn of(&self, program: &Program, operation: &str, hint: &str) -> Result<JailerVersion> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.iter().find(|known| known.program == *program) {
-            return Ok(known.release);
+        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before the question: a file that changes meanwhile is asked again.
+        let stamp = Artifact::open(program.path().as_path())?.stamp();
+        let same = |asked: &&Asked| asked.program == *program && asked.stamp == stamp;
+        if let Some(asked) = asked.iter().find(same) {
+            return Ok(asked.release);
         }
         let release = ask(program, operation, hint)?;
-        if known.len() == PROGRAMS {
-            known.remove(0);
+        asked.retain(|asked| asked.program != *program);
+        if asked.len() == PROGRAMS {
+            asked.remove(0);
         }
-        known.push(KnownProgram { program: program.clone(), release });
+        asked.push(Asked { program: program.clone(), stamp, release });
         Ok(release)
     }
+}
+
+/// Refuses a program that another user than root and the launcher's can change, or replace.
+///
+/// The jailer runs an exec file as the VM's user, in the jail. The question for the release runs the exec file as the
+/// launcher's.
+fn refuse_others(program: &Program) -> Result<()> {
+    let operation = "ask for Firecracker's release";
+    let own = rustix::process::geteuid().as_raw();
+    for path in program.path().as_path().ancestors() {
+        let stat = rustix::fs::stat(path).map_err(|errno| {
+            Error::new(ErrorKind::Filesystem, operation).path(path).source_of(errno)
+        })?;
+        let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        // In a sticky directory, others can replace only what is theirs.
+        let writable = if is_dir { 0o002 } else { 0o022 };
+        let open = stat.st_mode & writable != 0 && !(is_dir && stat.st_mode & 0o1000 != 0);
+        if open || ![0, own].contains(&stat.st_uid) {
+            let (uid, mode) = (stat.st_uid, stat.st_mode & 0o7777);
+            return Err(Error::new(ErrorKind::Untrusted, operation)
+                .path(path)
+                .because(format!("it is uid {uid}'s, mode {mode:04o}, so that others can change the program"))
+                .hinted("Keep the exec file where only root can change it, or leave out the options that not every release has."));
+        }
+    }
+    Ok(())
 }
 
 fn ask(program: &Program, operation: &str, hint: &str) -> Result<JailerVersion> {
