@@ -55,6 +55,8 @@ mod compat;
 mod config;
 mod deadline;
 pub mod error;
+#[cfg(test)]
+mod fuzz;
 mod host_check;
 mod jail;
 pub mod jailer;

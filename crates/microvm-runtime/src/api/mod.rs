@@ -3,6 +3,8 @@
 
 mod client;
 mod devices;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod http;
 mod instance;
 mod socket;

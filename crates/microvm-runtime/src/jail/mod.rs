@@ -3,6 +3,8 @@
 mod adopt;
 mod dir;
 pub(crate) mod ending;
+#[cfg(test)]
+pub(crate) mod fuzz;
 pub(crate) mod list;
 pub(crate) mod liveness;
 pub(crate) mod prepare;

@@ -219,13 +219,20 @@ fn read_all(dir: &TrustedDir) -> Result<Leases> {
 
 /// The holder of a uid.
 #[derive(Debug)]
-struct Holder {
-    jail: String,
+pub(super) struct Holder {
+    pub(super) jail: String,
     /// The jail's directory.
     dir: Option<String>,
 }
 
 impl Holder {
+    /// Parses a lease. One that nobody of this crate wrote belongs to no jail.
+    pub(super) fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
+        let mut lines = text.lines().map(str::to_owned);
+        Self { jail: lines.next().unwrap_or_default(), dir: lines.next() }
+    }
+
     fn is(&self, jail: &JailId) -> bool {
         self.jail == jail.as_str()
     }
@@ -241,9 +248,7 @@ fn holder(dir: &TrustedDir, name: &Name) -> Result<Option<Holder>> {
         Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::files("read who has a uid", error)),
     };
-    let text = String::from_utf8_lossy(&bytes);
-    let mut lines = text.lines().map(str::to_owned);
-    Ok(Some(Holder { jail: lines.next().unwrap_or_default(), dir: lines.next() }))
+    Ok(Some(Holder::parse(&bytes)))
 }
 
 fn write(dir: &TrustedDir, name: &Name, jail: &JailId, of: InodeId) -> jail_fs::Result<()> {

@@ -6,6 +6,7 @@ use rustix::fs::{Mode, OFlags};
 use super::procfs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
+use crate::text::escaped;
 
 /// The properties of a jail's VMM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +33,7 @@ impl Expected {
                 &format!("its root is inode {root}, the jail's is {}", self.root),
             ));
         }
-        let status = procfs::text(pid, "status")?;
+        let status = procfs::bytes(pid, "status")?;
         for (key, id) in [("Uid", self.uid), ("Gid", self.gid)] {
             let ids = procfs::field(&status, key);
             if ids != [id; 4] {
@@ -58,10 +59,11 @@ impl Expected {
         if exe != copy {
             return Err(doubt(pid, &format!("it executes inode {exe}, the exec copy is {copy}")));
         }
-        let status = procfs::text(pid, "status")?;
+        let status = procfs::bytes(pid, "status")?;
         for key in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
-            let set = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-            if set.is_none_or(|set| set.trim().bytes().any(|digit| digit != b'0')) {
+            let set = procfs::value(&status, key).unwrap_or_default();
+            if set.is_empty() || set.iter().any(|digit| *digit != b'0') {
+                let set = escaped(set, 64);
                 return Err(doubt(
                     pid,
                     &format!("its {key} is {set:?}, no capability is expected"),
@@ -133,7 +135,7 @@ mod tests {
     #[test]
     fn other_users_and_roots_differ() {
         let me = std::process::id();
-        let status = procfs::text(me, "status").unwrap();
+        let status = procfs::bytes(me, "status").unwrap();
         let id = |key| procfs::field(&status, key)[0];
         let right = Expected {
             uid: id("Uid"),

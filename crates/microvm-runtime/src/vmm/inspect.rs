@@ -64,7 +64,7 @@ pub struct Descriptor {
 
 impl Inspection {
     pub(super) fn of(pid: u32, jail: InodeId) -> Result<Self> {
-        let status = procfs::text(pid, "status")?;
+        let status = procfs::bytes(pid, "status")?;
         let root_fd = procfs::held(pid, "root")?;
         let root = InodeId::of(&root_fd)?;
         let threads = numbers(pid, "task")?;
@@ -80,10 +80,10 @@ impl Inspection {
             descriptors: descriptors(pid, &open, mount_id(pid, &root_fd)?),
             network_namespace: namespace(pid, "net")?,
             pid_namespace: namespace(pid, "pid")?,
-            cgroups: procfs::text(pid, "cgroup")?
-                .lines()
+            cgroups: procfs::bytes(pid, "cgroup")?
+                .split_inclusive(|byte| *byte == b'\n')
                 .take(MOST)
-                .map(|line| escaped(line, GROUP))
+                .map(|line| escaped(line.trim_ascii_end(), GROUP))
                 .collect(),
             no_new_privs: procfs::field(&status, "NoNewPrivs") == [1],
             truncated,
@@ -91,7 +91,7 @@ impl Inspection {
     }
 }
 
-fn four(pid: u32, status: &str, key: &str) -> Result<[u32; 4]> {
+fn four(pid: u32, status: &[u8], key: &str) -> Result<[u32; 4]> {
     procfs::field(status, key).try_into().map_err(|found| {
         Error::new(ErrorKind::Identity, format!("look at process {pid}"))
             .because(format!("its {key} are {found:?}"))
@@ -118,8 +118,8 @@ fn numbers(pid: u32, name: &str) -> Result<Vec<u32>> {
 /// Threads come and go; a thread that is gone is left out.
 fn seccomp(pid: u32, threads: &[u32]) -> Vec<(String, u32)> {
     let thread = |id: &u32| {
-        let status = procfs::text(pid, &format!("task/{id}/status")).ok()?;
-        let name = status.lines().find_map(|line| line.strip_prefix("Name:"))?.trim();
+        let status = procfs::bytes(pid, &format!("task/{id}/status")).ok()?;
+        let name = procfs::value(&status, "Name")?;
         Some((escaped(name, NAME), *procfs::field(&status, "Seccomp").first()?))
     };
     threads.iter().take(MOST).filter_map(thread).collect()
@@ -130,7 +130,7 @@ fn descriptors(pid: u32, open: &[u32], jail_mount: u64) -> Vec<Descriptor> {
     let descriptor = |number: &u32| {
         let number = *number;
         let target = procfs::link(pid, &format!("fd/{number}")).ok()?;
-        let info = procfs::text(pid, &format!("fdinfo/{number}")).ok()?;
+        let info = procfs::bytes(pid, &format!("fdinfo/{number}")).ok()?;
         let mount = procfs::field(&info, "mnt_id").first().copied();
         Some(Descriptor { number, target, inside_jail: mount.map(u64::from) == Some(jail_mount) })
     };

@@ -8,6 +8,8 @@ mod diagnosis;
 mod drain;
 mod events;
 mod failure_patterns;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod identity;
 mod inspect;
 mod limits;

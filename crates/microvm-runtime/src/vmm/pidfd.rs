@@ -10,6 +10,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
 
+use super::procfs;
 use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
 use crate::deadline::Deadline;
@@ -96,8 +97,8 @@ pub(crate) fn kill_recorded(
 
 /// The pid of a process's parent (`/proc/<pid>/stat`, field 4).
 fn parent(pid: u32) -> Option<u32> {
-    let stat = super::procfs::text(pid, "stat").ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    let stat = procfs::bytes(pid, "stat").ok()?;
+    procfs::after_name(&stat)?.nth(1).and_then(procfs::number)
 }
 
 /// Opens at most `limit` of the processes that are children of this process. Without a free descriptor, the child only
@@ -176,17 +177,19 @@ fn stranger_status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
 /// the pid, and the kernel reports the pid through the descriptor.
 fn unreaped_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
     let number = || {
-        let info = super::procfs::read(&format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
-        let info = super::procfs::lossy(info);
-        info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse::<u32>().ok()
+        let info = procfs::read(&format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+        procfs::value(&info, "Pid").and_then(procfs::number::<u32>)
     };
     let pid = number()?;
-    let stat = super::procfs::text(pid, "stat").ok()?;
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let status =
-        fields.starts_with('Z').then(|| fields.split_whitespace().last()?.parse().ok())??;
+    let status = exit_code(&procfs::bytes(pid, "stat").ok()?)?;
     // Still the same: it was not reaped, and its number not given to another, in between.
     (number() == Some(pid)).then_some(status)
+}
+
+/// The wait status of a zombie: the last field of its `stat` file.
+pub(super) fn exit_code(stat: &[u8]) -> Option<i32> {
+    let mut fields = procfs::after_name(stat)?;
+    if fields.next()? == b"Z" { fields.next_back().and_then(procfs::number) } else { None }
 }
 
 fn wait_for(pidfd: BorrowedFd<'_>, what: PollFlags, deadline: Deadline) -> Result<bool> {

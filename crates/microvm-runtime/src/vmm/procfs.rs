@@ -3,6 +3,7 @@
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, statx};
 use rustix::io::Errno;
@@ -34,17 +35,6 @@ pub(super) fn read(path: &str) -> io::Result<Vec<u8>> {
 /// Reads the first 64 KiB of `/proc/<pid>/<name>`.
 pub(super) fn bytes(pid: u32, name: &str) -> Result<Vec<u8>> {
     read(&format!("/proc/{pid}/{name}")).map_err(|error| failed(pid, name, error))
-}
-
-/// Reads `/proc/<pid>/<name>` as text; bytes that are not UTF-8, as in a process's name, become U+FFFD.
-pub(super) fn text(pid: u32, name: &str) -> Result<String> {
-    bytes(pid, name).map(lossy)
-}
-
-/// Turns bytes into text.
-pub(super) fn lossy(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// Opens the target of a magic link with `O_PATH`.
@@ -102,12 +92,30 @@ pub(super) fn has_thread(pid: u32, name: &str) -> bool {
     })
 }
 
+/// The value after `key:` in a `status` file, without blanks around it.
+pub(super) fn value<'a>(status: &'a [u8], key: &str) -> Option<&'a [u8]> {
+    let mut lines = status.split(|byte| *byte == b'\n');
+    let value = lines.find_map(|line| line.strip_prefix(key.as_bytes())?.strip_prefix(b":"));
+    value.map(<[u8]>::trim_ascii)
+}
+
 /// The numbers after `key:` in a `status` file.
-pub(super) fn field(status: &str, key: &str) -> Vec<u32> {
-    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    line.map_or_else(Vec::new, |line| {
-        line.split_whitespace().filter_map(|number| number.parse().ok()).collect()
-    })
+pub(super) fn field(status: &[u8], key: &str) -> Vec<u32> {
+    let words =
+        value(status, key).into_iter().flat_map(|value| value.split(u8::is_ascii_whitespace));
+    words.filter_map(number).collect()
+}
+
+/// The fields of a `stat` file from the state, field 3, on: those after the last `)`, because a process may choose any name
+/// in the parentheses.
+pub(super) fn after_name(stat: &[u8]) -> Option<impl DoubleEndedIterator<Item = &[u8]>> {
+    let end = stat.windows(2).rposition(|pair| pair == b") ")?;
+    Some(stat[end + 2..].trim_ascii_end().split(|byte| *byte == b' '))
+}
+
+/// A number in decimal digits.
+pub(super) fn number<T: FromStr>(digits: &[u8]) -> Option<T> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -133,7 +141,7 @@ mod tests {
 
     #[test]
     fn status_fields_are_numbers() {
-        let status = "Name:\tx Uid: 7\nUid:\t1\t2\t3\t4\nUidMap:\t9\n";
+        let status = b"Name:\tx \xff Uid: 7\nUid:\t1\t2\t3\t4\nUidMap:\t9\n";
         assert_eq!(field(status, "Uid"), [1, 2, 3, 4]);
         assert!(field(status, "Gid").is_empty());
     }
@@ -150,9 +158,10 @@ mod tests {
         });
         let id = u32::try_from(thread_id.recv().unwrap()).unwrap();
         for file in ["status", "stat", "comm"] {
-            assert!(text(id, file).unwrap().contains("\u{fffd}\u{fffd}"), "{file}");
+            let bytes = bytes(id, file).unwrap();
+            assert!(bytes.windows(2).any(|pair| pair == b"\xff\xfe"), "{file}");
         }
-        assert!(!field(&text(id, "status").unwrap(), "Uid").is_empty());
+        assert!(!field(&bytes(id, "status").unwrap(), "Uid").is_empty());
         drop(sender);
         thread.join().unwrap();
     }
@@ -165,7 +174,7 @@ mod tests {
     #[test]
     fn a_processs_uid_is_its_directorys() {
         let me = std::process::id();
-        let status = text(me, "status").unwrap();
+        let status = bytes(me, "status").unwrap();
         assert_eq!(effective_uid(me), field(&status, "Uid").get(1).copied());
         assert_eq!(effective_uid(u32::MAX), None);
         assert!(processes().unwrap().any(|pid| pid.unwrap() == me));

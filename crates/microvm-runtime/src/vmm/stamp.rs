@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::procfs;
 use crate::error::{Error, ErrorKind, Result};
+use crate::text::{QUOTED, escaped, quoted};
 
 /// A unique mark of a process on this host: the pid, the start time and the boot.
 ///
@@ -41,9 +42,9 @@ impl ProcessStamp {
 }
 
 /// The needed fields of `/proc/<pid>/stat`.
-struct Stat {
-    runs: bool,
-    start_time: u64,
+pub(super) struct Stat {
+    pub(super) runs: bool,
+    pub(super) start_time: u64,
 }
 
 impl Stat {
@@ -51,22 +52,22 @@ impl Stat {
         let path = format!("/proc/{pid}/stat");
         let failed = || Error::new(ErrorKind::Identity, "read the process's state").path(&path);
         let text = match procfs::read(&path) {
-            Ok(text) => procfs::lossy(text),
+            Ok(text) => text,
             Err(error) if procfs::is_gone(&error) => return Ok(None),
             Err(error) => return Err(failed().source_of(error)),
         };
-        Self::parse(&text).map(Some).ok_or_else(|| failed().because(format!("it reads {text:?}")))
+        Self::parse(&text)
+            .map(Some)
+            .ok_or_else(|| failed().because(format!("it reads {}", quoted(&text))))
     }
 
-    /// Parses the fields after the last `)`, because a process may choose any name in the parentheses.
-    fn parse(text: &str) -> Option<Self> {
-        let (_, fields) = text.rsplit_once(") ")?;
-        let mut fields = fields.split(' ');
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+        let mut fields = procfs::after_name(text)?;
         let state = fields.next()?;
-        let threads: u32 = fields.nth(16)?.parse().ok()?;
-        let start_time = fields.nth(1)?.parse().ok()?;
+        let threads: u32 = procfs::number(fields.nth(16)?)?;
+        let start_time = procfs::number(fields.nth(1)?)?;
         // A process whose first thread has ended shows that thread's state, while other threads run on.
-        let runs = !matches!(state, "Z" | "X" | "x") || threads > 1;
+        let runs = !matches!(state, b"Z" | b"X" | b"x") || threads > 1;
         Some(Self { runs, start_time })
     }
 }
@@ -76,8 +77,7 @@ fn boot_id() -> Result<String> {
     let text = procfs::read(path).map_err(|error| {
         Error::new(ErrorKind::Identity, "read the boot id").path(path).source_of(error)
     })?;
-    let text = procfs::lossy(text);
-    Ok(text.trim().to_owned())
+    Ok(escaped(text.trim_ascii(), QUOTED))
 }
 
 #[cfg(test)]
@@ -99,16 +99,16 @@ mod tests {
     #[test]
     fn odd_process_names_are_parsed() {
         let stat =
-            Stat::parse("7 (a) Z 9) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20\n")
+            Stat::parse(b"7 (a\xff) Z 9) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20\n")
                 .unwrap();
         assert!(stat.runs);
         assert_eq!(stat.start_time, 4711);
         assert!(
-            !Stat::parse("7 (x) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 1 18 4711 20\n")
+            !Stat::parse(b"7 (x) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 1 18 4711 20\n")
                 .unwrap()
                 .runs
         );
-        assert!(Stat::parse("garbage").is_none());
+        assert!(Stat::parse(b"garbage").is_none());
     }
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
         let runs = |state: &str, threads: u32| {
             let text =
                 format!("7 (a) b) {state} 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 99 0 0");
-            let stat = Stat::parse(&text).unwrap();
+            let stat = Stat::parse(text.as_bytes()).unwrap();
             assert_eq!(stat.start_time, 99);
             stat.runs
         };

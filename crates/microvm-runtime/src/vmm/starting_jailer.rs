@@ -19,7 +19,7 @@ pub(crate) fn is_starting_jailer(pid: u32, jailer: InodeId, jail: &Path) -> bool
     procfs::effective_uid(pid) == Some(us)
         && procfs::held(pid, "exe").is_ok_and(|exe| InodeId::of(exe).is_ok_and(|exe| exe == jailer))
         && arguments(pid).is_some_and(|arguments| leads_to(&arguments, jail))
-        && procfs::text(pid, "status").is_ok_and(|status| procfs::field(&status, "Uid") == [us; 4])
+        && procfs::bytes(pid, "status").is_ok_and(|status| procfs::field(&status, "Uid") == [us; 4])
 }
 
 /// Returns true if the process runs with the launcher's uid and has the arguments of a jailer.
@@ -35,13 +35,17 @@ pub(crate) fn may_be_jailer(pid: u32) -> bool {
 
 /// A command line that was cut short leads to no jail: no release of the jailer takes one that long.
 fn arguments(pid: u32) -> Option<Vec<OsString>> {
-    let line = procfs::bytes(pid, "cmdline").ok()?;
+    words(&procfs::bytes(pid, "cmdline").ok()?)
+}
+
+/// The words of a command line after the program; `None` for a line that does not end.
+pub(super) fn words(line: &[u8]) -> Option<Vec<OsString>> {
     let line = line.strip_suffix(b"\0")?;
     let words = line.split(|byte| *byte == 0).skip(1);
     Some(words.map(|word| OsStr::from_bytes(word).to_owned()).collect())
 }
 
-fn leads_to(arguments: &[OsString], jail: &Path) -> bool {
+pub(super) fn leads_to(arguments: &[OsString], jail: &Path) -> bool {
     let Ok(RawInvocation::Run(given)) = RawInvocation::parse(arguments, JailerVersion::NEWEST)
     else {
         return false;
