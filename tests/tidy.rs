@@ -10,6 +10,8 @@ mod documents;
 mod facade;
 #[path = "tidy/layers.rs"]
 mod layers;
+#[path = "tidy/minimum_rust.rs"]
+mod minimum_rust;
 #[path = "tidy/repository.rs"]
 mod repository;
 #[path = "tidy/signatures.rs"]

@@ -37,6 +37,7 @@ pub(crate) fn run(selection: &Selection) -> Result<bool> {
         for step in others {
             steps.push(check(step)?);
         }
+        steps.push(minimum_rust()?);
         if let Some(built) = &built {
             steps.push(unprivileged(selection)?);
             let begun = Instant::now();
@@ -125,10 +126,47 @@ const CHECKS: [Check; 4] = [
     },
 ];
 
+/// The `rust-version` of the published crates.
+const MINIMUM_RUST: &str = "1.85";
+
+const CRATES: [&str; 4] = ["jail-cmd", "jail-fs", "jail-cgroup", "microvm-runtime"];
+
 fn check(Check { name, cargo: arguments, rustdocflags }: Check) -> Result<Step> {
     let mut command = cargo(arguments);
     command.envs(rustdocflags.map(|flags| ("RUSTDOCFLAGS", flags)));
     step(name, command)
+}
+
+/// Checks the published crates with the minimum Rust version: cargo is `MICROVM_MSRV_CARGO`, or rustup's toolchain.
+fn minimum_rust() -> Result<Step> {
+    let rustup = Command::new("rustup").args(["run", MINIMUM_RUST, "cargo", "--version"]).output();
+    let mut cargo = match std::env::var_os("MICROVM_MSRV_CARGO") {
+        Some(cargo) => Command::new(cargo),
+        None if rustup.is_ok_and(|output| output.status.success()) => {
+            let mut rustup = Command::new("rustup");
+            rustup.args(["run", MINIMUM_RUST, "cargo"]);
+            rustup
+        }
+        None => {
+            let why =
+                format!("minimum Rust: no toolchain {MINIMUM_RUST}, and no MICROVM_MSRV_CARGO");
+            let summary = Summary {
+                counts: Counts { skipped: 1, ..Counts::default() },
+                ..Summary::default()
+            };
+            return Ok((
+                "minimum Rust".to_owned(),
+                Summary { skips: [why].into(), ..summary },
+                Duration::ZERO,
+            ));
+        }
+    };
+    cargo.current_dir(paths::workspace()).args(["check", "--all-targets", "--all-features"]);
+    cargo.args(CRATES.map(|name| format!("-p={name}")));
+    // The target `host-tuple` of the configuration is too new.
+    cargo.env("CARGO_BUILD_TARGET", format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
+    cargo.env("CARGO_TARGET_DIR", paths::target()?.join("minimum-rust"));
+    step("minimum Rust", cargo)
 }
 
 /// Runs a step that consists of one command.

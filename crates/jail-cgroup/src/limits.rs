@@ -194,19 +194,13 @@ impl Limits {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput), naming the limit.
     pub fn check(&self) -> Result<()> {
         self.check_memory()?;
-        if let Some(cpus) = self.cpus
-            && !CPUS.contains(&cpus)
-        {
+        if let Some(cpus) = self.cpus.filter(|cpus| !CPUS.contains(cpus)) {
             return Err(not_within(Limit::Cpus, cpus, CPUS.start(), CPUS.end()));
         }
-        if let Some(weight) = self.cpu_weight
-            && !WEIGHT.contains(&weight)
-        {
+        if let Some(weight) = self.cpu_weight.filter(|weight| !WEIGHT.contains(weight)) {
             return Err(not_within(Limit::CpuWeight, weight, WEIGHT.start(), WEIGHT.end()));
         }
-        if let Some(tasks) = self.pids_max
-            && !PIDS.contains(&tasks)
-        {
+        if let Some(tasks) = self.pids_max.filter(|tasks| !PIDS.contains(tasks)) {
             return Err(not_within(Limit::PidsMax, tasks, PIDS.start(), PIDS.end()));
         }
         self.check_cpuset()?;

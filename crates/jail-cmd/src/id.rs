@@ -64,7 +64,11 @@ impl JailId {
             return Err(Error::new(ErrorKind::Id, vm_id, "a VM's id is not empty"));
         }
         if vm_id.len() > VM_ID_MAX_BYTES {
-            let shown = &vm_id[..vm_id.floor_char_boundary(SHOWN_BYTES)];
+            let mut shown = SHOWN_BYTES;
+            while !vm_id.is_char_boundary(shown) {
+                shown -= 1;
+            }
+            let shown = &vm_id[..shown];
             let reason = format!(
                 "a VM's id has at most {VM_ID_MAX_BYTES} bytes; this is the beginning of {}",
                 vm_id.len()

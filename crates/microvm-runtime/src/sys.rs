@@ -17,7 +17,7 @@ mod process_group;
 mod signals;
 mod spawn;
 
-pub(crate) use descriptors::is_free;
+pub(crate) use descriptors::{is_free, pipe};
 pub(crate) use network::NetworkNamespace;
 pub(crate) use nsfs::{is_network_namespace, user_namespace_of};
 pub(crate) use pidfd_info::reaped_status;

@@ -252,9 +252,8 @@ impl<'a> Hold<'a> {
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
-        if let Some((controller, file, value)) = &self.release
-            && let Some(dir) = self.leaf.dir_of(*controller)
-        {
+        let Some((controller, file, value)) = &self.release else { return };
+        if let Some(dir) = self.leaf.dir_of(*controller) {
             // A removed group needs no release.
             let _ = dir.write(file, value);
         }

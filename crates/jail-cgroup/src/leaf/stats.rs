@@ -183,9 +183,8 @@ impl Leaf {
             stats.cpu_user = nanos("cpuacct.usage_user")?;
             stats.cpu_system = nanos("cpuacct.usage_sys")?;
         }
-        if let Some(dir) = self.dir_of(Controller::Cpu)
-            && let Some(text) = dir.read_if_exists("cpu.stat")?
-        {
+        let cpu = self.dir_of(Controller::Cpu);
+        if let Some(text) = cpu.map(|dir| dir.read_if_exists("cpu.stat")).transpose()?.flatten() {
             let throttled = keyed::number(&text, "throttled_time").map(Duration::from_nanos);
             stats.throttling = throttling(&text, throttled);
         }

@@ -145,9 +145,10 @@ fn order(settings: &[Setting], changes: &[LimitChange]) -> Vec<usize> {
     let number = |text: &str| text.parse::<u64>().ok();
     if let (Some(memory), Some(sum)) =
         (at("memory.limit_in_bytes"), at("memory.memsw.limit_in_bytes"))
-        && number(&settings[memory].value) > number(&changes[memory].old)
     {
-        order.swap(memory, sum);
+        if number(&settings[memory].value) > number(&changes[memory].old) {
+            order.swap(memory, sum);
+        }
     }
     order
 }

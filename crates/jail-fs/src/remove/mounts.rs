@@ -20,10 +20,8 @@ pub(crate) fn below(path: &Path, mount: u64) -> Result<Vec<PathBuf>> {
         Err(TryLockError::WouldBlock) => return Ok(find(Table::read()?.mounts(), path, mount)),
     };
     // Whichever namespace it is of: a table with the mount through which a tree is reached is the right one for the tree.
-    if let Some(known) = &*table
-        && known.is_current()
-        && known.mounts().get(mount).is_some()
-    {
+    let known = table.as_ref().filter(|known| known.is_current());
+    if let Some(known) = known.filter(|known| known.mounts().get(mount).is_some()) {
         return Ok(find(known.mounts(), path, mount));
     }
     let fresh = Table::read()?;

@@ -208,6 +208,8 @@ impl Buffered {
 
 /// Compares all bytes with 0, sixteen at a time.
 fn is_zero(bytes: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks::<16>();
-    words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
+    let words = bytes.chunks_exact(16);
+    let rest = words.remainder();
+    words.fold(0, |bits, word| word.try_into().map_or(u128::MAX, u128::from_ne_bytes) | bits) == 0
+        && rest.iter().all(|byte| *byte == 0)
 }

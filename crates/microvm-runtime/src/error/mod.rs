@@ -275,11 +275,11 @@ impl Error {
     fn rendered(mut self) -> Self {
         let number = self.0.find::<io::Error>().and_then(io::Error::raw_os_error);
         let advice = number.map(rustix::io::Errno::from_raw_os_error).and_then(advice);
-        if let Some((advice, always)) = advice
-            && (always || self.0.hint.is_none())
-            && !self.0.hint.as_ref().is_some_and(|hint| hint.contains("RLIMIT_NOFILE"))
-        {
-            self.0.hint = Some(advice.to_owned());
+        if let Some((advice, always)) = advice {
+            let replaces = |hint: &String| always && !hint.contains("RLIMIT_NOFILE");
+            if self.0.hint.as_ref().is_none_or(replaces) {
+                self.0.hint = Some(advice.to_owned());
+            }
         }
         self.0.cause = None;
         let causes = self.causes();

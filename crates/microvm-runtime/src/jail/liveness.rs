@@ -55,10 +55,10 @@ pub(crate) enum Alive {
 /// Membership is proof: a process spawned into the jail's leaf cannot leave the leaf, so the recorded process and the
 /// leaf suffice. The host's processes are searched only without such a leaf.
 pub(crate) fn alive(record: &Record, dir: &TrustedDir, survey: &Survey) -> Result<Alive> {
-    if let Progress::Started(stamp) = &record.progress
-        && stamp.still_alive()?
-    {
-        return Ok(Alive::Recorded(stamp.clone()));
+    if let Progress::Started(stamp) = &record.progress {
+        if stamp.still_alive()? {
+            return Ok(Alive::Recorded(stamp.clone()));
+        }
     }
     let mut crowd = Crowd::default();
     for leaf in leaves(record, survey)? {
@@ -77,16 +77,15 @@ pub(crate) fn alive(record: &Record, dir: &TrustedDir, survey: &Survey) -> Resul
     }
     // In the order in which a jailer passes: first it is outside, then in the jail.
     let census = survey.census()?;
-    if !matches!(record.progress, Progress::Started(_))
-        && let Some(jailer) = record.jailer
-    {
+    let starting = !matches!(record.progress, Progress::Started(_));
+    if let Some(jailer) = record.jailer.filter(|_| starting) {
         crowd = census.starting(jailer, dir.path());
     }
-    if crowd.is_empty()
-        && let Some((_root, id)) = jail::open_root(dir)?
-        && id == record.root
-    {
-        crowd = census.rooted_in(id);
+    if crowd.is_empty() {
+        let root = jail::open_root(dir)?.filter(|(_root, id)| *id == record.root);
+        if let Some((_root, id)) = root {
+            crowd = census.rooted_in(id);
+        }
     }
     if crowd.is_empty() && !census.hidden(record.uid).is_empty() {
         return Err(Error::new(ErrorKind::Privilege, "look for the VM's processes")

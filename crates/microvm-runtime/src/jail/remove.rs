@@ -122,10 +122,7 @@ pub(crate) fn return_drives(dir: &TrustedDir, record: &Record) -> Result<()> {
     let root = root.as_ref().unwrap_or(dir.dir());
     for receipt in lent {
         jail_fs::return_persistent(root, receipt).map_err(|error| {
-            Error::files(
-                format!("return the persistent drive {}", receipt.name.as_os_str().display()),
-                error,
-            )
+            Error::files(format!("return the persistent drive {}", receipt.name), error)
         })?;
     }
     Ok(())

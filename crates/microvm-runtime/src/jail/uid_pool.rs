@@ -208,9 +208,8 @@ pub(crate) fn all(base: &TrustedDir) -> Result<Leases> {
 fn read_all(dir: &TrustedDir) -> Result<Leases> {
     let mut leases = Leases::default();
     for name in dir.entries().map_err(|error| Error::files("list the leased uids", error))? {
-        if let Some(uid) = name.as_str().and_then(|name| name.parse().ok())
-            && let Some(holder) = holder(dir, &name)?
-        {
+        let Some(uid) = name.as_str().and_then(|name| name.parse().ok()) else { continue };
+        if let Some(holder) = holder(dir, &name)? {
             leases.0.push((uid, holder));
         }
     }

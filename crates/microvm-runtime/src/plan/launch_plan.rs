@@ -118,12 +118,10 @@ impl Plan {
         let artifacts = artifacts(spec, &layout)?;
         let document = document(spec)?;
         let files = files(spec, document.as_ref());
-        let mut requests = Vec::new();
-        if let (Some(boot), Some(document)) = (&spec.boot, &document)
-            && boot.needs_requests()
-        {
-            requests = document.requests();
-        }
+        let requests = match (&spec.boot, &document) {
+            (Some(boot), Some(document)) if boot.needs_requests() => document.requests(),
+            _ => Vec::new(),
+        };
         if let Network::Namespace(path) = &spec.network {
             host_file::open_network_namespace(path)?;
         }

@@ -1,7 +1,16 @@
-//! The numbers of descriptors.
+//! Pipes, and the numbers of descriptors.
 
 use std::ffi::c_int;
+use std::fs::File;
 use std::io;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+/// Makes a pipe, close-on-exec (`pipe2`), and returns the end to read and the end to write.
+pub(crate) fn pipe() -> io::Result<(File, File)> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    Ok((reader.into(), writer.into()))
+}
 
 /// Returns true if no descriptor of this process has this number (`fcntl(F_GETFD)`).
 pub(crate) fn is_free(number: u64) -> bool {

@@ -62,7 +62,7 @@ static FILTER: [libc::sock_filter; 12] = [
     jump(libc::BPF_JGE, COMPAT.first, 0, 1),
     jump(libc::BPF_JGE, COMPAT.first + CALLS, 0, 1),
     answer(libc::SECCOMP_RET_ALLOW),
-    answer(libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned()),
+    answer(libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs()),
 ];
 
 /// Takes `add_key(2)`, `request_key(2)` and `keyctl(2)` from this process for ever (`seccomp(2)`). Returns false if the kernel

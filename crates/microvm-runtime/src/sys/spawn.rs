@@ -194,7 +194,7 @@ fn make(new: &NewProcess, place: &PidfdPlace) -> Result<Made, SpawnError> {
     let argv: Vec<*const c_char> =
         new.argv.iter().map(|arg| arg.as_ptr()).chain([ptr::null()]).collect();
     let limits = new.limits.iter().map(|&(resource, soft, hard)| {
-        (resource.cast_signed(), libc::rlimit64 { rlim_cur: soft, rlim_max: hard })
+        (resource as c_int, libc::rlimit64 { rlim_cur: soft, rlim_max: hard })
     });
     let child = Child {
         program: argv.first().copied().unwrap_or(ptr::null()),
@@ -218,18 +218,18 @@ fn make(new: &NewProcess, place: &PidfdPlace) -> Result<Made, SpawnError> {
     if new.isolated {
         flags |= libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     }
-    let mut flags = u64::from(flags.cast_unsigned()) | CLEAR_SIGHAND;
+    let mut flags = u64::from(flags.unsigned_abs()) | CLEAR_SIGHAND;
     let mut cgroup = 0;
     if let Some(group) = &new.group {
         flags |= INTO_CGROUP;
-        cgroup = u64::from(group.as_raw_fd().cast_unsigned());
+        cgroup = u64::from(group.as_raw_fd().unsigned_abs());
     }
     let arguments = libc::clone_args {
         flags,
         pidfd: place.0.as_ptr().expose_provenance() as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
+        exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
         stack: stack.as_mut_ptr().expose_provenance() as u64,
         stack_size: STACK as u64,
         tls: 0,
@@ -272,7 +272,7 @@ fn make(new: &NewProcess, place: &PidfdPlace) -> Result<Made, SpawnError> {
 )]
 mod tests {
     use std::fs::{self, File};
-    use std::io::{PipeReader, Read as _};
+    use std::io::Read as _;
     use std::path::{Path, PathBuf};
     use std::sync::{Mutex, PoisonError};
     use std::thread;
@@ -281,6 +281,7 @@ mod tests {
     use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
     use rustix::process::{Pid, kill_process};
 
+    use super::super::descriptors::pipe;
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(300);
@@ -307,8 +308,8 @@ mod tests {
     }
 
     /// A pipe that is full: a child that has its end for a `tasks` file waits before its exec.
-    fn full() -> (PipeReader, OwnedFd) {
-        let (reader, writer) = io::pipe().unwrap();
+    fn full() -> (File, OwnedFd) {
+        let (reader, writer) = pipe().unwrap();
         let writer = OwnedFd::from(writer);
         let flags = fcntl_getfl(&writer).unwrap();
         fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
@@ -322,11 +323,12 @@ mod tests {
         let begun = Instant::now();
         while begun.elapsed() < MINUTE {
             for task in fs::read_dir("/proc/self/task").unwrap().flatten() {
-                let read = |name: &str| fs::read_to_string(task.path().join(name));
-                if read("comm").is_ok_and(|name| name.trim() == "vm-spawn")
-                    && let Ok(children) = read("children")
-                    && let Some(pid) = children.split_whitespace().next()
-                {
+                let read =
+                    |name: &str| fs::read_to_string(task.path().join(name)).unwrap_or_default();
+                if read("comm").trim() != "vm-spawn" {
+                    continue;
+                }
+                if let Some(pid) = read("children").split_whitespace().next() {
                     return Pid::from_raw(pid.parse().unwrap()).unwrap();
                 }
             }
@@ -464,7 +466,7 @@ mod tests {
             // A kernel without keys has none to share.
             return assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::ENOSYS));
         }
-        let (mut reader, writer) = io::pipe().unwrap();
+        let (mut reader, writer) = pipe().unwrap();
         let this = std::env::current_exe().unwrap();
         let test = "sys::spawn::tests::prints_its_session_keyring";
         let mut process = new(&[this.to_str().unwrap(), "--exact", test, "--nocapture"]);
@@ -530,7 +532,7 @@ mod tests {
         let test = "sys::spawn::tests::prints_what_keys_come_to";
         // Without the filter, the weak twin, the keyring of the user is there for all.
         for isolated in [true, false] {
-            let (mut reader, writer) = io::pipe().unwrap();
+            let (mut reader, writer) = pipe().unwrap();
             let mut process = new(&[this.to_str().unwrap(), "--exact", test, "--nocapture"]);
             process.stdio[1] = writer.into();
             process.isolated = isolated;

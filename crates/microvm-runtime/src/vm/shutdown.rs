@@ -49,10 +49,10 @@ impl Vm {
         // A guest without a keyboard driver, a paused one and a hostile one all do not answer; the kill is for them.
         let asked =
             self.connect(deadline).map(|api| api.until(deadline).action(Action::SendCtrlAltDel));
-        if matches!(asked, Ok(Ok(())))
-            && let Some(exit) = self.ended_by(deadline)?
-        {
-            return Ok(exit);
+        if matches!(asked, Ok(Ok(()))) {
+            if let Some(exit) = self.ended_by(deadline)? {
+                return Ok(exit);
+            }
         }
         self.kill_and_wait()
     }

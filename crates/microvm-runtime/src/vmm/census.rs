@@ -146,9 +146,8 @@ impl Root {
         let Ok(threads) = procfs::numbers(&dir) else { return Self::None };
         for thread in threads.flatten().filter(|thread| *thread != pid).take(THREADS) {
             let root = rustix::fs::open(format!("{dir}/{thread}/root"), flags, Mode::empty());
-            if let Ok(fd) = root
-                && let Ok(id) = InodeId::of(&fd)
-            {
+            let Ok(fd) = root else { continue };
+            if let Ok(id) = InodeId::of(&fd) {
                 return Self::Held { id, fd };
             }
         }

@@ -143,7 +143,7 @@ fn row_23_race_for_the_pid_file() {
                 return Round::Won("refused");
             }
             let Some(pid) = in_file(&pid_file) else { return Round::Won("no file") };
-            let number = Pid::from_raw(pid.cast_signed()).unwrap();
+            let number = Pid::from_raw(pid as i32).unwrap();
             match test_kill_process(number) {
                 Ok(()) if pid == host_pid => Round::Lost,
                 _ => Round::Won("VMM killed"),

@@ -102,11 +102,11 @@ impl Launch<'_> {
     /// A jailer that becomes the VMM in place is the one to watch.
     fn begin(&mut self, becomes_vmm: bool) -> Result<()> {
         // The stamp first: until it is read the jailer stays where a failure finds it, and kills it.
-        if becomes_vmm
-            && let Some(stamp) = ProcessStamp::of(self.pid)?
-            && let Some(pidfd) = self.jailer.take()
-        {
-            self.held.push(Process { stamp, pidfd, status: None });
+        if becomes_vmm {
+            if let Some(stamp) = ProcessStamp::of(self.pid)? {
+                let pidfd = self.jailer.take();
+                self.held.extend(pidfd.map(|pidfd| Process { stamp, pidfd, status: None }));
+            }
         }
         Ok(())
     }
@@ -164,9 +164,7 @@ impl Launch<'_> {
             .as_ref()
             .map(|jailer| pidfd::ended_by(jailer.as_fd(), Deadline::now()))
             .transpose()?;
-        if left == Some(true)
-            && let Some(jailer) = self.jailer.take()
-        {
+        if let Some(jailer) = self.jailer.take_if(|_| left == Some(true)) {
             let status = pidfd::status(jailer.as_fd())?;
             if status != ExitStatus::Exited(0) {
                 return Err(self.death(status));

@@ -56,10 +56,9 @@ impl Search<'_> {
                 return Ok(());
             }
             let Some(pidfd) = pidfd::open(pid)? else { continue };
-            if (is_rooted_in(pid, self.expected.root) || is_in_group(pid, jailer))
-                && let Some(stamp) = ProcessStamp::of(pid)?
-            {
-                held.push(Process { stamp, pidfd, status: None });
+            if is_rooted_in(pid, self.expected.root) || is_in_group(pid, jailer) {
+                let stamp = ProcessStamp::of(pid)?;
+                held.extend(stamp.map(|stamp| Process { stamp, pidfd, status: None }));
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Starting the jailer.
 
 use std::ffi::{CString, OsString};
+use std::fs::File;
 use std::io;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -120,7 +121,7 @@ pub(crate) fn output(
     deadline: Deadline,
 ) -> Result<Vec<u8>> {
     let failed = |error: io::Error| refused(program, SpawnError::Call("pipe2", error));
-    let (stdout, theirs) = io::pipe().map_err(failed)?;
+    let (stdout, theirs) = sys::pipe().map_err(failed)?;
     let new = NewProcess {
         argv: argv(program, &arguments.iter().map(OsString::from).collect::<Vec<_>>())?,
         stdio: [null()?, theirs.into(), null()?],
@@ -146,7 +147,7 @@ pub(crate) fn output(
 
 /// Reads until the pipe or the process ends, or `most` bytes were read, or the deadline passes.
 fn read_all(
-    mut pipe: &io::PipeReader,
+    mut pipe: &File,
     process: &OwnedFd,
     most: usize,
     deadline: Deadline,
@@ -271,7 +272,7 @@ mod tests {
     fn jail() -> (tempfile::TempDir, Dir) {
         let dir = tempfile::tempdir().unwrap();
         #[expect(clippy::disallowed_methods, reason = "the test's own directory")]
-        let held = Dir::from_std_file(std::fs::File::open(dir.path()).unwrap());
+        let held = Dir::from_std_file(File::open(dir.path()).unwrap());
         for name in ["console", "stderr", "firecracker.log"] {
             jail_fs::make_fifo(&held, &name.try_into().unwrap(), jail_fs::Owner::caller(), 0o600)
                 .unwrap();
@@ -307,7 +308,7 @@ mod tests {
     #[test]
     #[ignore = "needs root: cargo xtask test-root"]
     fn child_inherits_nothing() {
-        let (ours, _other_end) = io::pipe().unwrap();
+        let (ours, _other_end) = sys::pipe().unwrap();
         // As a careless library would: not close-on-exec.
         let _careless = rustix::io::dup(&ours).unwrap();
         let ours = format!("pipe:[{}]", rustix::fs::fstat(&ours).unwrap().st_ino);

@@ -60,7 +60,7 @@ pub(super) fn leads_to(arguments: &[OsString], jail: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write as _};
+    use std::io::Write as _;
     use std::process::Command;
 
     use super::*;
@@ -90,7 +90,7 @@ mod tests {
         let jail = Path::new("/nowhere/firecracker/on-its-way");
         let args = "--id on-its-way --exec-file /x/firecracker --uid 1 --gid 1 --chroot-base-dir";
         // A program that takes any arguments, and waits: for room in a pipe.
-        let (reader, mut full) = io::pipe().unwrap();
+        let (reader, mut full) = crate::sys::pipe().unwrap();
         full.write_all(&[0; 64 << 10]).unwrap();
         let mut jailer = Command::new("/bin/echo")
             .args(args.split(' ').chain(["/nowhere"]))

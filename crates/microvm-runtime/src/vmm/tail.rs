@@ -228,9 +228,10 @@ impl fmt::Debug for Tail {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Write as _, pipe};
+    use std::io::Write as _;
 
     use super::*;
+    use crate::sys::pipe;
 
     fn text(tail: &Tail) -> String {
         String::from_utf8(tail.lock().to_vec()).unwrap()

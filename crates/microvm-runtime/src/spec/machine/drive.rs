@@ -142,11 +142,12 @@ impl DriveConfig {
         if let Some(limiter) = &self.rate_limiter {
             limiter.check(&operation(&self.drive_id))?;
         }
-        if let Some(uuid) = &self.partuuid
-            && (!self.is_root_device
-                || uuid.is_empty()
-                || !uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'))
-        {
+        let is_bootable = |uuid: &str| {
+            self.is_root_device
+                && !uuid.is_empty()
+                && uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+        };
+        if let Some(uuid) = self.partuuid.as_ref().filter(|uuid| !is_bootable(uuid)) {
             return Err(Error::invalid(
                 operation(&self.drive_id),
                 format!("the partition {uuid:?} cannot be booted from"),

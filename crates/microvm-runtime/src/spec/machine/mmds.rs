@@ -105,9 +105,8 @@ impl Mmds {
                 ));
             }
         }
-        if let Some(address) = config.ipv4_address
-            && !matches!(address.octets(), [169, 254, 1..=254, _])
-        {
+        let is_link_local = |address: &Ipv4Addr| matches!(address.octets(), [169, 254, 1..=254, _]);
+        if let Some(address) = config.ipv4_address.filter(|address| !is_link_local(address)) {
             return Err(Error::invalid(operation, format!("{address} is no link-local address"))
                 .hinted("Use 169.254.1.0 to 169.254.254.255."));
         }

@@ -99,9 +99,7 @@ impl NetworkInterface {
         if let Some(mac) = &self.guest_mac {
             check_mac(&operation, mac)?;
         }
-        if let Some(mtu) = self.mtu
-            && mtu < MIN_MTU
-        {
+        if let Some(mtu) = self.mtu.filter(|mtu| *mtu < MIN_MTU) {
             return Err(Error::invalid(operation, format!("its MTU is {mtu}"))
                 .hinted(format!("{MIN_MTU} to {}", u16::MAX)));
         }

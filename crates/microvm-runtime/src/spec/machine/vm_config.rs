@@ -114,9 +114,7 @@ impl VmConfig {
                 format!("{roots} of them are the root device"),
             ));
         }
-        if let Some(cid) = boot.vsock
-            && !(MIN_CID..u32::MAX).contains(&cid)
-        {
+        if let Some(cid) = boot.vsock.filter(|cid| !(MIN_CID..u32::MAX).contains(cid)) {
             return Err(Error::invalid(
                 "plan the vsock device",
                 format!("{cid} is no context id of a guest"),
