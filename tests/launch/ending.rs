@@ -1,12 +1,15 @@
 //! The end of a VM: seen by several threads, in a leaf that somebody removed, and of many VMs at once.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 use std::sync::Barrier;
 use std::time::Duration;
 
-use microvm_runtime::{ErrorKind, ExitStatus, Vm};
+use microvm_runtime::{ErrorKind, ExitStatus, JailSpec, Jailer, JailerConfig, PidNamespace, Vm};
+use testkit::KillOnDrop;
 
-use crate::host::Host;
+use crate::host::{Host, LAUNCHER_SPEC};
 
 const HANG: Duration = Duration::from_secs(60);
 
@@ -123,6 +126,42 @@ fn many_vms_end_together() {
             Err(error) => assert!(n == 7 && error.kind() == ErrorKind::Mounted, "{n}: {error}"),
         }
         assert!(!std::path::Path::new(&format!("/proc/{}", pids[n])).exists(), "not reaped");
+    }
+    host.assert_clean();
+}
+
+/// The kernel sends SIGHUP and SIGCONT to a process group that becomes orphaned while a member is stopped (exit(3)).
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_94_a_stopped_vm_outlives_its_launcher() {
+    let test = "ending::row_94_a_stopped_vm_outlives_its_launcher";
+    if testkit::role().is_some() {
+        let jailer = Jailer::new(JailerConfig::try_from_env().unwrap());
+        let spec: JailSpec = serde_json::from_str(&std::env::var(LAUNCHER_SPEC).unwrap()).unwrap();
+        println!("\nruns {}", jailer.launch(&spec).unwrap().pid());
+        std::thread::sleep(Duration::from_secs(3600));
+        return;
+    }
+    let mut host = Host::new("orphan");
+    for mode in [PidNamespace::Host, PidNamespace::ByLauncher] {
+        let spec = host.idle("vm").pid_namespace(mode);
+        let mut command = host.launcher(test, "launcher", &spec);
+        let mut launcher = KillOnDrop::spawn(command.stdout(Stdio::piped()));
+        let mut lines = BufReader::new(launcher.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let pid = lines.find_map(|line| line.strip_prefix("runs ").map(str::to_owned)).unwrap();
+        let stop = nix::sys::signal::Signal::SIGSTOP;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.parse().unwrap()), stop).unwrap();
+        let state = || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+        };
+        while state() != 'T' {
+            std::thread::yield_now();
+        }
+        launcher.kill().unwrap();
+        launcher.wait().unwrap();
+        assert_eq!(state(), 'T', "{mode:?}: the VMM got SIGCONT, and SIGHUP before");
+        host.jailer().teardown("vm").unwrap();
     }
     host.assert_clean();
 }

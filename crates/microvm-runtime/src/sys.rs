@@ -7,6 +7,7 @@
 mod child;
 mod clone3;
 mod credentials;
+mod defaults;
 mod descriptors;
 mod network;
 mod no_keys;

@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int, c_long};
 use std::io;
 use std::ptr;
 
-use super::{credentials, no_keys, signals};
+use super::{credentials, defaults, no_keys, signals};
 
 /// The child's parameters.
 pub(super) struct Child {
@@ -13,7 +13,7 @@ pub(super) struct Child {
     pub(super) argv: *const *const c_char,
     /// The child's stdin, stdout and stderr.
     pub(super) stdio: [c_int; 3],
-    pub(super) leads_group: bool,
+    pub(super) leads_session: bool,
     pub(super) as_root: bool,
     pub(super) isolated: bool,
     /// v1: the `tasks` files of the control group to join.
@@ -29,24 +29,26 @@ pub(super) struct Child {
 pub(super) enum Step {
     JoinGroup,
     SetDescriptors,
-    LeadGroup,
+    LeadSession,
     EnterRoot,
     BecomeRoot,
     JoinKeyring,
     RefuseKeys,
+    SetDefaults,
     SetLimits,
     Exec,
 }
 
 impl Step {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::JoinGroup,
         Self::SetDescriptors,
-        Self::LeadGroup,
+        Self::LeadSession,
         Self::EnterRoot,
         Self::BecomeRoot,
         Self::JoinKeyring,
         Self::RefuseKeys,
+        Self::SetDefaults,
         Self::SetLimits,
         Self::Exec,
     ];
@@ -61,11 +63,12 @@ impl Step {
         match self {
             Self::JoinGroup => "write to cgroup tasks",
             Self::SetDescriptors => "dup3",
-            Self::LeadGroup => "setpgid",
+            Self::LeadSession => "setsid",
             Self::EnterRoot => "chdir",
             Self::BecomeRoot => "setresuid",
             Self::JoinKeyring => "keyctl(KEYCTL_JOIN_SESSION_KEYRING)",
             Self::RefuseKeys => "seccomp(SECCOMP_SET_MODE_FILTER)",
+            Self::SetDefaults => "sched_setscheduler, personality or write to oom_score_adj",
             Self::SetLimits => "prlimit",
             Self::Exec => "execve",
         }
@@ -121,9 +124,10 @@ pub(super) extern "C" fn become_program(child: &Child) -> ! {
     // locks would seem to be held. Linux before 5.9 has no such call, and there it is so.
     // SAFETY: no one else has the descriptors of this table.
     unsafe { libc::syscall(libc::SYS_close_range, LAST + 1, c_int::MAX, 0) };
-    if child.leads_group {
+    // A session: the death of the launcher sends no SIGHUP, and no terminal of the launcher's is at hand.
+    if child.leads_session {
         // SAFETY: it changes this process alone.
-        check(failure, Step::LeadGroup, unsafe { libc::setpgid(0, 0) });
+        check(failure, Step::LeadSession, unsafe { libc::setsid() });
     }
     // SAFETY: the working directory is this process's own, as CLONE_FS was not asked for.
     check(failure, Step::EnterRoot, unsafe { libc::chdir(c"/".as_ptr()) });
@@ -142,6 +146,9 @@ pub(super) extern "C" fn become_program(child: &Child) -> ! {
     // After the call above, which the filter refuses.
     if child.isolated && !no_keys::refuse_keys() {
         fail(failure, Step::RefuseKeys);
+    }
+    if child.isolated && !defaults::set_defaults() {
+        fail(failure, Step::SetDefaults);
     }
     for (resource, limit) in &child.limits {
         // SAFETY: the limit is there; it is set for this process alone.

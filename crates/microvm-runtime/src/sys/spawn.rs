@@ -27,13 +27,13 @@ pub(crate) struct NewProcess {
     pub(crate) argv: Vec<CString>,
     /// The process's stdin, stdout and stderr.
     pub(crate) stdio: [OwnedFd; 3],
-    /// True to make the process the leader of a new process group.
-    pub(crate) leads_group: bool,
+    /// True to make the process the leader of a new session (`setsid(2)`).
+    pub(crate) leads_session: bool,
     /// True to make the process PID 1 of a new pid namespace.
     pub(crate) pid_namespace: bool,
     /// The network namespace that the process is born in.
     pub(crate) network: NetworkNamespace,
-    /// True to give the process new IPC and UTS namespaces, and no call for keys.
+    /// True to give the process new IPC and UTS namespaces, no call for keys, and the default scheduling.
     pub(crate) isolated: bool,
     /// True to run the process as root, even if the parent is not root.
     pub(crate) as_root: bool,
@@ -200,7 +200,7 @@ fn make(new: &NewProcess, place: &PidfdPlace) -> Result<Made, SpawnError> {
         program: argv.first().copied().unwrap_or(ptr::null()),
         argv: argv.as_ptr(),
         stdio: new.stdio.each_ref().map(|fd| fd.as_raw_fd()),
-        leads_group: new.leads_group,
+        leads_session: new.leads_session,
         as_root: new.as_root,
         isolated: new.isolated,
         tasks: new.tasks.iter().map(|file| file.as_raw_fd()).collect(),
@@ -295,7 +295,7 @@ mod tests {
         NewProcess {
             argv: argv.iter().map(|arg| CString::new(*arg).unwrap()).collect(),
             stdio: [null(), null(), null()],
-            leads_group: true,
+            leads_session: true,
             pid_namespace: false,
             network: NetworkNamespace::Parents,
             as_root: false,
@@ -450,6 +450,75 @@ mod tests {
         // SAFETY: KEYCTL_GET_KEYRING_ID (0) of KEY_SPEC_SESSION_KEYRING (-3), made if there is none, takes numbers
         // alone.
         unsafe { libc::syscall(libc::SYS_keyctl, 0, -3, 1) }
+    }
+
+    /// Gives this thread attributes that an exec keeps, and that no VM should have.
+    fn become_odd() {
+        // SAFETY: a set of zeros is a set.
+        let mut one = unsafe { std::mem::zeroed::<libc::cpu_set_t>() };
+        // SAFETY: the call takes nothing.
+        let cpu = usize::try_from(unsafe { libc::sched_getcpu() }).unwrap();
+        // SAFETY: the set is there, and the number is below its size.
+        unsafe { libc::CPU_SET(cpu, &mut one) };
+        let call = |number, [a, b, c]: [i64; 3]| {
+            // SAFETY: each call below takes numbers, or an address that the kernel only reads.
+            unsafe { libc::syscall(number, a, b, c) }
+        };
+        let size = i64::try_from(size_of_val(&one)).unwrap();
+        let set = (&raw const one).expose_provenance().cast_signed();
+        assert_eq!(call(libc::SYS_sched_setaffinity, [0, size, i64::try_from(set).unwrap()]), 0);
+        assert_eq!(call(libc::SYS_setpriority, [libc::PRIO_PROCESS.into(), 0, -5]), 0);
+        assert_eq!(call(libc::SYS_ioprio_set, [1, 0, (1 << 13) | 3]), 0);
+        assert_eq!(call(libc::SYS_prctl, [libc::PR_SET_TIMERSLACK.into(), 1, 0]), 0);
+        assert!(call(libc::SYS_personality, [libc::ADDR_NO_RANDOMIZE.into(), 0, 0]) >= 0);
+        let schedule = |policy: c_int, priority| {
+            let param = libc::sched_param { sched_priority: priority };
+            let param = i64::try_from((&raw const param).expose_provenance()).unwrap();
+            call(libc::SYS_sched_setscheduler, [0, policy.into(), param])
+        };
+        if schedule(libc::SCHED_FIFO, 10) < 0 {
+            // The control group has no time for real-time processes.
+            assert_eq!(schedule(libc::SCHED_BATCH, 0), 0);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root: cargo xtask test-root"]
+    fn row_93_scheduling_is_the_systems_default() {
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (reader, writer) = io::pipe().unwrap();
+        let mut process = new(&["/bin/cat"]);
+        process.isolated = true;
+        process.stdio[0] = reader.into();
+        let before = fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+        // Some roots have no CAP_SYS_RESOURCE; the tests in machines have it.
+        let lowered = fs::write("/proc/self/oom_score_adj", "-1").is_ok();
+        let spawned = thread::spawn(|| {
+            become_odd();
+            spawn(process, Deadline::after(MINUTE))
+        });
+        let (pid, pidfd) = spawned.join().unwrap().unwrap();
+        if lowered {
+            fs::write("/proc/self/oom_score_adj", &before).unwrap();
+        }
+        let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+        let stat = read("stat");
+        let stat: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        // Nice value, real-time priority, policy: fields 19, 40 and 41 of proc_pid_stat(5).
+        assert_eq!([stat[16], stat[37], stat[38]], ["0", "0", "0"]);
+        assert_eq!(read("personality").trim(), "00000000");
+        assert_eq!(read("timerslack_ns").trim(), "50000");
+        assert_eq!(read("oom_score_adj").trim(), if lowered { "0" } else { before.trim() });
+        let cpus = |status: String| {
+            let line = status.lines().find(|line| line.starts_with("Cpus_allowed:"));
+            line.unwrap().to_owned()
+        };
+        assert_eq!(cpus(read("status")), cpus(fs::read_to_string("/proc/self/status").unwrap()));
+        // SAFETY: the call takes numbers alone.
+        let priority = unsafe { libc::syscall(libc::SYS_ioprio_get, 1, pid, 0) };
+        assert_eq!(priority >> 13, 0, "{priority:x}");
+        drop(writer);
+        waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
     }
 
     /// For the next test, which starts this one as a program.

@@ -19,8 +19,7 @@ const STACK: u64 = 8 << 20;
 
 /// Returns the resource limits for a new jailer: number, soft and hard limit of each resource to change.
 ///
-/// The soft limits of the launcher do not concern a VM, so each is raised to the hard limit. A core file of the VMM
-/// would hold the guest's memory, so core files are disabled.
+/// The soft limits of the launcher do not concern a VM, so each is raised to the hard limit.
 pub(super) fn for_jailer() -> Vec<(u32, u64, u64)> {
     use Resource as R;
     let all = [
@@ -42,7 +41,7 @@ pub(super) fn for_jailer() -> Vec<(u32, u64, u64)> {
     let limits = all.into_iter().filter_map(|resource| {
         let Rlimit { current, maximum } = getrlimit(resource);
         let (soft, hard) = match resource {
-            R::Core => (0, 0),
+            R::Core => core_limit(maximum, may_raise_limits()),
             R::Stack => (number(maximum).min(STACK), number(maximum)),
             _ => (number(maximum), number(maximum)),
         };
@@ -50,6 +49,20 @@ pub(super) fn for_jailer() -> Vec<(u32, u64, u64)> {
         ((soft, hard) != (number(current), number(maximum))).then_some(new)
     });
     limits.collect()
+}
+
+/// Returns the limit of core files, which would hold the guest's memory: one byte, soft and hard.
+///
+/// A core file of one byte is not made. A core that goes to a program (`|` in `core_pattern`, as systemd sets it) is not
+/// made if the limit is 1, and is made if it is 0 (`do_coredump()`). A hard limit of 0 can only be raised with
+/// CAP_SYS_RESOURCE; without that capability the limit stays 0.
+fn core_limit(hard: Option<u64>, may_raise: bool) -> (u64, u64) {
+    if hard == Some(0) && !may_raise { (0, 0) } else { (1, 1) }
+}
+
+/// Returns true if this thread may raise hard limits.
+fn may_raise_limits() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE))
 }
 
 /// Refuses, before anything is staged, limits of this process that the jailer or staging would run into: `largest` is
@@ -65,9 +78,7 @@ pub(crate) fn check(limits: &[ResourceLimit], largest: u64) -> Result<()> {
     });
     let files = files.unwrap_or(JAILER_FILES);
     let hard = getrlimit(Resource::Nofile).maximum;
-    let may_raise =
-        capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE));
-    if let Some(hard) = hard.filter(|hard| *hard < files && !may_raise) {
+    if let Some(hard) = hard.filter(|hard| *hard < files && !may_raise_limits()) {
         return refuse(
             format!("the jailer sets RLIMIT_NOFILE to {files}, and the hard limit is {hard}"),
             "Raise the hard limit of RLIMIT_NOFILE (`ulimit -Hn`), or give the spec a lower `ResourceLimit::OpenFiles`.",
@@ -132,12 +143,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn core_dumps_are_disabled() {
+    fn row_95_neither_a_file_nor_a_program_gets_a_core() {
+        assert_eq!(core_limit(None, false), (1, 1));
+        assert_eq!(core_limit(Some(1 << 20), false), (1, 1));
+        assert_eq!(core_limit(Some(0), true), (1, 1));
+        assert_eq!(core_limit(Some(0), false), (0, 0));
         for (resource, soft, hard) in for_jailer() {
             assert!(soft <= hard);
-            if resource == Resource::Core as u32 {
-                assert_eq!((soft, hard), (0, 0));
-            }
+            assert!(resource != Resource::Core as u32 || soft <= 1);
         }
     }
 

@@ -75,8 +75,8 @@ impl Spawn<'_> {
         self.pid_namespace != PidNamespace::ByJailer && !self.daemonize
     }
 
-    /// Starts the jailer: no environment, nothing open but 0, 1 and 2, and a process group of its own, so that a Ctrl-C meant
-    /// for the launcher does not reach the VM.
+    /// Starts the jailer: no environment, nothing open but 0, 1 and 2, and a session of its own, so that neither a Ctrl-C
+    /// meant for the launcher nor the launcher's death reaches the VM.
     pub(super) fn start(self, root: &Dir, deadline: Deadline) -> Result<Spawned> {
         let StreamEnds { stdout, stderr, ours } = streams::open(self.jail, root, self.console)?;
         let (mut group, mut tasks, mut moves_memory) = (None, Vec::new(), false);
@@ -93,8 +93,8 @@ impl Spawn<'_> {
         let new = NewProcess {
             argv: argv(self.jailer_bin, &self.argv)?,
             stdio: [null()?, stdout, stderr],
-            // Before 1.7 a jailer that daemonizes calls setsid() without a fork, which a group's leader may not.
-            leads_group: !self.daemonize,
+            // Before 1.7 a jailer that daemonizes calls setsid() without a fork, which a session's leader may not.
+            leads_session: !self.daemonize,
             pid_namespace: self.pid_namespace == PidNamespace::ByLauncher,
             network: self.network,
             isolated: true,
@@ -125,7 +125,7 @@ pub(crate) fn output(
     let new = NewProcess {
         argv: argv(program, &arguments.iter().map(OsString::from).collect::<Vec<_>>())?,
         stdio: [null()?, theirs.into(), null()?],
-        leads_group: true,
+        leads_session: true,
         pid_namespace: false,
         network: NetworkNamespace::Parents,
         isolated: false,
@@ -325,6 +325,7 @@ mod tests {
         assert_eq!(lines[..2], ["/", "none"]);
         let stat: Vec<_> = lines[2].split(' ').collect();
         assert_eq!(stat[0], stat[4], "it leads a process group of its own");
+        assert_eq!((stat[0], stat[6]), (stat[5], "0"), "it leads a session without a terminal");
     }
 
     #[test]
@@ -360,7 +361,7 @@ mod tests {
             let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>()
         };
-        assert_eq!(line("Max core file size"), ["0", "0"]);
+        assert_eq!(line("Max core file size"), ["1", "1"]);
         for name in ["Max file size", "Max open files", "Max cpu time", "Max processes"] {
             let [soft, hard] = line(name).try_into().unwrap();
             assert_eq!(soft, hard, "{name}");
