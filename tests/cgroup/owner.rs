@@ -71,6 +71,41 @@ fn row_49_refuses_another_owners_leaf() {
     }
 }
 
+/// A leaf below another leaf would count against that leaf's limits, and be killed with it.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_90_a_leaf_is_no_parent() {
+    const TEST: &str = "owner::row_90_a_leaf_is_no_parent";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        for owner in [Some("one"), None] {
+            let victim = match owner {
+                Some(owner) => owned(&ground, "leaf", owner),
+                None => ground.plan("leaf", &Limits::new()),
+            };
+            let parent = format!("{}/leaf/deep", ground.parent);
+            let (host, version) = (&ground.host, ground.version);
+            let below = LeafPlan::new(host, version, &parent, "below", &Limits::new()).unwrap();
+            let below = below.owned_by("two").unwrap();
+            let leaf = victim.create().unwrap();
+            let error = below.create().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+            assert!(error.to_string().contains("itself a leaf"), "{error}");
+            // Nothing was made on the way.
+            leaf.remove().unwrap();
+            // In the other order, the second one is refused while the first one lives.
+            let leaf = below.create().unwrap();
+            let mut idle = Actor::in_leaf(&leaf, TEST, "idle");
+            let error = victim.create().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+            assert!(idle.is_alive());
+            leaf.kill().unwrap();
+            leaf.wait_empty(FOREVER).unwrap();
+            assert_eq!(idle.wait(), Err(9));
+            leaf.remove().unwrap();
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn a_leaf_without_a_mark_is_refused() {

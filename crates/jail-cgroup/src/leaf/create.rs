@@ -76,6 +76,7 @@ impl LeafPlan {
 
     fn walk_down(&self, path: &HierarchyPath, mount: &Dir, made: &mut Made) -> Result<Dir> {
         let mut dir = mount.clone();
+        let mut parents = Vec::new();
         let mut names = path.path().names().peekable();
         while let Some(name) = names.next() {
             self.enable_controllers(path, &dir)?;
@@ -91,13 +92,21 @@ impl LeafPlan {
             }
             if is_leaf {
                 claim(&child, self.id().owner.as_ref())?;
-            } else if new {
-                // Without the mark, the parent stays for the operator to remove.
-                let _ = owner::mark_parent(&child);
+            } else {
+                refuse_leaf(&child)?;
+                parents.push(child.clone());
+                if new {
+                    // Without the mark, the parent stays for the operator to remove.
+                    let _ = owner::mark_parent(&child);
+                }
             }
             if new {
                 let (parent, dir) = (dir.clone(), child.clone());
                 made.0.push(New { parent, name: name.to_owned(), dir });
+            }
+            if is_leaf {
+                // Again: another process may have made a leaf of a parent meanwhile.
+                parents.iter().try_for_each(refuse_leaf)?;
             }
             if self.version() == CgroupVersion::V1 {
                 inherit_cpuset(&dir, &child)?;
@@ -177,6 +186,19 @@ impl LeafPlan {
             }
         }
         Ok(())
+    }
+}
+
+/// Refuses a parent that is a leaf: what is in the new leaf would count against the limits of the other leaf, and go with the
+/// other leaf's processes.
+fn refuse_leaf(parent: &Dir) -> Result<()> {
+    match Claim::read(parent) {
+        Ok(Claim::None) => Ok(()),
+        Ok(claim) => Err(Error::new(ErrorKind::Busy, "create the leaf")
+            .at(parent.path())
+            .because(format!("the parent is itself a leaf and has {claim}"))
+            .hinted("Choose another parent.")),
+        Err(error) => Err(error),
     }
 }
 

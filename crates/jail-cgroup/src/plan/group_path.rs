@@ -12,6 +12,8 @@ use crate::{Error, ErrorKind, Result};
 const NAME_MAX: usize = 255;
 /// Longest path of a group, in bytes. Leaves room in `PATH_MAX` for a mount point and a file.
 const PATH_MAX: usize = 2048;
+/// Most names in a path. Each name is a directory in each hierarchy, and the kernel needs time for each.
+const NAMES_MAX: usize = 32;
 
 /// Path of a group below a mount: names joined by `/`, each of plain bytes, none of them empty, `.` or `..`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +37,10 @@ impl GroupPath {
                 "the path has {} bytes, of at most {PATH_MAX}",
                 path.len()
             )));
+        }
+        let names = path.as_bytes().split(|byte| *byte == b'/').count();
+        if names > NAMES_MAX {
+            return Err(refused(format!("the path has {names} names, of at most {NAMES_MAX}")));
         }
         for name in path.as_bytes().split(|byte| *byte == b'/') {
             check_name(name).map_err(|reason| refused(reason.to_owned()))?;
@@ -101,7 +107,9 @@ mod tests {
     #[test]
     fn bad_paths_are_named() {
         let long = "x".repeat(256);
-        for path in ["", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a\nb", "a\0b", &long]
+        let deep = ["a"; 33].join("/");
+        for path in
+            [&deep, "", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a\nb", "a\0b", &long]
         {
             let error = GroupPath::new(path).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
