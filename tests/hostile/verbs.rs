@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use microvm_runtime::{
     Action, CopyOptions, DeviceKind, DeviceNodes, Drive, ErrorKind, JailSpec, Jailer, JailerConfig,
-    Limits, ListReport, NetworkInterface, Pmem, RateLimiter, TokenBucket, Vm, VmRuntimeResult,
+    Limits, ListReport, NetworkInterface, Pmem, RateLimiter, SnapshotOptions, TokenBucket, Vm,
+    VmRuntimeResult,
 };
-use testkit::Binaries;
+use testkit::{Binaries, Scratch};
 
 use crate::usage::within;
 
@@ -61,6 +62,9 @@ pub(crate) fn launch(jailer: &Jailer, spec: &JailSpec) -> VmRuntimeResult<Vm> {
     get("Plan::leaf", || plan.leaf().is_some());
     get("Plan::warnings", || plan.warnings());
     get("Plan::argv", || plan.argv());
+    let unrestored = || plan.prepare(&CopyOptions::new())?.launch_with(|_| Ok(()));
+    let refused = call("Prepared::launch_with", OWN, unrestored).map(drop);
+    assert!(refused.is_err(), "a spec without a snapshot has no pause");
     let prepared = call("Plan::prepare", OWN, || plan.prepare(&CopyOptions::new()))?;
     get("Prepared::report", || prepared.report());
     get("Prepared::plan", || prepared.plan().vm_id().len());
@@ -90,6 +94,21 @@ pub(crate) fn look(vm: &Vm) {
     ask(vm);
     change(vm);
     let _ = call("Vm::wait_timeout", SHORT, || vm.wait_timeout(SHORT));
+    snapshot(vm);
+}
+
+/// Pauses, resumes and takes a snapshot, which a hostile VMM does not complete.
+fn snapshot(vm: &Vm) {
+    let _ = call("Vm::pause", OWN, || vm.pause());
+    let _ = call("Vm::resume", OWN, || vm.resume());
+    let scratch = Scratch::new("taken");
+    let dir = scratch.join("snapshot");
+    let options = SnapshotOptions::new().within(SHORT);
+    let taken = call("Vm::snapshot", SHORT + OWN, || vm.snapshot(&dir, &options));
+    assert_eq!(taken.is_ok(), dir.exists());
+    if let Ok(snapshot) = taken {
+        snapshot.remove().expect("remove the snapshot");
+    }
 }
 
 /// Every request of the API.

@@ -90,6 +90,11 @@ impl Host {
             .ready_within(std::time::Duration::from_secs(60))
     }
 
+    /// Has the VM `vm_id`, with a spec of the test's own, removed at the end.
+    pub(crate) fn expect(&mut self, vm_id: &str) {
+        self.ids.push(vm_id.to_owned());
+    }
+
     fn spec(&mut self, vm_id: &str, kernel: &str) -> JailSpec {
         self.ids.push(vm_id.to_owned());
         JailSpec::new(vm_id, self.binaries.firecracker())

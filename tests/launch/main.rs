@@ -24,5 +24,7 @@ mod races;
 mod removal;
 mod restart;
 mod running;
+mod snapshot_attacks;
+mod snapshots;
 mod streams;
 mod users;

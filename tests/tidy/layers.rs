@@ -24,6 +24,7 @@ const LAYERS: [(&str, &[&str]); 4] = [
             "rustix",
             "serde",
             "serde_json",
+            "sha2",
             "thiserror",
             "tracing",
         ],
@@ -109,7 +110,9 @@ fn crates_stay_small() {
             name,
             "--offline",
         ]);
-        let crates: BTreeSet<_> = tree.lines().filter(|line| !line.trim().is_empty()).collect();
+        // A crate that is met again is marked with (*).
+        let crates = tree.lines().map(|line| line.trim_end_matches(" (*)"));
+        let crates: BTreeSet<_> = crates.filter(|line| !line.trim().is_empty()).collect();
         assert!(
             crates.len() <= most,
             "{name} is {} crates, more than {most}: {crates:#?}",

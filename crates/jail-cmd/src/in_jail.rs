@@ -30,8 +30,20 @@ pub const SERIAL: &str = "serial.out";
 /// The vsock device's socket; those of single ports are called `v.sock_<port>`.
 pub const VSOCK: &str = "v.sock";
 
+/// The guest's memory of a snapshot, where a launcher restores one.
+pub const SNAPSHOT_MEMORY: &str = "snapshot.memory";
+
+/// The state of devices and vCPUs of a snapshot, where a launcher restores one.
+pub const SNAPSHOT_STATE: &str = "snapshot.vmstate";
+
+/// The guest's memory, where a launcher has Firecracker write a snapshot.
+pub const TAKEN_MEMORY: &str = "taken.memory";
+
+/// The state of devices and vCPUs, where a launcher has Firecracker write a snapshot.
+pub const TAKEN_STATE: &str = "taken.vmstate";
+
 /// The names that [`for_boot`](crate::ArtifactName::for_boot) accepts and no drive may have.
-pub const BOOT_FILES: [&str; 2] = [KERNEL, INITRD];
+pub const BOOT_FILES: [&str; 4] = [KERNEL, INITRD, SNAPSHOT_MEMORY, SNAPSHOT_STATE];
 
 /// The directories the jailer makes, with mode 0700 and the jail's owner.
 pub const DIRECTORIES: [&str; 3] = ["dev", "dev/net", "run"];
@@ -47,9 +59,25 @@ pub const OLD_ROOT: &str = "old_root";
 
 /// Names in the root that neither an executable nor a drive can have. `sys` is the jailer's on
 /// aarch64.
-const RESERVED: [&str; 14] = [
-    KERNEL, INITRD, API_SOCKET, VM_CONFIG, LOG, METRICS, CPU_CONFIG, METADATA, SERIAL, VSOCK,
-    OLD_ROOT, "dev", "run", "sys",
+const RESERVED: [&str; 18] = [
+    KERNEL,
+    INITRD,
+    API_SOCKET,
+    VM_CONFIG,
+    LOG,
+    METRICS,
+    CPU_CONFIG,
+    METADATA,
+    SERIAL,
+    VSOCK,
+    SNAPSHOT_MEMORY,
+    SNAPSHOT_STATE,
+    TAKEN_MEMORY,
+    TAKEN_STATE,
+    OLD_ROOT,
+    "dev",
+    "run",
+    "sys",
 ];
 
 /// Returns true if a name in the root is reserved, regardless of the exec file's name.

@@ -45,6 +45,7 @@
 //! | make a tree, publish it, put it in another's place, discard it | [`StagedTree`] |
 //! | open a source | [`Artifact`] |
 //! | stage a source: shared, copied, the very file, a device, a socket | [`read_only`], [`private`], [`persistent`], [`block_device`], [`socket`] |
+//! | copy a file of a tree for others to share, share such a file | [`archive`], [`share`] |
 //! | give a persistent file back to its owner | [`return_persistent`] |
 //! | write a small file, whole | [`write()`] |
 //! | make a character device node, or accept the right one | [`ensure_char_device`] |
@@ -106,7 +107,7 @@ pub use crate::owner::Owner;
 pub use crate::remove::{RemoveReport, remove_tree, scrub};
 pub use crate::stage::{
     Access, Artifact, CopyOptions, Ensured, Fallback, Loan, Progress, Receipt, StagedDir,
-    StagingDir, Strategy, Watch, block_device, ensure_char_device, make_fifo, open_fifo,
-    persistent, private, read_only, return_persistent, socket, write,
+    StagingDir, Strategy, Watch, archive, block_device, ensure_char_device, make_fifo, open_fifo,
+    persistent, private, read_only, return_persistent, share, socket, write,
 };
 pub use crate::tree::{Lease, Published, StagedTree, SweepFailure, SweepReport, sweep};

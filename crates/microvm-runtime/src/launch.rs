@@ -5,9 +5,8 @@ use std::time::Instant;
 use jail_cgroup::Leaf;
 
 use jail_fs::Dir;
-use serde_json::json;
 
-use crate::api::{Action, Api};
+use crate::api::Api;
 use crate::deadline::{Deadline, EXIT_TIMEOUT};
 use crate::error::{Error, ErrorKind, Result, VmRuntimeResult};
 use crate::host_check::{self, Verb};
@@ -40,6 +39,36 @@ impl Prepared {
     pub fn launch(self) -> VmRuntimeResult<Vm> {
         let vm_id = self.record.vm_id.clone();
         Ok(trace::verb("launch", &vm_id, || launch(self))?)
+    }
+
+    /// Starts the jailer and loads the spec's snapshot as [`launch`](Self::launch) does, but calls `before` with the VM
+    /// while the guest is paused, and resumes the guest after that: to attach a network, or to give a clone an identity.
+    ///
+    /// # Errors
+    /// As [`launch`](Self::launch), [`InvalidInput`](ErrorKind::InvalidInput) for a spec without a snapshot, and the errors
+    /// of `before`. On an error, the VM is killed and the jail removed.
+    ///
+    /// # Privileges
+    /// Root.
+    pub fn launch_with(
+        mut self,
+        before: impl FnOnce(&Vm) -> VmRuntimeResult<()>,
+    ) -> VmRuntimeResult<Vm> {
+        let Some(restore) = self.plan.spec.restore.clone() else {
+            let because = "its spec has no snapshot, so that the guest is never paused";
+            return Err(Error::invalid("start the VM paused", because)
+                .hinted("Make the spec with `JailSpec::restored_from`, or call `launch`.")
+                .into());
+        };
+        self.plan.requests = vec![ConfigRequest::load(restore.request(false))];
+        let (base, id) = (self.base.clone(), self.record.jail_id.clone());
+        let vm = self.launch()?;
+        let done = before(&vm).and_then(|()| if restore.paused { Ok(()) } else { vm.resume() });
+        let Err(failure) = done else { return Ok(vm) };
+        let killed = vm.kill();
+        drop(vm);
+        let failure = Error::from(failure).and_cleanup(killed.map_err(Error::from));
+        Err(failure.and_cleanup(remove::remove_by_id(&base, &id)).into())
     }
 }
 
@@ -134,8 +163,8 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
     Ok(Started { running, ready_after: begun.elapsed() })
 }
 
-/// Configures and starts the machine over the API, for what a configuration file cannot contain. A VMM that refuses is
-/// killed.
+/// Makes the requests that start the machine: of a configuration that no file can contain, or of a restore. A VMM that
+/// refuses is killed.
 fn configure(
     requests: &[ConfigRequest],
     root: &Dir,
@@ -147,11 +176,9 @@ fn configure(
     let configured = Api::connect(root, in_jail::API_SOCKET, uid, process.pid(), deadline)
         .and_then(|api| {
             let api = api.until(deadline);
-            for request in requests {
-                api.send("PUT", &request.path, Some(&request.body))?;
-            }
-            let start = json!({ "action_type": Action::InstanceStart });
-            api.send("PUT", "/actions", Some(&start)).map(drop)
+            requests.iter().try_for_each(|request| {
+                api.send("PUT", &request.path, Some(&request.body)).map(drop)
+            })
         });
     let Err(failure) = configured else { return Ok(()) };
     Err(failure.and_cleanup(process.kill()))

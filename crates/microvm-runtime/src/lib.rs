@@ -64,6 +64,7 @@ mod launch;
 mod plan;
 #[cfg(doctest)]
 mod readme;
+mod snapshot;
 mod spec;
 mod sys;
 mod text;
@@ -97,6 +98,7 @@ pub use crate::jail::prepare::{PrepareReport, Prepared};
 pub use crate::jail::remove::{HostProblem, RemoveReport};
 pub use crate::jailer::{DeviceNodes, Jailer};
 pub use crate::plan::{Plan, PlannedArtifact, PlannedFile, Warning};
+pub use crate::snapshot::{Afterwards, Cpu, Snapshot, SnapshotFile, SnapshotKind, SnapshotOptions};
 pub use crate::spec::drive::{Drive, DriveKind};
 pub use crate::spec::firecracker::FirecrackerOptions;
 pub use crate::spec::machine::{
@@ -104,6 +106,7 @@ pub use crate::spec::machine::{
     MmdsVersion, NetworkInterface, RateLimiter, Serial, TokenBucket,
 };
 pub use crate::spec::pmem::Pmem;
+pub use crate::spec::restore::Restore;
 pub use crate::spec::{JailSpec, Network, User};
 pub use crate::vm::Vm;
 pub use crate::vm::exit::Exit;

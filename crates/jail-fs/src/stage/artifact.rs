@@ -5,8 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use cap_std::fs::Dir;
+
+use crate::base::refused_at;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inode::{Facts, SourceStamp};
+use crate::name::Name;
 use crate::sys::{self, Errno, FileType};
 use crate::text::Escaped;
 
@@ -81,6 +85,27 @@ impl Artifact {
         Ok(Self { file: fd.into(), path: path.to_owned(), facts })
     }
 
+    /// Opens the regular file `name` in `dir`, whose owner is not trusted (`openat2(2)`, as [`open_file`](crate::open_file)).
+    /// A link, fifo, socket or device is refused, and cannot make this call wait.
+    ///
+    /// Any number of names is accepted: compare [`names`](Self::names), or the [`stamp`](Self::stamp) with a known inode.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound); [`Untrusted`](ErrorKind::Untrusted) for anything but a regular file;
+    /// [`Mounted`](ErrorKind::Mounted) for a mount point.
+    pub fn open_in(dir: &Dir, name: &Name) -> Result<Self> {
+        let operation = "open file";
+        let path = sys::path_of(dir).join(name);
+        let fd = sys::beneath(dir, name.as_ref())
+            .map_err(|errno| refused_at(operation, path.clone(), errno))?;
+        let facts = Facts::of_open(&fd).map_err(|errno| Error::os(operation, &path, errno))?;
+        if facts.kind != FileType::RegularFile {
+            return Err(Error::new(ErrorKind::Untrusted, operation, path)
+                .because(format!("it is {}", facts.noun())));
+        }
+        Ok(Self { file: fd.into(), path, facts })
+    }
+
     /// Returns the path that was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -91,6 +116,18 @@ impl Artifact {
     #[must_use]
     pub fn stamp(&self) -> SourceStamp {
         self.facts.stamp()
+    }
+
+    /// Returns the number of names (hard links) of the file at the time of opening.
+    #[must_use]
+    pub fn names(&self) -> u32 {
+        self.facts.nlink
+    }
+
+    /// Returns true if only root and the caller could write to the file at the time of opening, by owner and mode.
+    #[must_use]
+    pub fn is_protected(&self) -> bool {
+        (self.facts.uid == 0 || self.facts.is_callers()) && self.facts.mode & 0o022 == 0
     }
 
     /// Returns major and minor number of a block device.
@@ -203,6 +240,28 @@ mod tests {
         );
         let error = Artifact::open(&path("none")).unwrap_err();
         assert_eq!((error.kind(), error.path()), (ErrorKind::NotFound, path("none").as_path()));
+    }
+
+    #[test]
+    fn untrusted_names_are_opened_safely() {
+        let (tmp, dir) = held();
+        let path = |name: &str| tmp.path().join(name);
+        let name = |name: &str| Name::try_from(name).unwrap();
+        std::fs::write(path("file"), "image").unwrap();
+        std::fs::hard_link(path("file"), path("again")).unwrap();
+        std::fs::set_permissions(path("file"), std::os::unix::fs::PermissionsExt::from_mode(0o620))
+            .unwrap();
+        let file = Artifact::open_in(&dir, &name("again")).unwrap();
+        assert_eq!((file.stamp().size, file.names(), file.is_protected()), (5, 2, false));
+        std::os::unix::fs::symlink("file", path("link")).unwrap();
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::create_dir(path("dir")).unwrap();
+        for bad in ["link", "fifo", "dir"] {
+            let error = Artifact::open_in(&dir, &name(bad)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Untrusted, "{bad}: {error}");
+        }
+        let error = Artifact::open_in(&dir, &name("none")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl<'a> Copy<'a> {
 
     /// Copies up to `length` bytes; returns how many of the source are done.
     fn copy_chunk(&mut self, position: u64, length: u64) -> Result<u64> {
-        if self.buffered.is_none() {
+        if self.buffered.is_none() && !self.options.wants_holes() {
             let bytes = usize::try_from(length).unwrap_or(BLOCK);
             match sys::copy_range(self.from, self.to, position, bytes) {
                 // 0: the end, or a filesystem that has no other way to decline. Reading shows which.

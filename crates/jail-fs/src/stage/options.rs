@@ -19,6 +19,7 @@ use std::ops::ControlFlow;
 #[derive(Clone, Copy, Default)]
 pub struct CopyOptions<'a> {
     fsync: bool,
+    zeroes_to_holes: bool,
     watch: Option<&'a Watch<'a>>,
 }
 
@@ -51,6 +52,14 @@ impl<'a> CopyOptions<'a> {
         self
     }
 
+    /// Sets whether a copy reads the content and leaves long runs of zeroes as holes, instead of copying in the kernel. A
+    /// reflink shares the source's blocks, zeroes included.
+    #[must_use]
+    pub fn zeroes_to_holes(mut self, yes: bool) -> Self {
+        self.zeroes_to_holes = yes;
+        self
+    }
+
     /// Calls `watch` at least every 16 MiB of a copy. When it breaks, the verb leaves nothing behind and its error is
     /// [`Cancelled`](crate::ErrorKind::Cancelled).
     #[must_use]
@@ -63,6 +72,10 @@ impl<'a> CopyOptions<'a> {
         self.fsync
     }
 
+    pub(crate) fn wants_holes(&self) -> bool {
+        self.zeroes_to_holes
+    }
+
     pub(crate) fn report(&self, progress: Progress) -> ControlFlow<()> {
         self.watch.map_or(ControlFlow::Continue(()), |watch| watch(progress))
     }
@@ -72,6 +85,7 @@ impl fmt::Debug for CopyOptions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CopyOptions")
             .field("fsync", &self.fsync)
+            .field("zeroes_to_holes", &self.zeroes_to_holes)
             .field("watched", &self.watch.is_some())
             .finish()
     }

@@ -30,8 +30,26 @@ pub fn read_only<'a>(
     reader: Owner,
     options: &CopyOptions<'_>,
 ) -> Result<Receipt> {
-    let operation = "stage read-only";
-    let place = dir.into();
+    let copy = (Owner::new(Owner::caller().uid(), reader.gid())?, 0o440);
+    let reader = (Reader::One(reader), copy);
+    link_or_copy("stage read-only", source, (dir.into(), name), reader, options)
+}
+
+/// The processes that are to read a shared file.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reader {
+    One(Owner),
+    Everybody,
+}
+
+/// Links the source if `reader` may read the source and nobody may write; else copies, with the copy's owner and mode.
+pub(super) fn link_or_copy(
+    operation: &'static str,
+    source: &Artifact,
+    (place, name): (StagingDir<'_>, &Name),
+    (reader, copy): (Reader, (Owner, u32)),
+    options: &CopyOptions<'_>,
+) -> Result<Receipt> {
     let dir = place.dir();
     source.expect_file(operation)?;
     let fallback = match may_be_shared(source, reader) {
@@ -56,12 +74,11 @@ pub fn read_only<'a>(
             Err(errno) => return Err(Error::at(operation, dir, name, errno)),
         },
     };
-    let owner = Owner::new(Owner::caller().uid(), reader.gid())?;
-    private_copy(source, (place, name), (owner, 0o440), options, Some(fallback))
+    private_copy(source, (place, name), copy, options, Some(fallback))
 }
 
 /// Rule 2 of the threat model.
-fn may_be_shared(source: &Artifact, reader: Owner) -> std::result::Result<(), Fallback> {
+fn may_be_shared(source: &Artifact, reader: Reader) -> std::result::Result<(), Fallback> {
     let facts = source.facts();
     if facts.uid != 0 {
         Err(Fallback::NotRoots)
@@ -77,15 +94,15 @@ fn may_be_shared(source: &Artifact, reader: Owner) -> std::result::Result<(), Fa
 }
 
 /// By mode alone: an ACL could only refuse the reader what this allows, and is not asked.
-fn readable(facts: &Facts, reader: Owner) -> bool {
-    let class = if reader.uid() == facts.uid {
-        0o400
-    } else if reader.gid() == facts.gid {
-        0o040
-    } else {
-        0o004
+fn readable(facts: &Facts, reader: Reader) -> bool {
+    let class = match reader {
+        Reader::One(reader) if reader.uid() == facts.uid => 0o400,
+        Reader::One(reader) if reader.gid() == facts.gid => 0o040,
+        Reader::One(_) => 0o004,
+        // A reader in the file's group has the group's rights alone.
+        Reader::Everybody => 0o044,
     };
-    facts.mode & class != 0
+    facts.mode & class == class
 }
 
 /// Set-id bits and capabilities count when a file is executed, which no one can do without an x bit.

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::path::Path;
 
-use super::{Error, ErrorKind};
+use super::{Error, ErrorKind, VmRuntimeError};
 use crate::vmm::EarlyDeath;
 
 impl Error {
@@ -57,6 +57,12 @@ impl From<EarlyDeath> for Error {
             None => failure,
         }
         .source_of(death)
+    }
+}
+
+impl From<VmRuntimeError> for Error {
+    fn from(VmRuntimeError::Jailer(error): VmRuntimeError) -> Self {
+        error
     }
 }
 

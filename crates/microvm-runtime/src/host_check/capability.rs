@@ -19,7 +19,8 @@ struct Need {
 }
 
 use Verb::{
-    Adopt, Api, Inspect, Kill, Launch, List, Prepare, PrepareNodes, Remove, Shutdown, Stats, Sweep,
+    Adopt, Api, Inspect, Kill, Launch, List, Prepare, PrepareNodes, Remove, Shutdown, Snapshot,
+    Stats, Sweep,
 };
 
 const NEEDS: &[Need] = &[
@@ -34,14 +35,14 @@ const NEEDS: &[Need] = &[
         capability: CapabilitySet::DAC_OVERRIDE,
         name: "CAP_DAC_OVERRIDE",
         reason: "jails and control groups belong to root and to the VM's uid",
-        verbs: &[Prepare, PrepareNodes, Launch, Adopt, Inspect, Api, Remove, Sweep],
+        verbs: &[Prepare, PrepareNodes, Launch, Adopt, Inspect, Api, Snapshot, Remove, Sweep],
         jailer: true,
     },
     Need {
         capability: CapabilitySet::FOWNER,
         name: "CAP_FOWNER",
         reason: "a VM may make its directories sticky, and they must be removable",
-        verbs: &[Prepare, PrepareNodes, Launch, Remove, Sweep],
+        verbs: &[Prepare, PrepareNodes, Launch, Snapshot, Remove, Sweep],
         jailer: false,
     },
     Need {
@@ -69,7 +70,19 @@ const NEEDS: &[Need] = &[
         capability: CapabilitySet::SYS_ADMIN,
         name: "CAP_SYS_ADMIN",
         reason: "a VM has namespaces of its own, and its control group the mark of its jail",
-        verbs: &[Prepare, PrepareNodes, Launch, List, Adopt, Stats, Shutdown, Kill, Remove, Sweep],
+        verbs: &[
+            Prepare,
+            PrepareNodes,
+            Launch,
+            List,
+            Adopt,
+            Stats,
+            Snapshot,
+            Shutdown,
+            Kill,
+            Remove,
+            Sweep,
+        ],
         jailer: true,
     },
     Need {

@@ -25,6 +25,7 @@ pub(crate) enum Verb {
     Inspect,
     Stats,
     Api,
+    Snapshot,
     Shutdown,
     Kill,
     Remove,

@@ -13,8 +13,8 @@ use crate::host_check::{self, Verb};
 use crate::jail::liveness::{Alive, Survey, alive};
 use crate::jail::record::{Progress, Record};
 use crate::jail::remove::{self, HostProblem, RemoveReport};
-use crate::jail::uid_pool;
 use crate::jail::{self, Jail};
+use crate::jail::{shared_copy, uid_pool};
 use crate::jailer::Jailer;
 
 /// The jails below the chroot base.
@@ -188,6 +188,7 @@ impl Jailer {
                 }
             }
         }
+        shared_copy::sweep(&base, &mut swept.jails, &mut swept.problems);
         if swept.problems.is_empty() {
             match uid_pool::release(&base, || jails_of(&base)) {
                 Ok(uids) => swept.uids = uids,

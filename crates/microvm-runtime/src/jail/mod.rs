@@ -10,6 +10,7 @@ pub(crate) mod liveness;
 pub(crate) mod prepare;
 pub(crate) mod record;
 pub(crate) mod remove;
+mod shared_copy;
 pub(crate) mod uid_pool;
 
 pub(crate) use dir::*;

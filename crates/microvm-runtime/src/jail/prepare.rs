@@ -1,7 +1,7 @@
 //! Carrying a plan out: staged aside, published by one rename.
 
 use jail_cgroup::{Leaf, LeafPlan};
-use jail_cmd::{Gid, JailId, Uid};
+use jail_cmd::{Gid, JailId, Uid, in_jail};
 use jail_fs::{
     Access, Artifact, CopyOptions, Dir, InodeId, Name, Owner, Receipt, StagedTree, StagingDir,
     TrustedDir,
@@ -13,7 +13,7 @@ use crate::host_check::{self, Verb};
 use crate::jail::liveness::{self, Alive, Survey};
 use crate::jail::record::{Progress, Record};
 use crate::jail::{self, Jail, ROOT, leaf_mark};
-use crate::jail::{ending, remove, uid_pool};
+use crate::jail::{ending, remove, shared_copy, uid_pool};
 use crate::plan::{Plan, PlannedArtifact};
 use crate::spec::drive::DriveKind;
 use crate::trace;
@@ -114,7 +114,7 @@ impl Plan {
 
 pub(crate) fn prepare(plan: &Plan, options: &CopyOptions, hand_over: HandOver) -> Result<Prepared> {
     // Before anything is touched, and held from here on: what is staged is what was looked at.
-    let sources = plan.artifacts.iter().map(open_artifact).collect::<Result<Vec<_>>>()?;
+    let mut sources = plan.artifacts.iter().map(open_artifact).collect::<Result<Vec<_>>>()?;
     if plan.jailer.is_some() {
         let copied = |(artifact, source): (&PlannedArtifact, &Artifact)| match artifact.kind {
             DriveKind::ReadOnly | DriveKind::Private => source.stamp().size,
@@ -126,6 +126,7 @@ pub(crate) fn prepare(plan: &Plan, options: &CopyOptions, hand_over: HandOver) -
     let base = TrustedDir::create(plan.layout.base().as_path())
         .map_err(|error| Error::files("open the chroot base", error))?;
     refuse_mount_flags(&base)?;
+    sources = share_memory(plan, &base, sources, options)?;
     retire_elsewhere(&base, plan)?;
     let exec_name = Name::try_from(plan.layout.exec_name().as_str())?;
     let exec_dir = base
@@ -413,6 +414,22 @@ pub(crate) fn open_artifact(artifact: &PlannedArtifact) -> Result<Artifact> {
         _ => Artifact::open(&artifact.source),
     };
     opened.map_err(|error| Error::files(format!("stage {}", artifact.name), error))
+}
+
+/// Puts the base's copy of a snapshot's memory in the place of the memory, if jails below `base` cannot link the memory.
+fn share_memory(
+    plan: &Plan,
+    base: &TrustedDir,
+    sources: Vec<Artifact>,
+    options: &CopyOptions,
+) -> Result<Vec<Artifact>> {
+    let share = |(artifact, source): (&PlannedArtifact, Artifact)| match artifact.name.as_str()
+        == in_jail::SNAPSHOT_MEMORY
+    {
+        true => shared_copy::on_base(base, source, options),
+        false => Ok(source),
+    };
+    plan.artifacts.iter().zip(sources).map(share).collect()
 }
 
 /// Stages a source in the directory `root`, also as a place to stage into.

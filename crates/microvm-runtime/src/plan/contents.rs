@@ -36,16 +36,17 @@ pub struct PlannedFile {
 }
 
 pub(super) fn artifacts(spec: &JailSpec, layout: &Layout) -> Result<Vec<PlannedArtifact>> {
-    let boot_files = [(in_jail::KERNEL, &spec.kernel), (in_jail::INITRD, &spec.initrd)];
+    let mut boot_files =
+        vec![(in_jail::KERNEL, spec.kernel.clone()), (in_jail::INITRD, spec.initrd.clone())];
+    if let Some(restore) = &spec.restore {
+        boot_files.push((in_jail::SNAPSHOT_MEMORY, Some(restore.memory())));
+        boot_files.push((in_jail::SNAPSHOT_STATE, Some(restore.vmstate())));
+    }
     let mut planned = Vec::new();
     for (name, source) in boot_files {
         if let Some(source) = source {
             let name = ArtifactName::for_boot(name)?;
-            planned.push(PlannedArtifact {
-                name,
-                source: source.clone(),
-                kind: DriveKind::ReadOnly,
-            });
+            planned.push(PlannedArtifact { name, source, kind: DriveKind::ReadOnly });
         }
     }
     let drives = spec.drives.iter().map(|it| (it.name_in_jail(), it.source(), it.kind()));
@@ -76,8 +77,9 @@ pub(super) fn artifacts(spec: &JailSpec, layout: &Layout) -> Result<Vec<PlannedA
 
 /// Returns the configuration of the machine to boot.
 pub(super) fn document(spec: &JailSpec) -> Result<Option<Document>> {
-    let Some(boot) = &spec.boot else {
-        if spec.pmem.is_empty() {
+    // A restored machine is in the snapshot.
+    let Some(boot) = spec.boot.as_ref().filter(|_| spec.restore.is_none()) else {
+        if spec.pmem.is_empty() || spec.restore.is_some() {
             return Ok(None);
         }
         return Err(Error::invalid("plan the pmem devices", "there is no machine to boot")

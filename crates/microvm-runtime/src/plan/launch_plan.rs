@@ -18,6 +18,7 @@ use crate::plan::host_file::{self, Program};
 use crate::plan::record_size;
 use crate::plan::release::{KnownProgram, Releases};
 use crate::plan::warning::{self, Warning};
+use crate::snapshot::check_restore;
 use crate::spec::drive::DriveKind;
 use crate::spec::machine::{ConfigRequest, Document};
 use crate::spec::{JailSpec, Network, User};
@@ -59,7 +60,15 @@ impl Plan {
         let exec_name = ExecName::try_from(&exec_file)?;
         let plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
         let release = jailer.release;
-        let firecracker_release = plan.check_firecracker(releases, &program)?;
+        let firecracker_release = match &spec.restore {
+            Some(restore) => {
+                let release = releases.firecracker(&program)?;
+                check_restore(spec, restore, release)?;
+                plan.firecracker_args()?.check(release)?;
+                Some(release)
+            }
+            None => plan.check_firecracker(releases, &program)?,
+        };
         let plan = Self { jailer: Some(jailer), firecracker_release, ..plan };
         let (uid, gid) = plan.some_user()?;
         plan.own_args(uid, gid).check(release)?;
@@ -118,8 +127,11 @@ impl Plan {
         let artifacts = artifacts(spec, &layout)?;
         let document = document(spec)?;
         let files = files(spec, document.as_ref());
-        let requests = match (&spec.boot, &document) {
-            (Some(boot), Some(document)) if boot.needs_requests() => document.requests(),
+        let requests = match (&spec.boot, &document, &spec.restore) {
+            (.., Some(restore)) => vec![ConfigRequest::load(restore.request(!restore.paused))],
+            (Some(boot), Some(document), None) if boot.needs_requests() => {
+                [document.requests(), vec![ConfigRequest::start()]].concat()
+            }
             _ => Vec::new(),
         };
         if let Network::Namespace(path) = &spec.network {
@@ -351,9 +363,6 @@ impl fmt::Display for Plan {
         writeln!(f)?;
         for request in &self.requests {
             writeln!(f, "ask     PUT {} ({} bytes)", request.path, request.body.to_string().len())?;
-        }
-        if !self.requests.is_empty() {
-            writeln!(f, "ask     PUT /actions, InstanceStart")?;
         }
         writeln!(f, "undo    kill the VM, remove {}", jail.display())?;
         if let Some(leaf) = &self.leaf {

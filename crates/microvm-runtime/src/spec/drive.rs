@@ -189,6 +189,15 @@ impl Drive {
         self.rate_limiter.as_ref()
     }
 
+    /// The same disk as a snapshot contains it: a file at `source`, private unless it is shared.
+    pub(crate) fn restored_from(&self, source: PathBuf) -> Self {
+        let kind = match self.kind {
+            DriveKind::ReadOnly => DriveKind::ReadOnly,
+            _ => DriveKind::Private,
+        };
+        Self { source, kind, ..self.clone() }
+    }
+
     /// Returns the drive's part of Firecracker's configuration.
     pub(crate) fn config(&self, root_device: bool) -> Result<DriveConfig> {
         let path = format!("/{}", self.name_in_jail());

@@ -15,6 +15,7 @@ use crate::spec::firecracker::FirecrackerOptions;
 use crate::spec::machine::Boot;
 use crate::spec::network::Network;
 use crate::spec::pmem::Pmem;
+use crate::spec::restore::Restore;
 use crate::vmm::{Console, PidNamespace};
 
 /// Uids and gids a VM may run as.
@@ -97,6 +98,8 @@ pub struct JailSpec {
     pub(crate) firecracker: FirecrackerOptions,
     pub(crate) console: Console,
     pub(crate) ready_within: Duration,
+    #[serde(default)]
+    pub(crate) restore: Option<Restore>,
 }
 
 impl JailSpec {
@@ -123,6 +126,7 @@ impl JailSpec {
             firecracker: FirecrackerOptions::default(),
             console: Console::default(),
             ready_within: Duration::from_secs(10),
+            restore: None,
         }
     }
 
@@ -352,6 +356,7 @@ pub(crate) mod tests {
             },
             console: Console::file("/var/log/vm"),
             ready_within: Duration::new(3, 7),
+            restore: Some(Restore::new().as_clone()),
         }
     }
 

@@ -6,6 +6,7 @@ pub(crate) mod jail_spec;
 pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod pmem;
+pub(crate) mod restore;
 
 pub use jail_spec::{JailSpec, User};
 pub use network::Network;

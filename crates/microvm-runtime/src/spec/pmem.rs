@@ -85,6 +85,15 @@ impl Pmem {
         self.root_device
     }
 
+    /// The same device as a snapshot contains it: a file at `source`, private unless it is shared.
+    pub(crate) fn restored_from(&self, source: PathBuf) -> Self {
+        let kind = match self.kind {
+            DriveKind::ReadOnly => DriveKind::ReadOnly,
+            _ => DriveKind::Private,
+        };
+        Self { source, kind, ..self.clone() }
+    }
+
     /// Returns the device's part of Firecracker's configuration.
     pub(crate) fn config(&self) -> PmemConfig {
         PmemConfig::new(&self.name, &format!("/{}", self.name))

@@ -43,6 +43,8 @@ pub struct Vm {
     jail: PathBuf,
     pub(crate) process: Process,
     streams: Streams,
+    /// Held while a snapshot is taken.
+    pub(crate) taking: Mutex<()>,
     ready_after: Option<Duration>,
 }
 
@@ -73,6 +75,7 @@ impl Vm {
             record: prepared.record,
             process,
             streams,
+            taking: Mutex::default(),
             ready_after: Some(ready_after),
         }
     }
@@ -88,6 +91,7 @@ impl Vm {
             record,
             process,
             streams,
+            taking: Mutex::default(),
             ready_after: None,
         }
     }

@@ -5,6 +5,7 @@ pub(crate) mod fleet;
 mod handle;
 pub(crate) mod hotplug;
 mod metrics;
+mod pause;
 mod replace_drive;
 pub(crate) mod shutdown;
 mod staging;

@@ -7,6 +7,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
+use crate::vmm::procfs;
 
 /// Descriptors that the jailer allows Firecracker if nothing else was asked for.
 const JAILER_FILES: u64 = 2048;
@@ -115,6 +116,17 @@ fn refuse_without_descriptors() -> Result<()> {
         .hinted(files_hint()))
 }
 
+/// Returns the limit on the size of a file that a process writes (`RLIMIT_FSIZE`, `/proc/<pid>/limits`), in bytes; `None` if
+/// there is no limit.
+pub(crate) fn file_size_limit(pid: u32) -> Result<Option<u64>> {
+    let limits = procfs::bytes(pid, "limits")?;
+    let mut lines = limits.split(|byte| *byte == b'\n');
+    let line = lines.find_map(|line| line.strip_prefix(b"Max file size"));
+    // The soft limit, the hard limit, the unit.
+    let mut words = line.unwrap_or_default().split(u8::is_ascii_whitespace);
+    Ok(words.find(|word| !word.is_empty()).and_then(procfs::number))
+}
+
 /// The hint of a failure for want of descriptors.
 pub(crate) fn files_hint() -> String {
     let soft = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
@@ -152,6 +164,12 @@ mod tests {
             assert!(soft <= hard);
             assert!(resource != Resource::Core as u32 || soft <= 1);
         }
+    }
+
+    #[test]
+    fn the_file_size_limit_is_read() {
+        let limit = getrlimit(Resource::Fsize).current;
+        assert_eq!(file_size_limit(std::process::id()).unwrap(), limit);
     }
 
     #[test]

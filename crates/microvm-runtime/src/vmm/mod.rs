@@ -40,8 +40,11 @@ pub use status::ExitStatus;
 pub(crate) use census::{Census, Crowd, Suspect, kill_all, uid_is_in_use, unexplained};
 pub(crate) use console::read_tail;
 pub(crate) use identity::{Expected, is_rooted_in};
-pub(crate) use limits::{check as check_limits, explain as explain_limits, files_hint};
+pub(crate) use limits::{
+    check as check_limits, explain as explain_limits, file_size_limit, files_hint,
+};
 pub(crate) use pidfd::{hold_children, kill_recorded, reap};
+pub(crate) use procfs::read as read_proc_file;
 pub(crate) use ready::start;
 pub(crate) use search::Search;
 pub(crate) use spawn::{Spawn, output};

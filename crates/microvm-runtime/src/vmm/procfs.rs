@@ -24,7 +24,7 @@ fn failed(
 }
 
 /// Reads the first 64 KiB of a file of procfs.
-pub(super) fn read(path: &str) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &str) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty())?;
     let mut bytes = Vec::new();

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::snapshots::{self, Trap};
 use crate::{Args, sys};
 
 /// The way requests are answered.
@@ -32,6 +33,7 @@ pub(crate) enum Answer {
     EarlyRefusal,
     Descriptors,
     Garbage,
+    Snapshots(Trap),
 }
 
 /// Done once the first request was answered.
@@ -138,6 +140,12 @@ fn repeat(mut stream: &UnixStream, piece: &[u8]) {
 }
 
 fn attack(stream: UnixStream, answer: Answer) {
+    if let Answer::Snapshots(trap) = answer {
+        if let Some(request) = request(&stream) {
+            snapshots::answer(&stream, &request, trap);
+        }
+        return;
+    }
     let mut out = &stream;
     let mut say = |text: &str| drop(out.write_all(text.as_bytes()));
     if !matches!(answer, Answer::Close | Answer::EarlyRefusal | Answer::Politely)

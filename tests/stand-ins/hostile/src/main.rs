@@ -14,6 +14,7 @@ mod ipc;
 mod local_user;
 mod modes;
 mod processes;
+mod snapshots;
 mod streams;
 mod sys;
 

@@ -1,6 +1,7 @@
 //! The table of the modes.
 
 use crate::api::{self, Answer};
+use crate::snapshots::Trap;
 use crate::{Args, files, ipc, processes, streams, sys};
 
 /// The result of a launch in a mode.
@@ -136,6 +137,12 @@ const MODES: &[Mode] = &[
     answer("api-refuses-early", Answer::EarlyRefusal),
     answer("api-descriptors", Answer::Descriptors),
     answer("api-garbage", Answer::Garbage),
+    // Snapshots.
+    answer("snapshot-link", Answer::Snapshots(Trap::Link)),
+    answer("snapshot-fifo", Answer::Snapshots(Trap::Fifo)),
+    answer("snapshot-larger", Answer::Snapshots(Trap::Larger)),
+    answer("snapshot-two-names", Answer::Snapshots(Trap::TwoNames)),
+    answer("snapshot-kept-open", Answer::Snapshots(Trap::KeptOpen)),
 ];
 
 /// Prints the modes, one per line.

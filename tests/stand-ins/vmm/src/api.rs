@@ -9,6 +9,7 @@ use crate::console::Console;
 use crate::http::{self, Request};
 use crate::machine::{self, Machine, string};
 use crate::sections;
+use crate::snapshot;
 
 /// The action after the answer was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +101,18 @@ fn handle(
             machine.put_metadata(body()?);
             Ok((None, Then::Nothing))
         }
+        ("PUT", "snapshot") if path == "snapshot/create" && started => {
+            snapshot::create(machine, &body()?)
+                .map_err(|err| format!("Create snapshot error: {err}"))?;
+            Ok((None, Then::Nothing))
+        }
+        ("PUT", "snapshot") if path == "snapshot/load" && !started => {
+            snapshot::load(machine, &body()?)
+                .map_err(|err| format!("Load snapshot error: {err}"))?;
+            Ok((None, Then::Nothing))
+        }
+        ("PUT", "snapshot") if path == "snapshot/create" => Err(TOO_EARLY.to_owned()),
+        ("PUT", "snapshot") if path == "snapshot/load" => Err(TOO_LATE.to_owned()),
         ("PUT", _) if resource.is_some() => {
             let resource = resource.unwrap_or_default();
             if started && !machine.plugs(resource) {

@@ -38,6 +38,22 @@ impl Guest {
         })
     }
 
+    /// Returns the kernel's name in a snapshot.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Resets => "resets",
+            Self::Idle => "idle",
+            Self::Deaf => "deaf",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Returns the kernel with this name in a snapshot.
+    pub(crate) fn of_name(name: &str) -> Self {
+        let all = [Self::Resets, Self::Idle, Self::Deaf];
+        all.into_iter().find(|guest| guest.name() == name).unwrap_or(Self::Unknown)
+    }
+
     /// Returns the kernel's first line.
     pub(crate) fn line(self) -> &'static str {
         if self == Self::Unknown { "" } else { LINE }

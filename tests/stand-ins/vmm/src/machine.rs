@@ -19,6 +19,12 @@ enum State {
     Paused,
 }
 
+/// The state of a machine in a snapshot.
+pub(crate) struct Saved {
+    pub(crate) guest: Guest,
+    pub(crate) resources: BTreeMap<String, Value>,
+}
+
 /// One microVM. Errors are Firecracker's words.
 pub(crate) struct Machine {
     id: String,
@@ -160,12 +166,7 @@ impl Machine {
             .and_then(|mut file| file.read_to_end(&mut image))
             .map_err(|err| format!("The kernel file cannot be opened: {err}"))?;
         self.guest = Guest::recognise(&image)?;
-        if let Some(vsock) = self.resources.get("vsock") {
-            let path = string(vsock, "uds_path")?;
-            let bound = UnixListener::bind(path)
-                .map_err(|err| format!("Cannot create the vsock device: {err}"))?;
-            self.vsock = Some(bound);
-        }
+        self.bind_vsock()?;
         self.state = State::Running;
         console.log("Artificially kick devices");
         Ok(())
@@ -186,6 +187,58 @@ impl Machine {
     /// Returns true if Ctrl+Alt+Del ends the guest.
     pub(crate) fn hears_ctrl_alt_del(&self) -> bool {
         self.guest == Guest::Idle && self.state == State::Running
+    }
+
+    /// Returns the size of the guest's memory in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let config = self.section("machine-config").unwrap_or_default();
+        config.get("mem_size_mib").and_then(Value::as_u64).unwrap_or(0) << 20
+    }
+
+    /// Returns the state to save; an error unless the guest is paused.
+    pub(crate) fn save(&self) -> Result<Saved, String> {
+        if self.state != State::Paused {
+            return Err(
+                "Cannot save the microVM state: Operation not allowed: the microVM is not paused"
+                    .to_owned(),
+            );
+        }
+        Ok(Saved { guest: self.guest, resources: self.resources.clone() })
+    }
+
+    /// Takes the state of a snapshot, with the devices opened as the VM's user. Paused, until resumed.
+    pub(crate) fn restore(&mut self, saved: Saved) -> Result<(), String> {
+        if !self.resources.is_empty() {
+            return Err(
+                "Loading a microVM snapshot not allowed after configuring boot-specific resources."
+                    .to_owned(),
+            );
+        }
+        for (name, value) in &saved.resources {
+            let section = name.split('/').next().unwrap_or_default();
+            if matches!(section, "drives" | "pmem") {
+                sections::check(section, value)?;
+            }
+        }
+        (self.guest, self.resources) = (saved.guest, saved.resources);
+        self.bind_vsock()?;
+        self.state = State::Paused;
+        Ok(())
+    }
+
+    fn bind_vsock(&mut self) -> Result<(), String> {
+        if let Some(vsock) = self.resources.get("vsock") {
+            let path = string(vsock, "uds_path")?;
+            let bound = UnixListener::bind(path)
+                .map_err(|err| format!("Cannot create the vsock device: {err}"))?;
+            self.vsock = Some(bound);
+        }
+        Ok(())
+    }
+
+    /// Resumes a paused guest.
+    pub(crate) fn resume(&mut self) {
+        self.state = State::Running;
     }
 
     /// `PATCH /vm`.

@@ -11,6 +11,7 @@ mod guest;
 mod http;
 mod machine;
 mod sections;
+mod snapshot;
 
 use std::os::unix::net::UnixListener;
 use std::process::{abort, exit};

@@ -209,6 +209,24 @@ impl Boot {
         self
     }
 
+    /// Returns the guest's memory in MiB, without the memory that may be plugged.
+    pub(crate) fn memory_mib_at_start(&self) -> u64 {
+        self.memory_mib
+    }
+
+    /// Returns true if KVM tracks written pages.
+    pub(crate) fn tracks_dirty_pages(&self) -> bool {
+        self.track_dirty_pages
+    }
+
+    /// The same machine, with the network interface `id` on the tap device `tap`.
+    pub(crate) fn with_tap(mut self, id: &str, tap: &str) -> Self {
+        for interface in self.networks.iter_mut().filter(|interface| interface.id() == id) {
+            interface.set_tap(tap);
+        }
+        self
+    }
+
     /// Returns the guest's memory in MiB, with the memory that may be plugged.
     pub(crate) fn most_memory_mib(&self) -> u64 {
         let plugged = self.memory_hotplug.as_ref().map_or(0, MemoryHotplug::total_mib);

@@ -28,6 +28,19 @@ pub(crate) struct ConfigRequest {
     pub(crate) body: Value,
 }
 
+impl ConfigRequest {
+    /// Boots the configured machine.
+    pub(crate) fn start() -> Self {
+        let body = json!({ "action_type": "InstanceStart" });
+        Self { path: "/actions".to_owned(), body }
+    }
+
+    /// Loads a snapshot.
+    pub(crate) fn load(body: Value) -> Self {
+        Self { path: "/snapshot/load".to_owned(), body }
+    }
+}
+
 /// The whole configuration of a machine, with the caller's own keys.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Document(Map<String, Value>);

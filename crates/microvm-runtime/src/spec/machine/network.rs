@@ -75,6 +75,10 @@ impl NetworkInterface {
         &self.iface_id
     }
 
+    pub(super) fn set_tap(&mut self, tap: &str) {
+        tap.clone_into(&mut self.host_dev_name);
+    }
+
     pub(super) fn tap(&self) -> &str {
         &self.host_dev_name
     }

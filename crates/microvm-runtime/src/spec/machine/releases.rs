@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// Found by comparing `firecracker.yaml` and the types that Firecracker reads the configuration into, over all tags from
 /// v1.0.0 to v1.16.1. A field without a row is in all of them.
-const FIRST: [(&str, JailerVersion); 20] = [
+const FIRST: [(&str, JailerVersion); 24] = [
     ("balloon.free_page_hinting", JailerVersion::new(1, 14, 0)),
     ("balloon.free_page_reporting", JailerVersion::new(1, 14, 0)),
     ("cpu-config", JailerVersion::new(1, 4, 0)),
@@ -32,6 +32,10 @@ const FIRST: [(&str, JailerVersion); 20] = [
     ("pmem.rate_limiter", JailerVersion::new(1, 16, 0)),
     ("serial", JailerVersion::new(1, 14, 0)),
     ("serial.rate_limiter", JailerVersion::new(1, 16, 0)),
+    ("snapshot-load.mem_backend", JailerVersion::new(1, 1, 0)),
+    ("snapshot-load.network_overrides", JailerVersion::new(1, 12, 0)),
+    ("snapshot-load.vsock_override", JailerVersion::new(1, 16, 0)),
+    ("snapshot-load.clock_realtime", JailerVersion::new(1, 16, 0)),
 ];
 
 /// Two sections that some releases refuse together: from the first release of the first section until a release.
@@ -77,7 +81,7 @@ pub(crate) fn check(config: &Map<String, Value>, release: JailerVersion) -> Resu
     Ok(())
 }
 
-/// Refuses an option that `release` lacks, such as `hotplug`.
+/// Refuses an option that `release` lacks, such as `hotplug` or `snapshot-load.clock_realtime`.
 pub(crate) fn require(field: &str, release: JailerVersion) -> Result<()> {
     if release < first_with(field) { Err(unsupported(field, release)) } else { Ok(()) }
 }
