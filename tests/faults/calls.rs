@@ -82,6 +82,7 @@ pub fn known(number: i64, arguments: [u64; 4]) -> Option<Known> {
         // Tried by the checks of the host, with arguments that they refuse.
         libc::SYS_close_range => other("close_range", &[EPERM]),
         libc::SYS_keyctl => other("keyctl", &[EPERM]),
+        libc::SYS_seccomp => other("seccomp", &[EPERM]),
         libc::SYS_unshare => other("unshare", &[ENOMEM, ENOSPC, EPERM]),
         libc::SYS_setns => other("setns", &[EPERM]),
         libc::SYS_mount => other("mount", &[EPERM]),

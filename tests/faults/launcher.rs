@@ -5,9 +5,11 @@ use std::io::{BufRead as _, Write as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use microvm_runtime::{CopyOptions, Drive, ErrorKind, JailState, Jailer, Limits, VmRuntimeResult};
+use microvm_runtime::{
+    CopyOptions, Drive, ErrorKind, JailSpec, JailState, Jailer, Limits, VmRuntimeResult,
+};
 
-use crate::messages::{ErrorReport, Line, Order, Role};
+use crate::messages::{ErrorReport, Line, Many, Order, Role};
 use crate::tracer::MARK;
 
 /// The time that the guest has to react to Ctrl+Alt+Del.
@@ -29,6 +31,7 @@ pub fn serve() -> bool {
         Role::Recovery | Role::Restart => {
             recover(&jailer, &order).and_then(|()| life(&jailer, &order))
         }
+        Role::Many(count) => many(&jailer, &order, count),
     };
     if through.is_some() {
         say(&Line::Over);
@@ -111,6 +114,38 @@ fn life(jailer: &Jailer, order: &Order) -> Option<()> {
         drop(held.take());
         jailer.teardown(spec.vm_id())
     })
+}
+
+/// Makes jails and calls each verb that reads more than one jail, and a removal of each kind.
+fn many(jailer: &Jailer, order: &Order, count: Many) -> Option<()> {
+    let mut ids = Vec::new();
+    phase("prepare", || {
+        for n in 0..count.born_in_leaf {
+            let id = format!("born-{n}");
+            drop(jailer.plan(&renamed(&order.spec, &id))?.prepare(&CopyOptions::new())?);
+            ids.push(id);
+        }
+        for n in 0..count.by_caller {
+            let (id, file) = (format!("by-caller-{n}"), &order.jailer_bin);
+            jailer.prepare(&id, file, file, &[])?;
+            ids.push(id);
+        }
+        Ok(())
+    })?;
+    phase("list", || jailer.list())?;
+    phase("sweep", || jailer.sweep())?;
+    for id in &ids {
+        phase(&format!("remove {id}"), || jailer.remove(id))?;
+    }
+    Some(())
+}
+
+fn renamed(spec: &JailSpec, id: &str) -> JailSpec {
+    let renamed = serde_json::to_value(spec).and_then(|mut spec| {
+        spec["vm_id"] = id.into();
+        serde_json::from_value(spec)
+    });
+    renamed.unwrap_or_else(|error| panic!("rename the VM: {error}"))
 }
 
 /// Recovers as docs/operations.md describes for a crash: sweep, list, adopt or remove.

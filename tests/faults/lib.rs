@@ -37,7 +37,8 @@ mod tracer;
 mod trial;
 
 pub use isolated::isolated;
+pub use messages::Many;
 pub use report::{PhaseCount, Report, Violation};
 pub use scene::{Scene, Shape};
-pub use tracer::{Call, Injection};
-pub use trial::{Choice, OnProgress, run};
+pub use tracer::{Call, Injection, Opened};
+pub use trial::{Choice, OnProgress, opened, run};

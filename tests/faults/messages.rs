@@ -26,6 +26,17 @@ pub(crate) enum Role {
     Recovery,
     /// Stop the remains of a killed launcher, then take the VM through all verbs in the same jail.
     Restart,
+    /// Prepare jails, then take all through the verbs for many.
+    Many(Many),
+}
+
+/// The number of jails in the base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Many {
+    /// Jails whose processes this crate would start in a control group.
+    pub born_in_leaf: usize,
+    /// Jails of the 0.4 API, whose processes the caller starts.
+    pub by_caller: usize,
 }
 
 impl Order {

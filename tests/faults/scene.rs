@@ -12,7 +12,7 @@ use testkit::{Binaries, Canary, HostState, Scratch, unique};
 use crate::messages::{Order, Role};
 
 /// Uids for the VM, which nothing else on the host has.
-const UIDS: User = User::Leased { first: 53_100, last: 53_103 };
+const UIDS: User = User::Leased { first: 53_100, last: 53_119 };
 
 /// The kind of launch under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

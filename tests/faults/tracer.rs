@@ -3,9 +3,13 @@
 //! Its threads are followed, its children are not (see the crate's documentation). x86-64 alone, as the guests are.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, PipeReader, Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -61,12 +65,23 @@ pub enum Injection {
 pub(crate) struct Traced {
     /// All calls of the phases with the arguments, in order.
     pub(crate) calls: Vec<(Call, [u64; 4])>,
+    /// The paths of all opens, if every call is noted down.
+    pub(crate) opened: Vec<Opened>,
     /// True if the call of the injection was made.
     pub(crate) injected: bool,
     pub(crate) status: WaitStatus,
     /// True if the launcher hung and was killed.
     pub(crate) hung: bool,
     pub(crate) stderr: String,
+}
+
+/// A path that a launcher opened, or tried to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// The phase of the call.
+    pub phase: String,
+    /// The path as it was given, absolute or below an open directory.
+    pub path: PathBuf,
 }
 
 /// Returns the phase that a line begins, if any.
@@ -98,6 +113,7 @@ pub(crate) fn trace(
         phase: None,
         counts: BTreeMap::new(),
         calls: Vec::new(),
+        opened: Vec::new(),
         watch,
         marker: None,
         injected: false,
@@ -117,6 +133,7 @@ pub(crate) fn trace(
     tracer.lines.read(on_line)?;
     Ok(Traced {
         calls: tracer.calls,
+        opened: tracer.opened,
         injected: tracer.injected,
         status,
         hung,
@@ -141,6 +158,7 @@ struct Tracer<'a> {
     phase: Option<String>,
     counts: BTreeMap<(usize, i64), u32>,
     calls: Vec<(Call, [u64; 4])>,
+    opened: Vec<Opened>,
     watch: Watch<'a>,
     /// The thread that takes the VM through the verbs.
     marker: Option<Pid>,
@@ -168,22 +186,32 @@ struct Within {
 pub(crate) const MARK: Signal = Signal::SIGWINCH;
 
 impl Tracer<'_> {
-    /// Takes hold of every thread there is, each of which waits for something.
+    /// Takes hold of every thread there is. A thread that is held holds those that it starts, and a thread that was not
+    /// held yet may have started one, so this looks again until there is none that is new.
     fn seize(&mut self) -> Result<()> {
         let options = Options::PTRACE_O_TRACESYSGOOD
             | Options::PTRACE_O_TRACECLONE
             | Options::PTRACE_O_EXITKILL;
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid))?;
-        let mut tids = tasks
-            .map(|task| Ok(task?.file_name().to_string_lossy().parse::<i32>()?))
-            .collect::<Result<Vec<_>>>()?;
-        tids.sort_unstable();
-        for tid in tids.into_iter().map(Pid::from_raw) {
-            ptrace::seize(tid, options).context("trace the launcher")?;
-            ptrace::interrupt(tid).context("trace the launcher")?;
-            self.thread(tid);
+        loop {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid))?;
+            let mut tids = tasks
+                .map(|task| Ok(Pid::from_raw(task?.file_name().to_string_lossy().parse::<i32>()?)))
+                .collect::<Result<Vec<_>>>()?;
+            tids.retain(|tid| !self.threads.contains_key(tid));
+            if tids.is_empty() {
+                return Ok(());
+            }
+            tids.sort_unstable();
+            for tid in tids {
+                match ptrace::seize(tid, options) {
+                    Ok(()) => ptrace::interrupt(tid).context("trace the launcher")?,
+                    // Held since its start, or over.
+                    Err(Errno::EPERM | Errno::ESRCH) => {}
+                    Err(errno) => return Err(errno).context("trace the launcher"),
+                }
+                self.thread(tid);
+            }
         }
-        Ok(())
     }
 
     fn follow(&mut self, on_line: OnLine<'_>) -> Result<WaitStatus> {
@@ -291,6 +319,16 @@ impl Tracer<'_> {
                 }
             }
         }
+        let path = match number {
+            libc::SYS_open => Some(registers.rdi),
+            libc::SYS_openat | libc::SYS_openat2 => Some(registers.rsi),
+            _ => None,
+        };
+        if let (Some(address), Watch::Record) = (path, self.watch)
+            && let Some(path) = string(tid, address)
+        {
+            self.opened.push(Opened { phase: call.phase.clone(), path });
+        }
         let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10];
         self.calls.push((call, arguments));
         Ok(())
@@ -298,6 +336,17 @@ impl Tracer<'_> {
 }
 
 const STDOUT: u64 = 1;
+
+/// Reads a path of a launcher that stands at a call: at most `PATH_MAX` bytes. `None` for a wrong address, as the checks
+/// of the host pass.
+fn string(tid: Pid, address: u64) -> Option<PathBuf> {
+    let memory = File::open(format!("/proc/{tid}/mem")).ok()?;
+    let mut bytes = vec![0; 4096];
+    // Short at the end of what is mapped.
+    let length = memory.read_at(&mut bytes, address).ok()?;
+    let text = bytes.get(..length)?.split(|byte| *byte == 0).next()?;
+    Some(PathBuf::from(OsStr::from_bytes(text)))
+}
 
 /// Returns `None` if the thread was killed in the meantime.
 fn alive<T>(answer: nix::Result<T>) -> Result<Option<T>> {

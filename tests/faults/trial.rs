@@ -8,10 +8,10 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::wait::WaitStatus;
 
 use crate::calls::{self, Known};
-use crate::messages::{ErrorReport, Line, Role};
+use crate::messages::{ErrorReport, Line, Many, Role};
 use crate::report::Report;
 use crate::scene::Scene;
-use crate::tracer::{Call, Injection, Traced, Watch, trace};
+use crate::tracer::{Call, Injection, Opened, Traced, Watch, trace};
 
 /// The number of recorded runs: a waiting loop does not always run the same number of times.
 const RECORDINGS: usize = 3;
@@ -48,7 +48,12 @@ pub fn run(
     for recording in 0..RECORDINGS {
         progress(recording, RECORDINGS, "record a life");
         let scene = scenes.get(recording % scenes.len()).context("no scene")?;
-        lives.extend(record(scene)?.into_iter().filter(|(call, _)| seen.insert(call.clone())));
+        lives.extend(
+            record(scene, Role::Life)?
+                .calls
+                .into_iter()
+                .filter(|(call, _)| seen.insert(call.clone())),
+        );
     }
     let mut injections = Vec::new();
     lives.retain(|(call, _)| phases.is_empty() || phases.contains(&call.phase));
@@ -147,10 +152,18 @@ fn sample(injections: Vec<Planned<'_>>) -> Vec<Planned<'_>> {
     chosen
 }
 
-/// The calls of a life that nothing is done to.
-fn record(scene: &Scene) -> Result<Vec<(Call, [u64; 4])>> {
+/// Returns every open of a launcher that takes a VM through its verbs, or many jails.
+///
+/// # Errors
+/// Fails if the launcher fails, or cannot be traced.
+pub fn opened(scene: &Scene, many: Option<Many>) -> Result<Vec<Opened>> {
+    Ok(record(scene, many.map_or(Role::Life, Role::Many))?.opened)
+}
+
+/// A run that nothing is done to.
+fn record(scene: &Scene, role: Role) -> Result<Traced> {
     let mut life = Life::default();
-    let traced = trace(scene.launcher(), &order(scene, Role::Life)?, Watch::Record, &mut |line| {
+    let traced = trace(scene.launcher(), &order(scene, role)?, Watch::Record, &mut |line| {
         life.hear(scene, line)
     })?;
     ensure!(
@@ -159,9 +172,10 @@ fn record(scene: &Scene) -> Result<Vec<(Call, [u64; 4])>> {
         traced.status,
         traced.stderr
     );
+    ensure!(!traced.calls.is_empty(), "a launcher was not traced");
     let left = scene.left();
     ensure!(left.is_empty(), "and leaves:\n  {}", left.join("\n  "));
-    Ok(traced.calls)
+    Ok(traced)
 }
 
 /// The result of an injection.
