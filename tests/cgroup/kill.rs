@@ -269,3 +269,41 @@ fn a_half_removed_leaf_is_killed() {
         assert!(ground.dirs().is_empty());
     }
 }
+
+/// In a pid namespace below, which has no pid for the process in the leaf.
+pub(crate) fn stranger() {
+    let ground = Ground::of_role();
+    let leaf = ground.plan("leaf", &Limits::new()).id().open(&ground.host).unwrap().unwrap();
+    assert_eq!(leaf.members().unwrap(), Vec::<u32>::new(), "nothing was hidden");
+    assert!(!leaf.is_empty().unwrap(), "a process that is not seen does not count");
+    let moment = Duration::from_millis(50);
+    assert_eq!(leaf.wait_empty(moment).unwrap_err().kind(), ErrorKind::Timeout);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_73_a_hidden_process_counts() {
+    play();
+    const TEST: &str = "kill::row_73_a_hidden_process_counts";
+    // v1 does not list such a process at all.
+    let grounds = Ground::each(TEST, &Limits::new());
+    for ground in grounds.iter().filter(|ground| ground.version == CgroupVersion::V2) {
+        let leaf = ground.leaf("leaf", &Limits::new());
+        let mut idle = Actor::in_leaf(&leaf, TEST, "idle");
+        let role = format!("stranger {} {}", ground.parent, ground.version);
+        let inside = testkit::reenter(TEST, role);
+        let mut unshare = std::process::Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--mount-proc"]).arg(std::env::current_exe().unwrap());
+        unshare.args(inside.get_args());
+        unshare.envs(inside.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        unshare.stdin(std::process::Stdio::piped());
+        let mut unshare = testkit::KillOnDrop::spawn(&mut unshare);
+        std::io::Write::write_all(unshare.stdin.as_mut().unwrap(), b"go\n").unwrap();
+        assert!(unshare.wait().unwrap().success());
+        assert!(idle.is_alive());
+        idle.kill();
+        let _ = idle.wait();
+        leaf.wait_empty(FOREVER).unwrap();
+        leaf.remove().unwrap();
+    }
+}

@@ -163,6 +163,7 @@ pub(crate) fn play() {
         "write" => crate::io::write_for(words.next().unwrap(), number(words.next())),
         "crowd" => crate::kill::crowd(number(words.next())),
         "killer" => crate::kill::killer(),
+        "stranger" => crate::kill::stranger(),
         "suicidal" => crate::kill::suicidal(),
         "namespaced" => crate::discovery::namespaced(),
         "launcher" => crate::rivals::launcher(),

@@ -110,7 +110,7 @@ impl Dir {
     pub(crate) fn open_if_exists(&self, path: impl AsRef<Path>) -> Result<Option<Self>> {
         match self.open(path) {
             Ok(dir) => Ok(Some(dir)),
-            Err(error) if error.is_gone() => Ok(None),
+            Err(error) if error.is_gone() || error.errno() == Some(Errno::NOTDIR) => Ok(None),
             Err(error) => Err(error),
         }
     }

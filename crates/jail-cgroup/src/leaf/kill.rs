@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::dir::Dir;
 use crate::host::membership;
-use crate::leaf::members::{self, PROCS};
+use crate::leaf::members::{self, HIDDEN, PROCS};
 use crate::leaf::{Group, Leaf, wait};
 use crate::sys::{self, Errno};
 use crate::{CgroupVersion, Controller, Error, ErrorKind, Result};
@@ -174,6 +174,14 @@ fn leader_has_ended(pid: u32) -> bool {
 
 /// Signals the process `pid` of the group. Returns false if it is none.
 fn signal(group: &Group, version: CgroupVersion, pid: u32) -> Result<bool> {
+    if pid == HIDDEN {
+        return Err(Error::new(ErrorKind::Privilege, "kill a process")
+            .at(group.dir.path())
+            .because("the process is in a pid namespace that the caller cannot see into")
+            .hinted(
+                "Call from the pid namespace in which the process was started, or from one above.",
+            ));
+    }
     let failed = |errno| Error::call("kill", format!("process {pid}"), errno);
     let Some(pidfd) = sys::pidfd(pid).map_err(failed)? else { return Ok(false) };
     // The pid may have passed to another process before the pidfd was open.

@@ -14,6 +14,8 @@ use crate::{CgroupVersion, Error, ErrorKind, Result};
 pub(crate) const PROCS: &str = "cgroup.procs";
 /// v1: file that lists the threads of a group, one id a line.
 pub(crate) const TASKS: &str = "tasks";
+/// The id that the kernel lists for a process of a pid namespace that the reader cannot see into.
+pub(crate) const HIDDEN: u32 = 0;
 /// Most groups below a leaf.
 const GROUPS_MAX: usize = 1 << 16;
 /// Most pids in an error.
@@ -37,7 +39,7 @@ impl Sample {
     fn add(&mut self, group: &Dir) -> Result<()> {
         for_each(group, PROCS, |pid| {
             self.count += 1;
-            if self.pids.len() < SHOWN_MAX && !self.pids.contains(&pid) {
+            if pid != HIDDEN && self.pids.len() < SHOWN_MAX && !self.pids.contains(&pid) {
                 self.pids.push(pid);
             }
             ControlFlow::<()>::Continue(())
@@ -65,8 +67,8 @@ impl Leaf {
     /// Returns the pids of the processes in the leaf or in groups below it, in any of the hierarchies, ascending
     /// (`cgroup.procs`). A leaf that was removed has none.
     ///
-    /// The kernel does not list processes of a pid namespace that the caller cannot see into;
-    /// [`is_empty`](Self::is_empty) counts such processes on v2.
+    /// A process of a pid namespace that the caller cannot see into has no pid here, and is left out;
+    /// [`is_empty`](Self::is_empty) counts such processes on v2. v1 hides them.
     ///
     /// # Errors
     /// [`Privilege`](ErrorKind::Privilege) if the caller may not read the lists.
@@ -74,7 +76,9 @@ impl Leaf {
         let mut pids = Vec::new();
         for group in &self.groups {
             for_each(&group.dir, PROCS, |pid| {
-                pids.push(pid);
+                if pid != HIDDEN {
+                    pids.push(pid);
+                }
                 ControlFlow::<()>::Continue(())
             })?;
             // At most as many as there can be pids, in each hierarchy.
@@ -178,8 +182,9 @@ fn has(group: &Group, pid: u32, version: CgroupVersion) -> Result<bool> {
     Ok(true)
 }
 
-/// Calls `each` with each id in the file of a group and of the groups below, until `each` breaks. One file is open
-/// during `each`; nothing is kept per process. A removed group has none.
+/// Calls `each` with each id in the file of a group and of the groups below, until `each` breaks; [`HIDDEN`] stands for a
+/// process without a pid in this namespace. One file is open during `each`; nothing is kept per process. A removed group has
+/// none.
 pub(crate) fn for_each<B>(
     group: &Dir,
     file: &str,
@@ -187,8 +192,7 @@ pub(crate) fn for_each<B>(
 ) -> Result<Option<B>> {
     for path in below(group)? {
         let listed = group.lines(path.join(file), |line| match keyed::parse(line) {
-            // The kernel writes 0 for a process without a pid in this namespace.
-            None | Some(0) => ControlFlow::Continue(()),
+            None => ControlFlow::Continue(()),
             Some(id) => each(id),
         });
         match listed {

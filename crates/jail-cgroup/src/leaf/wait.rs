@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::dir::{Dir, FILE_MAX};
 use crate::leaf::Leaf;
 use crate::leaf::keyed;
-use crate::leaf::members::{self, PROCS};
+use crate::leaf::members::{self, HIDDEN, PROCS};
 use crate::sys::{self, Access, Event};
 use crate::{CgroupVersion, Error, ErrorKind, Result};
 
@@ -48,6 +48,10 @@ fn wait_members(group: &Dir, deadline: Option<Instant>) -> Result<bool> {
         let begun = Instant::now();
         if deadline.is_some_and(|deadline| begun >= deadline) {
             return Ok(false);
+        }
+        if member == HIDDEN {
+            pause();
+            continue;
         }
         let failed = |errno| Error::call("wait for", format!("process {member}"), errno);
         if let Some(pidfd) = sys::pidfd(member).map_err(failed)? {

@@ -549,6 +549,9 @@ mod tests {
         assert_ne!(theirs, ours.to_string());
     }
 
+    /// `FS_IOC_ADD_ENCRYPTION_KEY` of `linux/fscrypt.h`.
+    const ADD_ENCRYPTION_KEY: u64 = 0xc050_6617;
+
     /// The name of a call, and the errno that the call comes to.
     fn try_keys() -> Vec<(&'static str, i32)> {
         let errno = |result: i64| match result {
@@ -568,17 +571,25 @@ mod tests {
         came_to.push(("keyctl", errno(got)));
         // SAFETY: KEYCTL_CLEAR (7) takes the number of a keyring, and ends what was made above.
         unsafe { libc::syscall(libc::SYS_keyctl, 7, user_keyring) };
+        let root = File::open("/").unwrap();
+        // SAFETY: the request has no argument, and fails for that.
+        let added = unsafe { libc::ioctl(root.as_raw_fd(), ADD_ENCRYPTION_KEY, 0) };
+        came_to.push(("ioctl", errno(added.into())));
         #[cfg(target_arch = "x86_64")]
-        for (name, number) in
-            [("i386 add_key", 286), ("i386 request_key", 287), ("i386 keyctl", 288)]
-        {
+        for (name, number) in [
+            ("i386 add_key", 286),
+            ("i386 request_key", 287),
+            ("i386 keyctl", 288),
+            ("i386 ioctl", 54),
+        ] {
             let result: i64;
             // SAFETY: the call of a 32-bit program, with no pointer and no key type: it can only fail.
             unsafe {
                 std::arch::asm!(
                     "push rbx", "xor ebx, ebx", "int 0x80", "pop rbx",
                     inlateout("rax") i64::from(number) => result,
-                    in("rcx") 0, in("rdx") 0, in("rsi") 0, in("rdi") 0,
+                    in("rcx") if number == 54 { ADD_ENCRYPTION_KEY } else { 0 },
+                    in("rdx") 0, in("rsi") 0, in("rdi") 0,
                     out("r8") _, out("r9") _, out("r10") _, out("r11") _,
                 )
             };
@@ -593,33 +604,49 @@ mod tests {
         println!("keys {:?}.", try_keys());
     }
 
+    /// What the calls come to in a process like a VM's, or in one without the filter: the weak twin.
+    fn keys_of(isolated: bool) -> String {
+        let this = std::env::current_exe().unwrap();
+        let test = "sys::spawn::tests::prints_what_keys_come_to";
+        let (mut reader, writer) = pipe().unwrap();
+        let mut process = new(&[this.to_str().unwrap(), "--exact", test, "--nocapture"]);
+        process.stdio[1] = writer.into();
+        process.isolated = isolated;
+        let (_, pidfd) = spawn(process, Deadline::NEVER).unwrap();
+        let mut said = String::new();
+        reader.read_to_string(&mut said).unwrap();
+        waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+        said.split_once("keys ").unwrap().1.split_once('.').unwrap().0.to_owned()
+    }
+
+    /// Whether the call of this name was answered as by a kernel without it.
+    fn is_refused(came_to: &str, call: &str) -> bool {
+        assert!(came_to.contains(&format!("(\"{call}\", ")), "{call} was not made: {came_to}");
+        came_to.contains(&format!("(\"{call}\", {})", libc::ENOSYS))
+    }
+
     #[test]
     #[ignore = "needs root: cargo xtask test-root"]
     fn row_59_a_vm_has_no_call_for_keys() {
         let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let this = std::env::current_exe().unwrap();
-        let test = "sys::spawn::tests::prints_what_keys_come_to";
-        // Without the filter, the weak twin, the keyring of the user is there for all.
-        for isolated in [true, false] {
-            let (mut reader, writer) = pipe().unwrap();
-            let mut process = new(&[this.to_str().unwrap(), "--exact", test, "--nocapture"]);
-            process.stdio[1] = writer.into();
-            process.isolated = isolated;
-            let (_, pidfd) = spawn(process, Deadline::NEVER).unwrap();
-            let mut said = String::new();
-            reader.read_to_string(&mut said).unwrap();
-            waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
-            let came_to = said.split_once("keys ").unwrap().1;
-            let refused = came_to.matches(&format!(", {})", libc::ENOSYS)).count();
-            let calls = came_to.matches("\", ").count();
-            if isolated {
-                assert_eq!(refused, calls, "{came_to}");
-            } else if came_to.contains(&format!("(\"add_key\", {})", libc::ENOSYS)) {
-                // A kernel without keys.
-            } else {
-                assert_eq!(refused, 0, "nothing was contested: {came_to}");
-            }
+        let (vm, twin) = (keys_of(true), keys_of(false));
+        for call in ["add_key", "request_key", "keyctl"] {
+            assert!(is_refused(&vm, call), "{vm}");
+            assert!(!is_refused(&twin, call), "nothing was contested: {twin}");
+            #[cfg(target_arch = "x86_64")]
+            assert!(is_refused(&vm, &format!("i386 {call}")), "{vm}");
         }
+    }
+
+    #[test]
+    #[ignore = "needs root: cargo xtask test-root"]
+    fn row_60_a_vm_adds_no_key_to_a_filesystem() {
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (vm, twin) = (keys_of(true), keys_of(false));
+        assert!(is_refused(&vm, "ioctl"), "{vm}");
+        assert!(!is_refused(&twin, "ioctl"), "nothing was contested: {twin}");
+        #[cfg(target_arch = "x86_64")]
+        assert!(is_refused(&vm, "i386 ioctl"), "{vm}");
     }
 
     #[test]
