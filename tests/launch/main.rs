@@ -10,6 +10,7 @@ mod contract;
 mod drives;
 mod ending;
 mod errors;
+mod examples;
 mod fleet;
 mod host;
 mod host_conditions;

@@ -165,6 +165,14 @@ impl<'a> Line<'a> {
     }
 }
 
+/// Returns libtest's part about failures; if that is missing, the last 40 lines.
+pub(crate) fn failures(output: &str) -> &str {
+    let from = output
+        .find("\nfailures:\n")
+        .or_else(|| output.rmatch_indices('\n').nth(40).map(|(at, _)| at));
+    output.get(from.unwrap_or(0)..).unwrap_or(output)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,38 +12,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
-use serde::{Deserialize, Serialize};
 
 use crate::counts::Summary;
-use crate::{demo, test_root};
+use crate::test_root;
 
-/// The hidden command that answers a [`Job`] from stdin.
+/// The hidden command that runs a [`test_root::Plan`] from stdin.
 pub(crate) const SUBCOMMAND: &str = "__as-root";
-
-/// A job for the root process.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Job {
-    /// Run the root tests.
-    Test(test_root::Plan),
-    /// Run the demo.
-    Demo,
-}
-
-/// The result of a [`Job`].
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Answer {
-    /// The result of [`Job::Test`].
-    Tested(Summary),
-    /// The result of [`Job::Demo`].
-    Shown(demo::Report),
-}
-
-fn perform(job: Job) -> Result<Answer> {
-    Ok(match job {
-        Job::Test(plan) => Answer::Tested(test_root::run_as_root(&plan)?),
-        Job::Demo => Answer::Shown(demo::run_as_root()?),
-    })
-}
 
 /// Returns true if this process runs as root.
 pub(crate) fn is_root() -> bool {
@@ -67,8 +41,8 @@ pub(crate) fn environment(stand_ins: &Path) -> BTreeMap<String, OsString> {
     env
 }
 
-/// Runs the job in a root process with this environment, and returns the answer.
-pub(crate) fn ask(job: &Job, env: BTreeMap<String, OsString>) -> Result<Answer> {
+/// Runs the root tests in a root process with this environment, and returns the result.
+pub(crate) fn ask(job: &test_root::Plan, env: BTreeMap<String, OsString>) -> Result<Summary> {
     // The running executable, even if cargo has replaced the file.
     let program = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
     let mut command = as_root(&program, env);
@@ -126,13 +100,14 @@ fn start(command: &mut Command) -> Result<Child> {
 const NEEDS_ROOT: &str = "this command needs root: run xtask as root or install sudo; \
                           `cargo xtask test-root --vm all` needs neither";
 
-/// Reads a job, runs the job and writes the answer: the root process of [`ask`].
+/// Reads a plan, runs the tests and writes the result: the root process of [`ask`].
 pub(crate) fn serve() -> Result<()> {
     if !is_root() {
         bail!("`{SUBCOMMAND}` is internal and needs root");
     }
-    let job = serde_json::from_reader(std::io::stdin().lock()).context("read the job")?;
-    let answer = perform(job)?;
+    let job: test_root::Plan =
+        serde_json::from_reader(std::io::stdin().lock()).context("read the job")?;
+    let answer: Summary = test_root::run_as_root(&job)?;
     std::io::stdout().write_all(&serde_json::to_vec(&answer)?)?;
     Ok(())
 }

@@ -4,16 +4,15 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::binaries::{self, TestBinary};
-use crate::counts::{Line, Selection, Summary};
+use crate::counts::{self, Line, Selection, Summary};
 use crate::host;
 use crate::progress::{Progress, seconds};
-use crate::root::{self, Answer, Job};
 use crate::vm::{self, Layout};
-use crate::{command, paths, setup};
+use crate::{command, paths, root, setup};
 
 /// The job of the root process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,9 +70,7 @@ pub(crate) fn run(selection: &Selection, built: &Built) -> Result<Summary> {
         env.insert("MICROVM_TEST_LONG".to_owned(), "1".into());
     }
     let plan = Plan { selection: selection.clone(), binaries: built.binaries.clone(), logs };
-    let Answer::Tested(mut summary) = root::ask(&Job::Test(plan), env)? else {
-        bail!("the root process sent an unexpected answer");
-    };
+    let mut summary = root::ask(&plan, env)?;
     if selection.require {
         summary.require();
     }
@@ -145,7 +142,7 @@ fn run_binary(plan: &Plan, binary: &TestBinary, count: usize, run: &str) -> Resu
     }
     if summary.counts.failed > 0 {
         progress.clear();
-        eprintln!("{}\nwhole output: {}", failures(&finished.output), log.display());
+        eprintln!("{}\nwhole output: {}", counts::failures(&finished.output), log.display());
     }
     progress.end(if summary.counts.failed == 0 { "ok" } else { "FAILED" });
     Ok(summary)
@@ -156,12 +153,4 @@ fn isolated(program: &Path) -> Command {
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "--propagation", "private", "--"]).arg(program);
     unshare
-}
-
-/// Returns libtest's part about failures; if that is missing, the last 40 lines.
-fn failures(output: &str) -> &str {
-    let from = output
-        .find("\nfailures:\n")
-        .or_else(|| output.rmatch_indices('\n').nth(40).map(|(at, _)| at));
-    output.get(from.unwrap_or(0)..).unwrap_or(output)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::machine::{End, Run};
 use super::payload::Payload;
-use crate::counts::{Counts, Line, Summary};
+use crate::counts::{Counts, Line, Summary, failures};
 
 /// A parser of the guest's lines. The lines of `init.sh` begin with [`MARK`]; all other lines are output of tests.
 #[derive(Debug)]
@@ -148,14 +148,6 @@ impl Report {
     fn problem(&mut self, what: &str) {
         self.verdict.summary.problems.push(format!("{}: {what}", self.machine));
     }
-}
-
-/// Returns libtest's part about failures; if that is missing, the last 40 lines.
-fn failures(output: &str) -> &str {
-    let from = output
-        .find("\nfailures:\n")
-        .or_else(|| output.rmatch_indices('\n').nth(40).map(|(at, _)| at));
-    output.get(from.unwrap_or(0)..).unwrap_or(output)
 }
 
 #[cfg(test)]
