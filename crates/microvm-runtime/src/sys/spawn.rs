@@ -465,8 +465,8 @@ mod tests {
             unsafe { libc::syscall(number, a, b, c) }
         };
         let size = i64::try_from(size_of_val(&one)).unwrap();
-        let set = (&raw const one).expose_provenance().cast_signed();
-        assert_eq!(call(libc::SYS_sched_setaffinity, [0, size, i64::try_from(set).unwrap()]), 0);
+        let set = i64::try_from((&raw const one).expose_provenance()).unwrap();
+        assert_eq!(call(libc::SYS_sched_setaffinity, [0, size, set]), 0);
         assert_eq!(call(libc::SYS_setpriority, [libc::PRIO_PROCESS.into(), 0, -5]), 0);
         assert_eq!(call(libc::SYS_ioprio_set, [1, 0, (1 << 13) | 3]), 0);
         assert_eq!(call(libc::SYS_prctl, [libc::PR_SET_TIMERSLACK.into(), 1, 0]), 0);
@@ -486,7 +486,7 @@ mod tests {
     #[ignore = "needs root: cargo xtask test-root"]
     fn row_93_scheduling_is_the_systems_default() {
         let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let (reader, writer) = io::pipe().unwrap();
+        let (reader, writer) = pipe().unwrap();
         let mut process = new(&["/bin/cat"]);
         process.isolated = true;
         process.stdio[0] = reader.into();
