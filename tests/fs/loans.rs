@@ -3,7 +3,9 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 
-use jail_fs::{ErrorKind, Receipt, persistent, return_persistent};
+use jail_fs::{
+    ErrorKind, Receipt, lend_persistent, link_persistent, persistent, return_persistent,
+};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
 use crate::support::{
@@ -60,6 +62,40 @@ fn row_56_owner_gets_file_back() {
         let other = scene.jail("two");
         let disk = jail_fs::Artifact::open(&path).unwrap();
         persistent(&disk, &other.dir, &name("disk"), Some(jail_user()), &plain()).unwrap();
+    });
+}
+
+/// A process that dies between the two calls leaves the file to its owner.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_91_linking_gives_nothing_away() {
+    on_each_fs("row_91_linking_gives_nothing_away", |scene| {
+        let jail = scene.jail("one");
+        let path = scene.source("disk", "data").path().to_owned();
+        let disk = jail_fs::Artifact::open(&path).unwrap();
+        let (dir, file, user) = (&jail.dir, name("disk"), Some(jail_user()));
+        let before = owner_and_mode(&path);
+        let receipt = link_persistent(&disk, dir, &file, user, &plain()).unwrap();
+        assert_eq!(owner_and_mode(&path), before);
+        return_persistent(dir, &receipt).unwrap();
+        assert_eq!((owner_and_mode(&path), list(&jail.path)), (before, vec![]));
+
+        let receipt = link_persistent(&disk, dir, &file, user, &plain()).unwrap();
+        // Checked again: another name, and a name that another file has.
+        fs::hard_link(&path, path.with_file_name("second")).unwrap();
+        assert_eq!(lend_persistent(dir, &receipt).unwrap_err().kind(), ErrorKind::Busy);
+        fs::remove_file(path.with_file_name("second")).unwrap();
+        fs::rename(jail.path.join("disk"), jail.path.join("aside")).unwrap();
+        fs::write(jail.path.join("disk"), "other").unwrap();
+        assert_eq!(lend_persistent(dir, &receipt).unwrap_err().kind(), ErrorKind::Replaced);
+        assert_eq!(owner_and_mode(&path), before);
+        fs::rename(jail.path.join("aside"), jail.path.join("disk")).unwrap();
+        for _ in 0..2 {
+            lend_persistent(dir, &receipt).unwrap();
+            assert_eq!(owner_and_mode(&path).0, jail_user().uid());
+        }
+        return_persistent(dir, &receipt).unwrap();
+        assert_eq!(owner_and_mode(&path), before);
     });
 }
 

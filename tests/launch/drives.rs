@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use microvm_runtime::{CopyOptions, Drive, ErrorKind, JailSpec, Strategy};
+use microvm_runtime::{CopyOptions, Drive, ErrorKind, JailSpec, Strategy, User};
 use testkit::{Canary, LoopDevice};
 
 use crate::host::{GID, Host, UID};
@@ -47,6 +47,78 @@ fn persistent_drives_are_exclusive() {
     host.jailer().teardown("one").unwrap();
     assert_eq!(fs::read_to_string(&disk).unwrap(), "written by the guest");
     drop(prepare(&host, &two).unwrap());
+    host.assert_clean();
+}
+
+/// A drive is lent once everything else is staged, and the record says to whom.
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_91_a_failed_prepare_lends_nothing() {
+    let mut host = Host::new("lent");
+    let disk = host.scratch.file("disk.img", "kept");
+    let taken = host.scratch.file("taken.img", "in use");
+    fs::hard_link(&taken, host.scratch.join("second name")).unwrap();
+    let before = fs::metadata(&disk).unwrap();
+    let user = User::Leased { first: 56_200, last: 56_200 };
+    let spec = host.hello("vm").user(user).drive(Drive::persistent("data", &disk));
+    let error = prepare(&host, &spec.clone().drive(Drive::persistent("other", &taken)));
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Busy);
+    let after = fs::metadata(&disk).unwrap();
+    assert_eq!((after.uid(), after.nlink()), (before.uid(), 1));
+    // Nothing hinders the next VM, whichever uid it has.
+    let prepared =
+        prepare(&host, &spec.user(User::Leased { first: 56_201, last: 56_201 })).unwrap();
+    assert_eq!(fs::metadata(&disk).unwrap().uid(), 56_201);
+    drop(prepared);
+    host.jailer().teardown("vm").unwrap();
+    assert_eq!(fs::metadata(&disk).unwrap().uid(), before.uid());
+    host.assert_clean();
+}
+
+/// Replaces the device numbers in a JSON document, as a reboot does that finds the disk under another number.
+fn renumber(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(map) => {
+            for (key, value) in map {
+                match key.as_str() {
+                    "dev_minor" => *value = (value.as_u64().unwrap() + 77).into(),
+                    _ => renumber(value),
+                }
+            }
+        }
+        serde_json::Value::Array(values) => values.iter_mut().for_each(renumber),
+        _ => {}
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_92_device_numbers_may_change() {
+    let mut host = Host::new("renumbered");
+    let disk = host.scratch.file("disk.img", "kept");
+    let owner = fs::metadata(&disk).unwrap().uid();
+    let user = User::Leased { first: 56_210, last: 56_210 };
+    let spec = host.idle("vm").user(user).drive(Drive::persistent("data", &disk));
+    let jail = host.jailer().plan(&spec).unwrap().layout().jail_dir();
+    let lease = host.config.chroot_base.join(".uids/56210");
+    let renumbered = || {
+        let record = jail.join("jail.json");
+        let mut json = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+        renumber(&mut json);
+        fs::write(&record, serde_json::to_vec(&json).unwrap()).unwrap();
+        let text = fs::read_to_string(&lease).unwrap();
+        let (id, inode) = text.trim_end().split_once('\n').unwrap();
+        let number = inode.rsplit(':').next().unwrap();
+        fs::write(&lease, format!("{id}\n7:77:{number}\n")).unwrap();
+    };
+    host.jailer().launch(&spec).unwrap().kill().unwrap();
+    renumbered();
+    host.jailer().launch(&spec).unwrap().kill().unwrap();
+    renumbered();
+    let report = host.jailer().remove("vm").unwrap();
+    assert_eq!(report.uid, Some(56_210));
+    let after = fs::metadata(&disk).unwrap();
+    assert_eq!((after.uid(), after.nlink()), (owner, 1));
     host.assert_clean();
 }
 

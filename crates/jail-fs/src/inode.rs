@@ -36,6 +36,12 @@ impl InodeId {
         (self.dev_major, self.dev_minor)
     }
 
+    /// Returns the identity under another device number of the filesystem, as after a reboot.
+    #[must_use]
+    pub const fn on_device(self, (dev_major, dev_minor): (u32, u32)) -> Self {
+        Self { dev_major, dev_minor, ..self }
+    }
+
     /// Returns the inode's number in the filesystem.
     #[must_use]
     pub const fn ino(self) -> u64 {

@@ -46,6 +46,7 @@
 //! | open a source | [`Artifact`] |
 //! | stage a source: shared, copied, the very file, a device, a socket | [`read_only`], [`private`], [`persistent`], [`block_device`], [`socket`] |
 //! | copy a file of a tree for others to share, share such a file | [`archive`], [`share`] |
+//! | stage the very file in two steps, with the receipt stored between | [`link_persistent`], [`lend_persistent`] |
 //! | give a persistent file back to its owner | [`return_persistent`] |
 //! | write a small file, whole | [`write()`] |
 //! | make a character device node, or accept the right one | [`ensure_char_device`] |
@@ -107,7 +108,8 @@ pub use crate::owner::Owner;
 pub use crate::remove::{RemoveReport, remove_tree, scrub};
 pub use crate::stage::{
     Access, Artifact, CopyOptions, Ensured, Fallback, Loan, Progress, Receipt, StagedDir,
-    StagingDir, Strategy, Watch, archive, block_device, ensure_char_device, make_fifo, open_fifo,
-    persistent, private, read_only, return_persistent, share, socket, write,
+    StagingDir, Strategy, Watch, archive, block_device, ensure_char_device, lend_persistent,
+    link_persistent, make_fifo, open_fifo, persistent, private, read_only, return_persistent,
+    share, socket, write,
 };
 pub use crate::tree::{Lease, Published, StagedTree, SweepFailure, SweepReport, sweep};

@@ -1,17 +1,14 @@
 //! The end of a loan: a persistent file has its owner and mode again.
 
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-
 use cap_std::fs::Dir;
 
 use super::artifact::Artifact;
+use super::lent::{Lent, lent_here};
 use super::new_inode::take_back;
 use super::receipt::{Loan, Receipt};
-use crate::base::refused_at;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inode::{ACL, Facts};
-use crate::sys::{self, Errno, FileType};
+use crate::sys;
 use crate::text::Escaped;
 
 const OPERATION: &str = "return persistent file";
@@ -46,29 +43,6 @@ pub fn return_persistent(dir: &Dir, receipt: &Receipt) -> Result<()> {
         take_back(dir, &receipt.name)?;
     }
     Ok(())
-}
-
-/// A regular file, opened, and the path.
-struct Lent {
-    fd: OwnedFd,
-    path: PathBuf,
-}
-
-/// Opens the recorded inode by the name in the tree.
-fn lent_here(dir: &Dir, receipt: &Receipt) -> Result<Option<Lent>> {
-    let name = receipt.name.as_os_str();
-    let path = || sys::path_of(dir).join(name);
-    let is_it = |facts: &Facts| facts.id == receipt.inode && facts.kind == FileType::RegularFile;
-    let failed = |errno| refused_at(OPERATION, path(), errno);
-    // Looked at before it is opened for reading: anything may have the name.
-    match sys::handle(dir, name) {
-        Ok(fd) if is_it(&Facts::of(&fd)?) => {}
-        Ok(_) | Err(Errno::ENOENT | Errno::ELOOP | Errno::EXDEV) => return Ok(None),
-        Err(errno) => return Err(failed(errno)),
-    }
-    let fd = sys::beneath(dir, name.as_ref()).map_err(failed)?;
-    let facts = Facts::of(&fd)?;
-    Ok(is_it(&facts).then(|| Lent { fd, path: path() }))
 }
 
 /// Opens the recorded inode by the path of the source.

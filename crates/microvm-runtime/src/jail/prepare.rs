@@ -200,7 +200,8 @@ fn stage_new(work: Work<'_>, base: TrustedDir, exec_dir: TrustedDir) -> Result<P
         }
     };
     let jail = Jail::published(published.lease);
-    match make_leaf(work.leaf) {
+    let made = make_leaf(work.leaf).and_then(|leaf| lend_drives(&jail, &record).map(|()| leaf));
+    match made {
         Ok(leaf) => Ok(Prepared { plan: plan.clone(), jail, base, exec_dir, record, leaf }),
         Err(failure) => {
             let exec_name = plan.layout.exec_name().as_str();
@@ -247,7 +248,23 @@ fn reuse_or_replace(
         uid_pool::give_back(&base, &before.jail_id, old.dir().id(), before.uid)?;
     }
     let jail = Jail::published(published.lease);
+    // On a failure the new jail stays as well.
+    lend_drives(&jail, &record)?;
     Ok(Prepared { plan: plan.clone(), jail, base, exec_dir, record, leaf })
+}
+
+/// Gives the persistent drives of a published jail to the VM's user.
+///
+/// A launcher that is killed before leaves the drives to their owner, and a launcher that is killed afterwards leaves a jail
+/// whose record says what to give back.
+fn lend_drives(jail: &Jail, record: &Record) -> Result<()> {
+    let mut lent = record.receipts.iter().filter(|receipt| receipt.loan.is_some()).peekable();
+    if lent.peek().is_none() {
+        return Ok(());
+    }
+    let root = open_root(jail.dir(), record.root)?;
+    lent.try_for_each(|receipt| jail_fs::lend_persistent(&root, receipt))
+        .map_err(|error| Error::files("lend a persistent drive to the VM", error))
 }
 
 /// Gives back the uid of a jail that came to nothing; the one that it was to replace keeps its own.
@@ -444,7 +461,10 @@ pub(crate) fn stage(
     let staged = match artifact.kind {
         DriveKind::ReadOnly => jail_fs::read_only(source, place, &name, owner, options),
         DriveKind::Private => jail_fs::private(source, place, &name, owner, options),
-        DriveKind::Persistent => jail_fs::persistent(source, root, &name, Some(owner), options),
+        // Lent once the jail is published, and its record with it: whoever removes the jail then returns the drive.
+        DriveKind::Persistent => {
+            jail_fs::link_persistent(source, root, &name, Some(owner), options)
+        }
         DriveKind::BlockDevice => {
             jail_fs::block_device(source, root, &name, owner, Access::ReadWrite)
         }

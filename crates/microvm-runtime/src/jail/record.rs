@@ -112,6 +112,7 @@ impl Record {
                 format!("its format is {}, this release reads {}", record.format, Self::FORMAT);
             return Err(damaged(at, JAIL).because(because));
         }
+        record.follow_device(dir)?;
         record.progress = match read(dir, at, VMM)? {
             // Not written, or not to its end, by a launcher that was killed: the kernel knows.
             Some(bytes) => {
@@ -120,6 +121,21 @@ impl Record {
             None => Progress::Prepared,
         };
         Ok(record)
+    }
+
+    /// Replaces the recorded device number of the jail's filesystem by the present number: a reboot or another mount may
+    /// have changed the number, and inodes keep theirs. The staged files are on the filesystem of the jail's directory.
+    fn follow_device(&mut self, dir: &Dir) -> Result<()> {
+        let now = InodeId::of(dir).map_err(|error| Error::files(READING, error))?.dev();
+        let recorded = self.root.dev();
+        for inode in
+            self.receipts.iter_mut().map(|receipt| &mut receipt.inode).chain([&mut self.root])
+        {
+            if inode.dev() == recorded {
+                *inode = inode.on_device(now);
+            }
+        }
+        Ok(())
     }
 
     /// Writes the record into the staged tree, completely or not at all.

@@ -237,7 +237,10 @@ impl Holder {
     }
 
     fn is_in(&self, jail: &JailId, dir: InodeId) -> bool {
-        self.is(jail) && self.dir.as_ref().is_none_or(|held| *held == dir.to_string())
+        // Without the device number, which may be another after a reboot: leases and jails are on one filesystem.
+        let number = |id: &str| id.rsplit(':').next().map(str::to_owned);
+        self.is(jail)
+            && self.dir.as_ref().is_none_or(|held| number(held) == number(&dir.to_string()))
     }
 }
 
