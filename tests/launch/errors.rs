@@ -13,11 +13,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use microvm_runtime::{
-    Action, Boot, ByteSize, CgroupVersion, Console, CopyOptions, DeviceNodes, Drive, ErrorKind,
-    JailSpec, Jailer, JailerConfig, Limits, Network, NetworkInterface, User, VmRuntimeError,
-    VmRuntimeResult,
+    Action, Balloon, Boot, ByteSize, CgroupVersion, Console, CopyOptions, CpuTemplate, DeviceKind,
+    DeviceNodes, Drive, Entropy, ErrorKind, HugePages, JailSpec, Jailer, JailerConfig, Limits,
+    MemoryHotplug, Mmds, Network, NetworkInterface, Pmem, RateLimiter, Serial, TokenBucket, User,
+    VmRuntimeError, VmRuntimeResult,
 };
 use nix::mount::MsFlags;
+use serde_json::json;
 use testkit::{Tmpfs, kvm_works};
 
 use crate::host::{GID, Host, UID};
@@ -353,6 +355,90 @@ fn refused_specs() {
         spec.drive(Drive::persistent("data", &disk))
     });
     vm.kill().unwrap();
+    drop(vm);
+    book.close();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn refused_machines() {
+    let mut book = Book::new("errors-machine");
+    let disk = book.host.scratch.file("disk.img", vec![1; 4096]);
+    let older = book.host.scratch.file("firecracker", "#!/bin/sh\necho Firecracker v1.3.0\n");
+    fs::set_permissions(&older, fs::Permissions::from_mode(0o755)).unwrap();
+    let theirs = book.host.scratch.file("firecracker-theirs", "#!/bin/sh\n");
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o755)).unwrap();
+    chown(&theirs, Some(UID), Some(GID)).unwrap();
+    let kernel = book.host.image("idle");
+    let eth0 = || NetworkInterface::new("eth0", "tap0");
+    let asked = |exec: &Path| {
+        JailSpec::new("vm", exec).kernel(&kernel).boot(boot().entropy(Entropy::new()))
+    };
+    let jailer = book.host.jailer();
+    book.tell("machine: option of a newer release", jailer.plan(&asked(&older)));
+    book.tell("machine: exec file that others can change", jailer.plan(&asked(&theirs)));
+    let apart = boot().huge_pages(HugePages::Mib2).balloon(Balloon::new(1));
+    book.launch("machine: huge pages of odd memory", |spec| {
+        spec.boot(apart.clone().memory_mib(129))
+    });
+    book.launch("machine: balloon above the memory", |spec| {
+        spec.boot(boot().balloon(Balloon::new(100_000)))
+    });
+    book.launch("machine: two CPU templates", |spec| {
+        spec.boot(boot().cpu_template(CpuTemplate::T2).cpu_config(json!({})))
+    });
+    book.launch("machine: CPU template that is no object", |spec| {
+        spec.boot(boot().cpu_config(json!([])))
+    });
+    book.launch("machine: hotplug of no whole slot", |spec| {
+        spec.boot(boot().memory_hotplug(MemoryHotplug::new(129)))
+    });
+    book.launch("machine: metadata without an interface", |spec| {
+        spec.boot(boot().mmds(Mmds::new("eth0")))
+    });
+    book.launch("machine: metadata that is no object", |spec| {
+        spec.boot(boot().network(eth0()).mmds(Mmds::new("eth0").data(json!(1))))
+    });
+    book.launch("machine: metadata address", |spec| {
+        spec.boot(boot().network(eth0()).mmds(Mmds::new("eth0").address([10, 0, 0, 1].into())))
+    });
+    book.launch("machine: MTU", |spec| spec.boot(boot().network(eth0().mtu(1))));
+    book.launch("machine: a key twice", |spec| {
+        spec.boot(boot().extra(json!({ "machine-config": { "vcpu_count": 2 } })))
+    });
+    book.launch("machine: extra that is no object", |spec| spec.boot(boot().extra(json!(1))));
+    book.launch("machine: serial port without an API", |spec| {
+        spec.boot(boot().serial(Serial::new())).no_api()
+    });
+    book.launch("machine: rate limiter of a vhost-user drive", |spec| {
+        let limiter = RateLimiter::new().ops(TokenBucket::new(1, 1));
+        spec.drive(Drive::vhost_user("data", &disk).rate_limiter(limiter))
+    });
+    book.launch("machine: vhost-user drive is a file", |spec| {
+        spec.drive(Drive::vhost_user("data", &disk))
+    });
+    book.launch("machine: two root devices", |spec| {
+        spec.drive(Drive::private("a", &disk).root_device())
+            .pmem(Pmem::private("b", &disk).root_device())
+    });
+
+    // Of a running VM, and of one that has ended.
+    let spec = book.spec().drive(Drive::private("data", &disk));
+    let vm = book.host.jailer().launch(&spec).unwrap();
+    let (options, patience) = (CopyOptions::new(), Duration::from_secs(60));
+    let mut replace = |case, drive: &Drive| {
+        book.tell(case, vm.replace_drive(drive, &options, patience));
+    };
+    replace("running: read-only file for a writable drive", &Drive::read_only("data", &disk));
+    replace("running: persistent file", &Drive::persistent("data", &disk));
+    replace("running: vhost-user file", &Drive::vhost_user("data", &disk));
+    replace("running: relative file", &Drive::private("data", "disk.img"));
+    book.tell("running: no PCI", vm.unplug(DeviceKind::Drive, "data", patience));
+    book.tell("running: metadata", vm.api().unwrap().set_metadata(&json!([])));
+    vm.kill().unwrap();
+    book.tell("ended: limits", vm.update_limits(&Limits::new().pids_max(9)));
+    let drive = Drive::private("data", &disk);
+    book.tell("ended: drive", vm.replace_drive(&drive, &options, patience));
     drop(vm);
     book.close();
 }

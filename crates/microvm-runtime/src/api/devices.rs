@@ -25,6 +25,7 @@ impl Api {
         version.parse().map_err(|_| {
             Error::new(ErrorKind::Api, "ask for Firecracker's release")
                 .because(format!("{} is no release", quoted(version)))
+                .hinted("Another program than Firecracker answers.")
         })
     }
 
@@ -113,7 +114,9 @@ impl Api {
     /// [`Api`](ErrorKind::Api) for data that does not fit into the store; else as [`request`](Self::request).
     pub fn set_metadata(&self, data: &Value) -> VmRuntimeResult<()> {
         if !data.is_object() {
-            return Err(Error::invalid("set the metadata", "the data is no JSON object").into());
+            return Err(Error::invalid("set the metadata", "the data is no JSON object")
+                .hinted("Give the data names: `{ ... }`.")
+                .into());
         }
         self.send("PUT", "/mmds", Some(data))?;
         Ok(())

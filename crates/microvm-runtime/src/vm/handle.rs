@@ -325,7 +325,9 @@ pub(crate) fn running(life: &Life, operation: &str) -> Result<()> {
 }
 
 fn ended(operation: &str) -> Error {
-    Error::new(ErrorKind::Identity, operation).because("the VM has ended")
+    Error::new(ErrorKind::Identity, operation)
+        .because("the VM has ended")
+        .hinted("Launch the VM anew.")
 }
 
 /// Returns the expected properties of a VM, from the record.

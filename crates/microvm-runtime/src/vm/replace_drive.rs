@@ -24,7 +24,7 @@ impl Vm {
     /// [`Unsupported`](ErrorKind::Unsupported) for a persistent drive and a vhost-user drive;
     /// [`InvalidInput`](ErrorKind::InvalidInput) if a read-only drive is to become writable, or the other way round;
     /// [`Api`](ErrorKind::Api) with Firecracker's reason, after which the new file is removed;
-    /// [`Timeout`](ErrorKind::Timeout); [`Identity`](ErrorKind::Identity) if the VM has ended; those of staging.
+    /// [`Timeout`](ErrorKind::Timeout), after which the drive may be on either file; [`Identity`](ErrorKind::Identity) if the VM has ended; those of staging.
     ///
     /// # Privileges
     /// Root, as for [`Plan::prepare`](crate::Plan::prepare).
@@ -52,7 +52,8 @@ impl Vm {
         drive.config(drive.is_root_device())?.check()?;
         if drive.kind() == DriveKind::VhostUser {
             return Err(Error::new(ErrorKind::Unsupported, operation)
-                .because("Firecracker keeps the socket of a vhost-user drive"));
+                .because("Firecracker keeps the socket of a vhost-user drive")
+                .hinted("Let the backend change the drive."));
         }
         let known = self.record.spec.drives.iter().find(|known| known.name() == id);
         if known.is_some_and(|known| known.is_read_only() != drive.is_read_only()) {

@@ -39,7 +39,9 @@ impl StagedFile {
                 .hinted("Name the file in the spec, or stage a private copy."));
         }
         if !source.is_absolute() {
-            return Err(Error::invalid(operation, "the source is not absolute").path(source));
+            return Err(Error::invalid(operation, "the source is not absolute")
+                .path(source)
+                .hinted("Give an absolute path."));
         }
         let record = &vm.record;
         // Nobody can guess the name, and take it.

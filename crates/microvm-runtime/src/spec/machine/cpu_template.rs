@@ -39,6 +39,7 @@ impl CpuTemplate {
         if of_arm == (host == "aarch64") {
             return Ok(());
         }
-        Err(Error::invalid("plan the CPU template", format!("{self:?} is no template for {host}")))
+        Err(Error::invalid("plan the CPU template", format!("{self:?} is no template for {host}"))
+            .hinted("Choose a template for the host's processor, or leave the template out."))
     }
 }

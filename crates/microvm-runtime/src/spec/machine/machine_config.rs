@@ -66,7 +66,8 @@ fn check(boot: &Boot) -> Result<()> {
             .hinted("Leave `cpu_template` or `cpu_config` out."));
     }
     if boot.cpu_config.as_ref().is_some_and(|template| !template.is_object()) {
-        return Err(Error::invalid(operation, "its CPU template is no JSON object"));
+        return Err(Error::invalid(operation, "its CPU template is no JSON object")
+            .hinted("Give a template as `cpu-config` of Firecracker describes one."));
     }
     boot.cpu_template.map_or(Ok(()), CpuTemplate::check)
 }

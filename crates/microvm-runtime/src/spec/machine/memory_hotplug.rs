@@ -50,7 +50,10 @@ impl MemoryHotplug {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        let refused = |because: String| Err(Error::invalid("plan the memory hotplug", because));
+        let refused = |because: String| {
+            Err(Error::invalid("plan the memory hotplug", because)
+                .hinted("Give a block of 2 MiB or a higher power of two, a slot of 128 MiB or more in whole blocks, and whole slots."))
+        };
         let block = self.block_size_mib.unwrap_or(BLOCK_MIB);
         let slot = self.slot_size_mib.unwrap_or(SLOT_MIB);
         let total = self.total_size_mib;

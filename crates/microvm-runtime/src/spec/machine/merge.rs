@@ -14,7 +14,9 @@ pub(super) const LISTS: [(&str, &str); 3] =
 /// merged; items of a list of devices are merged by their id.
 pub(super) fn merge(config: &mut Map<String, Value>, extra: &Value) -> Result<()> {
     let Value::Object(extra) = extra else {
-        return Err(Error::invalid(OPERATION, "it is no JSON object"));
+        return Err(
+            Error::invalid(OPERATION, "it is no JSON object").hinted("Give the keys as `{ ... }`.")
+        );
     };
     for (name, value) in extra {
         let list = LISTS.iter().find(|(list, _)| list == name);

@@ -95,14 +95,16 @@ impl Mmds {
         let operation = "plan the metadata service";
         let config = &self.config;
         if config.network_interfaces.is_empty() {
-            return Err(Error::invalid(operation, "it has no network interface"));
+            return Err(Error::invalid(operation, "it has no network interface")
+                .hinted("Name an interface of the guest."));
         }
         for id in &config.network_interfaces {
             if !networks.iter().any(|interface| interface.id() == id) {
                 return Err(Error::invalid(
                     operation,
                     format!("the guest has no network interface {id:?}"),
-                ));
+                )
+                .hinted("Add the interface with `Boot::network`."));
             }
         }
         let is_link_local = |address: &Ipv4Addr| matches!(address.octets(), [169, 254, 1..=254, _]);
@@ -117,7 +119,8 @@ impl Mmds {
 /// Refuses data that is no object, or that does not fit into a store of `most` bytes.
 fn check_data(operation: &str, data: &Value, most: u64) -> Result<()> {
     if !data.is_object() {
-        return Err(Error::invalid(operation, "its data is no JSON object"));
+        return Err(Error::invalid(operation, "its data is no JSON object")
+            .hinted("Give the data names: `{ ... }`."));
     }
     let size = data.to_string().len();
     if u64::try_from(size).is_ok_and(|size| size <= most) {

@@ -75,7 +75,7 @@ pub(crate) fn check(config: &Map<String, Value>, release: JailerVersion) -> Resu
         if release < until && has(one) && has(other) {
             return Err(Error::new(ErrorKind::Unsupported, "plan the machine").because(format!(
                 "Firecracker {release} refuses {one} together with {other}; {until} is the first release that accepts both"
-            )));
+            )).hinted("Install a newer Firecracker, or leave one of them out."));
         }
     }
     Ok(())
@@ -87,10 +87,12 @@ pub(crate) fn require(field: &str, release: JailerVersion) -> Result<()> {
 }
 
 fn unsupported(field: &str, release: JailerVersion) -> Error {
-    Error::new(ErrorKind::Unsupported, format!("configure {field}")).because(format!(
-        "Firecracker {release} lacks it; {} is the first release that has it",
-        first_with(field)
-    ))
+    Error::new(ErrorKind::Unsupported, format!("configure {field}"))
+        .because(format!(
+            "Firecracker {release} lacks it; {} is the first release that has it",
+            first_with(field)
+        ))
+        .hinted("Install a newer Firecracker, or leave the option out.")
 }
 
 fn first_with(field: &str) -> JailerVersion {

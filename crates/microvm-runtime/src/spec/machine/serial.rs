@@ -35,7 +35,8 @@ impl Serial {
 
     /// Writes the console to `/serial.out` in the jail, and nothing to [`Vm::console`](crate::Vm::console).
     ///
-    /// The file is the VM's, and grows up to the jail's limit `fsize`.
+    /// The file is the VM's, and grows without an end: a [`rate_limiter`](Self::rate_limiter) slows it, and a write beyond the
+    /// limit [`FileSize`](crate::ResourceLimit::FileSize) ends the VM.
     #[must_use]
     pub fn file_in_jail(mut self) -> Self {
         self.serial_out_path = Some(format!("/{}", in_jail::SERIAL));
