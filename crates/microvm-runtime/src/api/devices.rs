@@ -115,7 +115,7 @@ impl Api {
     pub fn set_metadata(&self, data: &Value) -> VmRuntimeResult<()> {
         if !data.is_object() {
             return Err(Error::invalid("set the metadata", "the data is no JSON object")
-                .hinted("Give the data names: `{ ... }`.")
+                .hinted("Give an object of names and values.")
                 .into());
         }
         self.send("PUT", "/mmds", Some(data))?;

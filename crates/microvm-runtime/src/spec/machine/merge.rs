@@ -14,9 +14,8 @@ pub(super) const LISTS: [(&str, &str); 3] =
 /// merged; items of a list of devices are merged by their id.
 pub(super) fn merge(config: &mut Map<String, Value>, extra: &Value) -> Result<()> {
     let Value::Object(extra) = extra else {
-        return Err(
-            Error::invalid(OPERATION, "it is no JSON object").hinted("Give the keys as `{ ... }`.")
-        );
+        return Err(Error::invalid(OPERATION, "it is no JSON object")
+            .hinted("Give an object of Firecracker's keys."));
     };
     for (name, value) in extra {
         let list = LISTS.iter().find(|(list, _)| list == name);

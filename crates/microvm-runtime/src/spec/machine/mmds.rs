@@ -120,7 +120,7 @@ impl Mmds {
 fn check_data(operation: &str, data: &Value, most: u64) -> Result<()> {
     if !data.is_object() {
         return Err(Error::invalid(operation, "its data is no JSON object")
-            .hinted("Give the data names: `{ ... }`."));
+            .hinted("Give an object of names and values."));
     }
     let size = data.to_string().len();
     if u64::try_from(size).is_ok_and(|size| size <= most) {

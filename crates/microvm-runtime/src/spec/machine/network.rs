@@ -105,7 +105,7 @@ impl NetworkInterface {
         }
         if let Some(mtu) = self.mtu.filter(|mtu| *mtu < MIN_MTU) {
             return Err(Error::invalid(operation, format!("its MTU is {mtu}"))
-                .hinted(format!("{MIN_MTU} to {}", u16::MAX)));
+                .hinted(format!("Give {MIN_MTU} to {} bytes.", u16::MAX)));
         }
         for limiter in [&self.rx_rate_limiter, &self.tx_rate_limiter].into_iter().flatten() {
             limiter.check(&operation)?;

@@ -112,7 +112,8 @@ impl VmConfig {
             return Err(Error::invalid(
                 "plan the drives",
                 format!("{roots} of them are the root device"),
-            ));
+            )
+            .hinted("Mark one drive or pmem device as the root device."));
         }
         if let Some(cid) = boot.vsock.filter(|cid| !(MIN_CID..u32::MAX).contains(cid)) {
             return Err(Error::invalid(
