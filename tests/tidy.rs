@@ -18,5 +18,7 @@ mod repository;
 mod signatures;
 #[path = "tidy/sources.rs"]
 mod sources;
+#[path = "tidy/system_calls.rs"]
+mod system_calls;
 #[path = "tidy/twins.rs"]
 mod twins;

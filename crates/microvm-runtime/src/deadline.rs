@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::event::Timespec;
-
 /// The longest wait for a killed VMM, and for the processes of its jail, to exit.
 pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -50,12 +48,6 @@ impl Deadline {
     pub(crate) fn has_passed(self) -> bool {
         self.left().is_some_and(|left| left.is_zero())
     }
-
-    /// Returns the remaining time for `ppoll(2)`; `None` waits for ever.
-    pub(crate) fn timeout(self) -> Option<Timespec> {
-        // Time that `ppoll` cannot express is centuries away.
-        self.left().and_then(|left| Timespec::try_from(left).ok())
-    }
 }
 
 impl From<Instant> for Deadline {
@@ -79,7 +71,7 @@ mod tests {
         for timeout in [Duration::MAX, Duration::from_secs(u64::MAX)] {
             let deadline = Deadline::after(timeout);
             assert_eq!((deadline, deadline.left()), (Deadline::NEVER, None));
-            assert!(!deadline.has_passed() && deadline.timeout().is_none());
+            assert!(!deadline.has_passed());
         }
         assert!(Deadline::now().has_passed());
     }

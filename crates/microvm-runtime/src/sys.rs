@@ -1,4 +1,4 @@
-//! The system calls that no safe wrapper has: the only unsafe code of this crate.
+//! The system calls of this crate: the only module that names rustix and libc, and the only unsafe code.
 #![expect(
     unsafe_code,
     reason = "clone3 and what its child calls, three ioctls, and probes of system calls and descriptors, each with its reason"
@@ -9,16 +9,27 @@ mod clone3;
 mod credentials;
 mod defaults;
 mod descriptors;
+mod epoll;
+pub(crate) mod file;
+mod inotify;
 mod network;
 mod no_keys;
 mod nsfs;
+pub(crate) mod pidfd;
 mod pidfd_info;
 mod probe;
+pub(crate) mod process;
 mod process_group;
 mod signals;
 mod spawn;
+pub(crate) mod unix_socket;
+mod wait;
+
+pub(crate) use rustix::io::Errno;
 
 pub(crate) use descriptors::{is_free, pipe};
+pub(crate) use epoll::{Epoll, Wake};
+pub(crate) use inotify::DirWatch;
 pub(crate) use network::NetworkNamespace;
 pub(crate) use nsfs::{is_network_namespace, user_namespace_of};
 pub(crate) use pidfd_info::reaped_status;
@@ -26,3 +37,4 @@ pub(crate) use probe::{JAILERS, OURS, Probe};
 pub(crate) use process_group::process_group;
 pub(crate) use signals::without_signals;
 pub(crate) use spawn::{NewProcess, SpawnError, spawn};
+pub(crate) use wait::{Wanted, poll, poll_any};

@@ -4,9 +4,6 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -15,6 +12,7 @@ use super::instance::{Action, InstanceInfo};
 use super::socket::JailSocket;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, VmRuntimeResult};
+use crate::sys::{self, Errno, Wanted, unix_socket};
 use crate::text::quoted;
 
 /// The default time limit of a request.
@@ -277,8 +275,7 @@ impl Exchange {
     /// a failure is not an error here: the response decides.
     fn send(&mut self, request: &[u8]) {
         while self.sent < request.len() && !self.deadline.has_passed() {
-            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            match send(&self.stream, &request[self.sent..], flags) {
+            match unix_socket::send_now(&self.stream, &request[self.sent..]) {
                 Ok(count) => self.sent += count,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return,
@@ -295,20 +292,19 @@ impl Exchange {
             if self.deadline.has_passed() {
                 return Err(Broken::Late);
             }
-            let mut events = PollFlags::IN;
-            if self.sent < request.len() {
-                events |= PollFlags::OUT;
-            }
-            let mut fds = [PollFd::new(&self.stream, events)];
-            match poll(&mut fds, self.deadline.timeout().as_ref()) {
-                Ok(0) | Err(Errno::INTR) => continue,
-                Ok(_) => {}
+            let wanted = match self.sent < request.len() {
+                true => Wanted::ReadableOrWritable,
+                false => Wanted::Readable,
+            };
+            match sys::poll([(&self.stream, wanted)], self.deadline) {
+                Ok([true]) => {}
+                Ok([false]) => continue,
                 Err(errno) => return Err(Broken::Off(errno)),
             }
             self.send(request);
-            match recv(&self.stream, &mut chunk, RecvFlags::DONTWAIT) {
-                Ok((0, _)) => return Err(Broken::Closed),
-                Ok((count, _)) => {
+            match unix_socket::receive_now(&self.stream, &mut chunk) {
+                Ok(0) => return Err(Broken::Closed),
+                Ok(count) => {
                     if let Some(response) =
                         incoming.take(&chunk[..count]).map_err(Broken::NotHttp)?
                     {
@@ -363,7 +359,7 @@ mod tests {
         fn api(&self) -> Api {
             #[expect(clippy::disallowed_methods, reason = "the test's own directory")]
             let root = File::open(self.dir.path()).unwrap();
-            let uid = rustix::process::geteuid().as_raw();
+            let uid = sys::process::effective_uid();
             let socket = JailSocket::open(&root, "api.sock", uid).unwrap().unwrap();
             Api::over(socket, std::process::id())
         }
@@ -484,7 +480,7 @@ mod tests {
         let listener = UnixListener::bind(dir.path().join("api.sock")).unwrap();
         #[expect(clippy::disallowed_methods, reason = "the test's own directory")]
         let root = File::open(dir.path()).unwrap();
-        let uid = rustix::process::geteuid().as_raw();
+        let uid = sys::process::effective_uid();
         let socket = JailSocket::open(&root, "api.sock", uid).unwrap().unwrap();
         (dir, listener, Api::over(socket, std::process::id()))
     }

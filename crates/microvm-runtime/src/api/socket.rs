@@ -3,20 +3,14 @@
 //! The jail's uid can put anything in the socket's place (threats.md, row 24): a link to another socket, a file, a socket
 //! of another process. So the inode is held, and whoever answers on it is asked who he is.
 
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
-use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-
-/// The number of attempts for a look-up that a rename elsewhere disturbs (EAGAIN).
-const ATTEMPTS: u32 = 128;
+use crate::sys::file::FileStat;
+use crate::sys::{Errno, unix_socket};
 
 /// The shortest timeout that is set: zero would mean none.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -39,19 +33,19 @@ impl JailSocket {
     /// [`ErrorKind::Identity`] where it is no socket, or not `uid`'s.
     pub(crate) fn open(root: impl AsFd, name: &str, uid: u32) -> Result<Option<Self>> {
         let failed = || Error::new(ErrorKind::Identity, "open the API's socket").path(name);
-        let handle = match hold(root, name) {
+        let handle = match unix_socket::hold_below(root, name) {
             Ok(handle) => handle,
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => {
                 return Err(failed().source_of(errno).hinted("the VM may have replaced it"));
             }
         };
-        let stat = fstat(&handle).map_err(|errno| failed().source_of(errno))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
+        let stat = FileStat::of(&handle).map_err(|errno| failed().source_of(errno))?;
+        if !stat.is_socket() {
             return Err(failed().because("it is no socket").hinted("the VM has replaced it"));
         }
-        if stat.st_uid != uid {
-            let because = format!("it belongs to uid {}, the VM runs as {uid}", stat.st_uid);
+        if stat.uid() != uid {
+            let because = format!("it belongs to uid {}, the VM runs as {uid}", stat.uid());
             return Err(failed().because(because).hinted("the VM has replaced it"));
         }
         Ok(Some(Self { handle, uid }))
@@ -67,17 +61,11 @@ impl JailSocket {
     /// [`ErrorKind::Api`] otherwise.
     pub(crate) fn connect(&self, pid: u32, deadline: Deadline) -> Result<Option<UnixStream>> {
         let failed = |kind| Error::new(kind, "connect to the API");
-        let stream =
-            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-                .map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
-        let address = SocketAddrUnix::new(format!("/proc/self/fd/{}", self.handle.as_raw_fd()))
+        let stream = unix_socket::stream_socket()
             .map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
         loop {
-            // A full backlog makes connect(2) wait, as long as the send timeout allows.
             let left = deadline.left().map(|left| left.clamp(SHORTEST, LONGEST));
-            set_socket_timeout(&stream, Timeout::Send, left)
-                .map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
-            match connect(&stream, &address) {
+            match unix_socket::connect(stream.as_fd(), self.handle.as_fd(), left) {
                 Ok(()) => break,
                 Err(Errno::CONNREFUSED) => return Ok(None),
                 Err(Errno::AGAIN | Errno::INTR) if !deadline.has_passed() => {}
@@ -89,9 +77,8 @@ impl JailSocket {
                 Err(errno) => return Err(failed(ErrorKind::Api).source_of(errno)),
             }
         }
-        let peer =
-            socket_peercred(&stream).map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
-        let (peer_pid, peer_uid) = (peer.pid.as_raw_nonzero().get(), peer.uid.as_raw());
+        let (peer_pid, peer_uid) =
+            unix_socket::peer(&stream).map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
         if u32::try_from(peer_pid) != Ok(pid) || peer_uid != self.uid {
             return Err(failed(ErrorKind::Identity)
                 .because(format!(
@@ -104,24 +91,10 @@ impl JailSocket {
     }
 }
 
-fn hold(root: impl AsFd, name: &str) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH
-        | ResolveFlags::NO_SYMLINKS
-        | ResolveFlags::NO_MAGICLINKS
-        | ResolveFlags::NO_XDEV;
-    let mut attempt = 1;
-    loop {
-        match openat2(&root, name, flags, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INTR) if attempt < ATTEMPTS => attempt += 1,
-            answer => return answer,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::os::fd::AsRawFd as _;
     use std::os::unix::net::UnixListener;
 
     use super::*;
@@ -136,7 +109,7 @@ mod tests {
     }
 
     fn me() -> (u32, u32) {
-        (std::process::id(), rustix::process::geteuid().as_raw())
+        (std::process::id(), crate::sys::process::effective_uid())
     }
 
     #[test]
@@ -203,10 +176,9 @@ mod tests {
         let (pid, uid) = me();
         let dir = tempfile::tempdir().unwrap();
         let root = held(&dir);
-        let listener =
-            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-                .unwrap();
-        rustix::net::bind(&listener, &SocketAddrUnix::new(dir.path().join("s")).unwrap()).unwrap();
+        let listener = unix_socket::stream_socket().unwrap();
+        let address = rustix::net::SocketAddrUnix::new(dir.path().join("s")).unwrap();
+        rustix::net::bind(&listener, &address).unwrap();
         rustix::net::listen(&listener, 0).unwrap();
         let socket = JailSocket::open(&root, "s", uid).unwrap().unwrap();
         let first = socket.connect(pid, soon()).unwrap();

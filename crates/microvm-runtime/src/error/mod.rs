@@ -8,6 +8,7 @@ use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
+use crate::sys::Errno;
 use crate::text::escaped;
 use crate::vmm::EarlyDeath;
 
@@ -233,7 +234,7 @@ impl Error {
     pub(crate) fn source_of(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         let mut source = source.into();
         // Callers look for the kernel's answer as `io::Error`, whose text also has the number.
-        source = match source.downcast::<rustix::io::Errno>() {
+        source = match source.downcast::<Errno>() {
             Ok(errno) => Box::new(io::Error::from(*errno)),
             Err(other) => other,
         };
@@ -274,7 +275,7 @@ impl Error {
 
     fn rendered(mut self) -> Self {
         let number = self.0.find::<io::Error>().and_then(io::Error::raw_os_error);
-        let advice = number.map(rustix::io::Errno::from_raw_os_error).and_then(advice);
+        let advice = number.map(Errno::from_raw_os_error).and_then(advice);
         if let Some((advice, always)) = advice {
             let replaces = |hint: &String| always && !hint.contains("RLIMIT_NOFILE");
             if self.0.hint.as_ref().is_none_or(replaces) {
@@ -426,8 +427,7 @@ fn hint_of<'a>(source: &'a (dyn StdError + Send + Sync + 'static)) -> Option<&'a
 }
 
 /// Advice on an answer of the kernel; `true` if it counts whatever the operation was.
-fn advice(errno: rustix::io::Errno) -> Option<(&'static str, bool)> {
-    use rustix::io::Errno;
+fn advice(errno: Errno) -> Option<(&'static str, bool)> {
     match errno {
         Errno::MFILE => Some(("Raise RLIMIT_NOFILE: this process has no descriptor left.", true)),
         Errno::NFILE => {
@@ -485,7 +485,7 @@ mod tests {
         let error = VmRuntimeError::from(
             Error::new(ErrorKind::Filesystem, "stage the kernel from")
                 .path("/k")
-                .source_of(rustix::io::Errno::NOENT)
+                .source_of(Errno::NOENT)
                 .hinted("name a kernel that exists"),
         );
         assert_eq!(

@@ -1,12 +1,10 @@
 //! The capabilities that each verb needs: the least set, found by dropping each capability in turn.
 
-use rustix::process::geteuid;
-use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, capabilities_secure_bits};
-
 use super::Verb;
 use super::fault::Fault;
 use super::proc_mount::ThreadStatus;
 use crate::error::ErrorKind;
+use crate::sys::process::{CapabilitySet, effective_uid, root_gains_nothing};
 
 /// A capability, the reason for it, and the verbs that need it.
 struct Need {
@@ -112,16 +110,13 @@ pub(super) fn check(verb: Verb, status: &ThreadStatus) -> Result<(), Fault> {
             missing.push(format!("{} is missing in the bounding set: {}", need.name, need.reason));
         }
     }
-    if verb == Launch
-        && capabilities_secure_bits()
-            .is_ok_and(|bits| bits.contains(CapabilitiesSecureBits::NO_ROOT))
-    {
+    if verb == Launch && root_gains_nothing() {
         missing.push("SECBIT_NOROOT is set: the jailer has no capability as root".to_owned());
     }
     if missing.is_empty() {
         return Ok(());
     }
-    let fix = if geteuid().is_root() {
+    let fix = if effective_uid() == 0 {
         "Leave the launcher these capabilities: CapabilityBoundingSet= of a systemd unit, `--cap-add` of a container."
     } else {
         "Run as root, or give the launcher these capabilities: AmbientCapabilities= of a systemd unit, `setpriv --ambient-caps`."

@@ -3,16 +3,10 @@
 use std::fs;
 use std::io;
 
-use rustix::fs::{Access, access, statfs};
-use rustix::process::getpid;
-use rustix::thread::gettid;
-
 use super::fault::Fault;
 use crate::error::ErrorKind;
+use crate::sys::{Errno, file, process};
 use crate::vmm;
-
-/// Magic number of procfs, `statfs(2)`.
-const PROC_MAGIC: i64 = 0x9fa0;
 
 /// A file that the record needs, and that `mount -o subset=pid` hides.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -42,7 +36,7 @@ pub(super) fn check() -> Result<ThreadStatus, Fault> {
     let field = |key: &str| {
         status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim)
     };
-    let (pid, thread) = (getpid().as_raw_pid(), gettid().as_raw_pid());
+    let (pid, thread) = process::pid_and_thread();
     let (said_pid, said_thread) = (field("Tgid"), field("Pid"));
     // In every pid namespace from that of the mount down to that of the process: one number if they are the same one.
     let nested = field("NSpid").is_some_and(|ids| ids.split_whitespace().count() > 1);
@@ -56,7 +50,7 @@ pub(super) fn check() -> Result<ThreadStatus, Fault> {
             REMOUNT,
         ));
     }
-    if let Err(errno) = access(BOOT_ID, Access::READ_OK) {
+    if let Err(errno) = file::check_readable(BOOT_ID) {
         return Err(Fault::new(
             ErrorKind::Unsupported,
             format!("{BOOT_ID} cannot be read ({})", io::Error::from(errno)),
@@ -72,9 +66,9 @@ pub(super) fn check() -> Result<ThreadStatus, Fault> {
 }
 
 fn unreadable(error: &io::Error) -> Fault {
-    let no_descriptor = match error.raw_os_error() {
-        Some(libc::EMFILE) => Some(vmm::files_hint()),
-        Some(libc::ENFILE) => {
+    let no_descriptor = match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => Some(vmm::files_hint()),
+        Some(Errno::NFILE) => {
             Some("Raise the sysctl fs.file-max: the host has no descriptor left.".to_owned())
         }
         _ => None,
@@ -83,7 +77,7 @@ fn unreadable(error: &io::Error) -> Fault {
         let found = format!("/proc/thread-self/status cannot be opened: {error}");
         return Fault::new(ErrorKind::Filesystem, found, fix);
     }
-    let is_proc = statfs("/proc").is_ok_and(|fs| fs.f_type == PROC_MAGIC);
+    let is_proc = file::path_is_on("/proc", file::PROCFS).unwrap_or(false);
     match (is_proc, error.kind()) {
         (false, _) => Fault::new(
             ErrorKind::Unsupported,

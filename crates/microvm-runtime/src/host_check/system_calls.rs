@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use crate::error::ErrorKind;
-use crate::sys::Probe;
+use crate::sys::{Errno, Probe};
 
 /// Makes each call with arguments that the kernel refuses, and names those that do not exist or are not allowed.
 ///
@@ -11,12 +11,12 @@ use crate::sys::Probe;
 pub(super) fn check(probes: &[Probe], filtered: bool) -> Result<(), Fault> {
     let mut refused = Vec::new();
     for probe in probes {
-        match probe.errno() {
+        match Errno::from_raw_os_error(probe.errno()) {
             // A kernel without keys: nothing is shared then.
-            libc::ENOSYS if probe.name == "keyctl" => {}
-            libc::ENOSYS => refused.push(format!("{} (ENOSYS)", probe.name)),
-            libc::EPERM => refused.push(format!("{} (EPERM)", probe.name)),
-            libc::EACCES => refused.push(format!("{} (EACCES)", probe.name)),
+            Errno::NOSYS if probe.name == "keyctl" => {}
+            Errno::NOSYS => refused.push(format!("{} (ENOSYS)", probe.name)),
+            Errno::PERM => refused.push(format!("{} (EPERM)", probe.name)),
+            Errno::ACCESS => refused.push(format!("{} (EACCES)", probe.name)),
             _ => {}
         }
     }

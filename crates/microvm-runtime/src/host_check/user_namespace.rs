@@ -2,10 +2,9 @@
 
 use std::fs;
 
-use rustix::fs::stat;
-
 use super::fault::Fault;
 use crate::error::ErrorKind;
+use crate::sys::file::FileStat;
 
 /// Inode number of the first user namespace: `PROC_USER_INIT_INO` of `linux/proc_ns.h`, the same in every kernel.
 const INITIAL: u64 = 0xEFFF_FFFD;
@@ -14,8 +13,8 @@ const INITIAL: u64 = 0xEFFF_FFFD;
 /// not mapped can own no file.
 pub(super) fn check() -> Result<(), Fault> {
     // A kernel without user namespaces has no such file.
-    let Ok(namespace) = stat("/proc/self/ns/user") else { return Ok(()) };
-    if namespace.st_ino == INITIAL {
+    let Ok(namespace) = FileStat::of_path("/proc/self/ns/user") else { return Ok(()) };
+    if namespace.id().1 == INITIAL {
         return Ok(());
     }
     #[expect(clippy::disallowed_methods, reason = "a file of procfs")]

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use jail_cmd::{ExecName, JailId};
 use jail_fs::{Dir, InodeId, Lease, Name, TrustedDir};
-use rustix::fs::{AtFlags, FileType, statat};
-use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::jail::record::Record;
+use crate::sys::Errno;
+use crate::sys::file::FileStat;
 
 /// Name of the jail's root in the jail's directory.
 pub(crate) const ROOT: &str = "root";
@@ -125,8 +125,8 @@ pub(crate) fn exec_dirs(base: &TrustedDir) -> Result<ExecDirs> {
 }
 
 fn is_directory(dir: &TrustedDir, name: &Name) -> bool {
-    match statat(dir.dir(), name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
+    match FileStat::of_entry(dir.dir(), name.as_os_str()) {
+        Ok(stat) => stat.is_dir(),
         Err(errno) => errno != Errno::NOENT,
     }
 }
@@ -138,8 +138,7 @@ impl ExecDirs {
         for (name, failure) in self.problems {
             let shown = Path::new(name.as_os_str()).join(id.as_str());
             let is_foreign_mount = failure.kind() == crate::error::ErrorKind::Mounted
-                && statat(base.dir(), &shown, AtFlags::SYMLINK_NOFOLLOW)
-                    .is_err_and(|errno| errno == Errno::NOENT);
+                && FileStat::of_entry(base.dir(), &shown).is_err_and(|errno| errno == Errno::NOENT);
             if !is_foreign_mount {
                 return Err(failure);
             }

@@ -13,6 +13,8 @@ use crate::jail::liveness::{self, Survey};
 use crate::jail::record::{Progress, Record};
 use crate::jail::uid_pool;
 use crate::jail::{self, Jail};
+use crate::sys::file::FileStat;
+use crate::sys::process::effective_uid;
 use crate::vmm::{self, Crowd, PidNamespace, Suspect};
 
 /// The number of child processes held at a time during the kill of a group, to reap the children.
@@ -131,11 +133,11 @@ pub(crate) fn end_without_record(
 
 /// The uid that a jail's root was given to; `None` if it is the launcher's still, so that nothing was started in it.
 fn owner_of(root: &jail_fs::Dir) -> Result<Option<u32>> {
-    let stat = rustix::fs::fstat(root).map_err(|errno| {
+    let stat = FileStat::of(root).map_err(|errno| {
         Error::new(ErrorKind::Filesystem, "examine the jail's root").source_of(errno)
     })?;
-    let ours = stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw();
-    Ok((!ours).then_some(stat.st_uid))
+    let ours = stat.uid() == 0 || stat.uid() == effective_uid();
+    Ok((!ours).then_some(stat.uid()))
 }
 
 /// Refuses to go on while a process of `uid` lives that may be the jail's. What has just been killed takes a moment to

@@ -16,6 +16,7 @@ use crate::jail::{self, Jail, ROOT, leaf_mark};
 use crate::jail::{ending, remove, shared_copy, uid_pool};
 use crate::plan::{Plan, PlannedArtifact};
 use crate::spec::drive::DriveKind;
+use crate::sys::file::FileStat;
 use crate::trace;
 use crate::vmm;
 
@@ -322,8 +323,8 @@ fn is_still_right(Work { plan, leaf, sources, .. }: Work<'_>, record: &Record) -
 fn is_untouched(old: &Jail, record: &Record) -> bool {
     let owner = open_root(old.dir(), record.root)
         .ok()
-        .and_then(|root| rustix::fs::fstat(&root).ok())
-        .map(|stat| stat.st_uid);
+        .and_then(|root| FileStat::of(&root).ok())
+        .map(|stat| stat.uid());
     owner == Some(Owner::caller().uid())
 }
 

@@ -10,7 +10,6 @@ use std::path::Path;
 use jail_cgroup::LeafId;
 use jail_cmd::{ExecName, JailId};
 use jail_fs::{Dir, InodeId, Name, Owner, StagedTree, TrustedDir};
-use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -18,6 +17,7 @@ use crate::plan::Plan;
 use crate::plan::host_file::Program;
 use crate::plan::record_size::MAX_BYTES;
 use crate::spec::JailSpec;
+use crate::sys::file;
 use crate::vmm::ProcessStamp;
 
 /// The files' names in the jail's directory, beside `root/`.
@@ -155,11 +155,9 @@ impl Record {
     /// The jailer is about to be started in the jail at `dir`.
     pub(crate) fn starting(&mut self, dir: &TrustedDir) -> Result<Starting> {
         let failed = || unwritten(dir.path(), VMM);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(dir.dir(), VMM, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|errno| failed().source_of(errno))?;
+        let file = file::create_new(dir.dir(), VMM).map_err(|errno| failed().source_of(errno))?;
         self.progress = Progress::Starting;
-        Ok(Starting(file.into()))
+        Ok(Starting(file))
     }
 
     /// The VMM of the jail at `dir` runs as this process.

@@ -6,15 +6,11 @@ use std::path::{Path, PathBuf};
 
 use jail_cmd::HostPath;
 use jail_fs::InodeId;
-use rustix::fs::{Access, FileType, Mode, OFlags, access};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys;
-
-/// Magic number of nsfs, `statfs(2)`.
-const NSFS_MAGIC: i64 = 0x6e73_6673;
+use crate::sys::file::{self, FileStat};
+use crate::sys::{self, Errno};
 
 /// An executable regular file, resolved once: which file it was, under which canonical name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,15 +33,15 @@ impl Program {
         };
         let canonical = canonical(&operation, &path)?;
         let held = hold(&operation, canonical.as_path())?;
-        let stat = rustix::fs::fstat(&held).map_err(|errno| {
+        let stat = FileStat::of(&held).map_err(|errno| {
             Error::new(ErrorKind::Filesystem, &operation).path(&path).source_of(errno)
         })?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        if !stat.is_file() {
             return Err(Error::invalid(operation, "it is not a regular file")
                 .path(path)
                 .hinted("Name the program's own file."));
         }
-        if stat.st_mode & 0o111 == 0 {
+        if stat.mode() & 0o111 == 0 {
             return Err(Error::invalid(operation, "it is not executable")
                 .path(path)
                 .hinted("Make the file executable (`chmod +x`), or name another."));
@@ -84,7 +80,7 @@ fn on_path(operation: &str, name: &Path) -> Result<PathBuf> {
         // An empty entry means the working directory, where nobody looks for what root is to run.
         .filter(|dir| dir.is_absolute())
         .map(|dir| dir.join(name));
-    there.find(|program| access(program, Access::EXEC_OK).is_ok()).ok_or_else(|| {
+    there.find(|program| file::is_executable(program)).ok_or_else(|| {
         Error::new(ErrorKind::NotFound, operation)
             .path(name)
             .because("it is not on the PATH")
@@ -93,7 +89,7 @@ fn on_path(operation: &str, name: &Path) -> Result<PathBuf> {
 }
 
 fn hold(operation: &str, path: &Path) -> Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+    file::open_path(path)
         .map_err(|errno| Error::new(kind(errno), operation).path(path).source_of(errno))
 }
 
@@ -119,23 +115,22 @@ pub(crate) fn open_network_namespace(path: &Path) -> Result<OwnedFd> {
             .path(path)
             .hinted("Rename the file: its path is recorded as JSON, which is UTF-8."));
     }
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(
-        |error| {
-            Error::new(kind(error), operation)
-                .path(path)
-                .source_of(error)
-                .hinted("Make it first with `ip netns add`, or use `Network::Isolated`.")
-        },
-    )?;
-    let fs = rustix::fs::fstatfs(&file).map_err(|error| {
+    let opened = file::open_for_reading(path).map_err(|error| {
+        Error::new(kind(error), operation)
+            .path(path)
+            .source_of(error)
+            .hinted("Make it first with `ip netns add`, or use `Network::Isolated`.")
+    })?;
+    let is_namespace = file::is_on(&opened, file::NSFS).map_err(|error| {
         Error::new(ErrorKind::Filesystem, operation).path(path).source_of(error)
     })?;
-    if fs.f_type != NSFS_MAGIC || !sys::is_network_namespace(&file) {
+    let opened = OwnedFd::from(opened);
+    if !is_namespace || !sys::is_network_namespace(&opened) {
         return Err(Error::invalid(operation, "it is not a network namespace")
             .path(path)
             .hinted("make one with `ip netns add`"));
     }
-    Ok(file)
+    Ok(opened)
 }
 
 fn canonical(operation: &str, path: &Path) -> Result<HostPath> {

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use jail_cmd::JailerVersion;
 use jail_fs::{Artifact, SourceStamp};
-use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::host_file::Program;
+use crate::sys::file::FileStat;
+use crate::sys::process::effective_uid;
 use crate::vmm::output;
 
 /// A program of the Firecracker project: the very file, and its release.
@@ -93,17 +94,17 @@ impl Releases {
 /// launcher's.
 fn refuse_others(program: &Program) -> Result<()> {
     let operation = "ask for Firecracker's release";
-    let own = rustix::process::geteuid().as_raw();
+    let own = effective_uid();
     for path in program.path().as_path().ancestors() {
-        let stat = rustix::fs::stat(path).map_err(|errno| {
+        let stat = FileStat::of_path(path).map_err(|errno| {
             Error::new(ErrorKind::Filesystem, operation).path(path).source_of(errno)
         })?;
-        let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let is_dir = stat.is_dir();
         // In a sticky directory, others can replace only what is theirs.
         let writable = if is_dir { 0o002 } else { 0o022 };
-        let open = stat.st_mode & writable != 0 && !(is_dir && stat.st_mode & 0o1000 != 0);
-        if open || ![0, own].contains(&stat.st_uid) {
-            let (uid, mode) = (stat.st_uid, stat.st_mode & 0o7777);
+        let open = stat.mode() & writable != 0 && !(is_dir && stat.mode() & 0o1000 != 0);
+        if open || ![0, own].contains(&stat.uid()) {
+            let (uid, mode) = (stat.uid(), stat.mode() & 0o7777);
             return Err(Error::new(ErrorKind::Untrusted, operation)
                 .path(path)
                 .because(format!("it is uid {uid}'s, mode {mode:04o}, so that others can change the program"))

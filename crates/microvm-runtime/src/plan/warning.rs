@@ -7,6 +7,7 @@ use jail_cmd::{JailerVersion, ResourceLimit};
 
 use crate::spec::drive::DriveKind;
 use crate::spec::{JailSpec, Network};
+use crate::sys::file::FileStat;
 
 /// Memory of Firecracker itself, in bytes, without the guest's.
 const VMM_BYTES: u64 = 10 << 20;
@@ -141,7 +142,7 @@ fn files(spec: &JailSpec) -> Vec<Warning> {
 
 /// Returns the size of a file of the host. A missing file is an error of the next step.
 fn size(path: &Path) -> Option<u64> {
-    u64::try_from(rustix::fs::lstat(path).ok()?.st_size).ok()
+    FileStat::of_unfollowed(path).ok().map(|found| found.size())
 }
 
 #[cfg(test)]

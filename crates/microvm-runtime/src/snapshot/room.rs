@@ -2,14 +2,11 @@
 
 use jail_cgroup::ByteSize;
 use jail_fs::Dir;
-use rustix::fs::fstatfs;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::file;
 use crate::vm::Vm;
 use crate::vmm::file_size_limit;
-
-/// Magic number of tmpfs, `statfs(2)`.
-const TMPFS_MAGIC: i64 = 0x0102_1994;
 
 /// Refuses a snapshot of a VM that cannot write `bytes` of memory to a file in its jail at `root`.
 ///
@@ -25,7 +22,7 @@ pub(super) fn check(vm: &Vm, root: &Dir, bytes: u64) -> Result<()> {
             "Give the spec a larger `ResourceLimit::FileSize`.",
         );
     }
-    let is_tmpfs = fstatfs(root).is_ok_and(|fs| fs.f_type == TMPFS_MAGIC);
+    let is_tmpfs = file::is_on(root, file::TMPFS).unwrap_or(false);
     let Some(limit) = vm.record.spec.limits.memory().filter(|_| is_tmpfs) else {
         return Ok(());
     };

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use jail_cmd::ArtifactName;
 use jail_fs::{CopyOptions, Dir, Owner, Receipt};
-use rustix::fs::{AtFlags, unlinkat};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::jail::prepare::{open_artifact, stage};
 use crate::plan::PlannedArtifact;
 use crate::spec::drive::DriveKind;
+use crate::sys::file;
 use crate::vm::Vm;
 
 /// A file that was staged into a running jail.
@@ -69,7 +69,7 @@ impl StagedFile {
         match opened {
             Ok(()) => Ok(self.receipt),
             Err(failure) => {
-                let _ = unlinkat(&self.root, &self.name, AtFlags::empty());
+                let _ = file::unlink(&self.root, &self.name);
                 Err(failure)
             }
         }

@@ -6,15 +6,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use jail_fs::InodeId;
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-use rustix::process::{Uid, getpriority_user};
 
 use super::stamp::ProcessStamp;
 use super::starting_jailer::{is_starting_jailer, may_be_jailer};
 use super::{pidfd, procfs};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::{Errno, file, process};
 
 /// Processes that are named, of however many there are.
 const EXAMPLES: usize = 4;
@@ -128,8 +126,7 @@ enum Root {
 
 impl Root {
     fn of(pid: u32) -> Self {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        match rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()) {
+        match file::open_path(format!("/proc/{pid}/root")) {
             Ok(fd) => match InodeId::of(&fd) {
                 Ok(id) => Self::Held { id, fd },
                 Err(_) => Self::Hidden,
@@ -141,12 +138,10 @@ impl Root {
 
     /// Reads the root directories of the other threads of a process whose first thread has exited.
     fn of_other_threads(pid: u32) -> Self {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
         let dir = format!("/proc/{pid}/task");
         let Ok(threads) = procfs::numbers(&dir) else { return Self::None };
         for thread in threads.flatten().filter(|thread| *thread != pid).take(THREADS) {
-            let root = rustix::fs::open(format!("{dir}/{thread}/root"), flags, Mode::empty());
-            let Ok(fd) = root else { continue };
+            let Ok(fd) = file::open_path(format!("{dir}/{thread}/root")) else { continue };
             if let Ok(id) = InodeId::of(&fd) {
                 return Self::Held { id, fd };
             }
@@ -162,8 +157,7 @@ fn climb(dir: impl AsFd, id: InodeId, wanted: impl Fn(InodeId) -> bool) -> Optio
         return Some(id);
     }
     let up = |dir: &dyn AsFd| {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(dir.as_fd(), "..", flags, Mode::empty()).ok()?;
+        let fd = file::open_parent(dir.as_fd()).ok()?;
         let id = InodeId::of(&fd).ok()?;
         Some((fd, id))
     };
@@ -271,14 +265,9 @@ pub(crate) fn unexplained(uid: u32, is_other_jail: impl Fn(InodeId) -> bool) -> 
 /// Returns true if a process or a zombie of this pid namespace has this real uid (`getpriority(2)`). The call fails
 /// with `ESRCH` if no process has the uid, and then is cheap even with many processes.
 pub(crate) fn uid_is_in_use(uid: u32) -> Result<bool> {
-    match getpriority_user(Uid::from_raw(uid)) {
-        Ok(_) => Ok(true),
-        Err(Errno::SRCH) => Ok(false),
-        Err(errno) => {
-            Err(Error::new(ErrorKind::Identity, format!("look for processes of uid {uid}"))
-                .source_of(errno))
-        }
-    }
+    process::uid_is_in_use(uid).map_err(|errno| {
+        Error::new(ErrorKind::Identity, format!("look for processes of uid {uid}")).source_of(errno)
+    })
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::Errno;
+use crate::sys::file::{self, FileStat};
 
 /// Bytes that are kept of a stream.
 pub(super) const TAIL: usize = 64 << 10;
@@ -73,9 +73,8 @@ impl Default for Console {
 
 /// Opens the null device.
 pub(super) fn null() -> Result<OwnedFd> {
-    let path = "/dev/null";
-    rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
-        Error::new(ErrorKind::Spawn, "open the null device").path(path).source_of(errno)
+    file::open_null().map_err(|errno| {
+        Error::new(ErrorKind::Spawn, "open the null device").path("/dev/null").source_of(errno)
     })
 }
 
@@ -91,25 +90,21 @@ pub(super) fn open_file(path: &Path) -> Result<(OwnedFd, Written)> {
         }
         .source_of(errno)
     };
-    // A link is not followed: the file may lie where another user can plant one. Nothing here waits for a FIFO's reader.
-    let always = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | always;
-    let theirs = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-    let stat = fstat(&theirs).map_err(failed)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
+    // A link is not followed: the file may lie where another user can plant one.
+    let theirs = file::open_for_appending(path).map_err(failed)?;
+    let stat = FileStat::of(&theirs).map_err(failed)?;
+    if !stat.is_file() || !stat.has_one_name() {
         return Err(Error::invalid("open the console file", "it is no regular file with one name")
             .path(path)
             .hinted("Give each console a file of its own, or use Console::tail."));
     }
-    let ours = rustix::fs::open(path, OFlags::RDONLY | always, Mode::empty()).map_err(failed)?;
-    let now = fstat(&ours).map_err(failed)?;
-    if (now.st_dev, now.st_ino) != (stat.st_dev, stat.st_ino) {
+    let ours = file::open_unfollowed(path).map_err(failed)?;
+    if FileStat::of(&ours).map_err(failed)?.id() != stat.id() {
         return Err(Error::new(ErrorKind::Untrusted, "open the console file")
             .path(path)
             .because("another file took its place"));
     }
-    let from = u64::try_from(stat.st_size).unwrap_or(0);
-    Ok((theirs, Written { file: ours.into(), from }))
+    Ok((theirs, Written { file: ours, from: stat.size() }))
 }
 
 /// The part of a console file that one VM wrote.
@@ -146,7 +141,7 @@ pub(crate) fn read_tail(file: &File, from: u64, keep: u64) -> io::Result<String>
 
 #[cfg(test)]
 mod tests {
-    use rustix::fs::{CWD, fcntl_getfl, mknodat};
+    use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_getfl, mknodat};
 
     use super::*;
 

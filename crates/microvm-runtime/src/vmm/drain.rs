@@ -5,13 +5,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::buffer::spare_capacity;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::io::{Errno, read, write};
-
 use super::tail::{PIECE, Tail};
-use crate::sys;
+use crate::sys::{self, Epoll, Wake};
 
 static DRAIN: Mutex<Option<Drain>> = Mutex::new(None);
 
@@ -21,8 +16,8 @@ const WAKE: u64 = 0;
 struct Drain {
     /// The pid of the process that has the thread: a forked child has a copy of this value, and no thread.
     owner: u32,
-    epoll: Arc<OwnedFd>,
-    wake: Arc<OwnedFd>,
+    epoll: Arc<Epoll>,
+    wake: Arc<Wake>,
     sources: HashMap<u64, Source>,
     next: u64,
 }
@@ -58,7 +53,7 @@ impl Registration {
         };
         for (index, fifo) in fifos.into_iter().enumerate() {
             let key = drain.next;
-            let added = epoll::add(&drain.epoll, &fifo, EventData::new_u64(key), EventFlags::IN);
+            let added = drain.epoll.add(&fifo, key);
             if let Err(errno) = added {
                 drop(locked);
                 drop(this);
@@ -84,8 +79,7 @@ impl Drop for Registration {
         };
         let gone: Vec<_> = self.keys.iter().filter_map(|key| drain.remove(*key)).collect();
         if drain.sources.is_empty() {
-            // A full counter wakes as well.
-            let _ = write(&drain.wake, &1_u64.to_ne_bytes());
+            drain.wake.send();
         }
         drop(locked);
         // A subscriber that goes with its tail may come back here.
@@ -95,9 +89,9 @@ impl Drop for Registration {
 
 impl Drain {
     fn start(owner: u32) -> io::Result<Self> {
-        let epoll = Arc::new(epoll::create(CreateFlags::CLOEXEC)?);
-        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
+        let epoll = Arc::new(Epoll::new()?);
+        let wake = Arc::new(Wake::new()?);
+        epoll.add(&*wake, WAKE)?;
         let this = Self {
             owner,
             epoll: Arc::clone(&epoll),
@@ -118,7 +112,7 @@ impl Drain {
     /// which would keep the event alive.
     fn remove(&mut self, key: u64) -> Option<Source> {
         let source = self.sources.remove(&key)?;
-        let _ = epoll::delete(&self.epoll, &source.fifo);
+        let _ = self.epoll.remove(&source.fifo);
         Some(source)
     }
 }
@@ -127,25 +121,17 @@ fn lock() -> MutexGuard<'static, Option<Drain>> {
     DRAIN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn run(epoll: &OwnedFd, wake: &OwnedFd) {
+fn run(epoll: &Epoll, wake: &Wake) {
     let mut buffer = vec![0; PIECE];
-    let mut events = Vec::<Event>::with_capacity(64);
     loop {
-        events.clear();
-        match epoll::wait(epoll, spare_capacity(&mut events), None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            // Only a descriptor of ours that somebody else closed leads here; nothing can be read any more.
-            Err(_) => return *lock() = None,
-        }
-        for event in &events {
-            let key = event.data.u64();
+        // Fails only if somebody else closed the descriptor: then nothing can be read any more.
+        let Ok(events) = epoll.wait() else { return *lock() = None };
+        for (key, hung_up) in events {
             if key == WAKE {
-                let _ = read(wake, &mut [0; 8]);
+                wake.clear();
             }
             let source = lock().as_ref().and_then(|drain| drain.sources.get(&key).cloned());
             let Some(Source { tail, index, .. }) = source else { continue };
-            let flags = event.flags;
-            let hung_up = flags.intersects(EventFlags::HUP | EventFlags::ERR);
             if tail.feed(index, hung_up, &mut buffer) {
                 let gone = lock().as_mut().and_then(|drain| drain.remove(key));
                 drop(gone);

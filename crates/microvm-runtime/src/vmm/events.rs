@@ -1,37 +1,22 @@
 //! The events that wake a waiting launch: a file in the jail's root, the end of a process, the deadline.
 
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::io::Errno;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::{self, DirWatch, Errno};
 
 /// Events in a directory (`inotify(7)`), used only as hints when to look.
 pub(super) struct Events {
     /// `None` where this user has no inotify instance left (128 by default): then only time wakes.
-    inotify: Option<OwnedFd>,
+    inotify: Option<DirWatch>,
 }
 
 impl Events {
     /// Starts the watch; called before the start of the process that causes the events.
     pub(super) fn watch(dir: impl AsFd) -> Result<Self> {
-        let inotify = match inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
-            Ok(inotify) => inotify,
-            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => return Ok(Self { inotify: None }),
-            Err(errno) => return Err(failed(errno)),
-        };
         // Made: what the jailer makes once it is in the jail, the pid file and the API's socket. Written: the pid file.
-        let what = WatchFlags::CREATE | WatchFlags::CLOSE_WRITE | WatchFlags::ONLYDIR;
-        let path = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
-        match inotify::add_watch(&inotify, path, what) {
-            Ok(_) => Ok(Self { inotify: Some(inotify) }),
-            Err(Errno::NOSPC | Errno::NOMEM) => Ok(Self { inotify: None }),
-            Err(errno) => Err(failed(errno)),
-        }
+        Ok(Self { inotify: DirWatch::new(dir).map_err(failed)? })
     }
 
     /// Returns true if there is no inotify instance, so that only time wakes the launch.
@@ -45,20 +30,11 @@ impl Events {
         processes: &[BorrowedFd<'_>],
         deadline: impl Into<Deadline>,
     ) -> Result<()> {
-        let watched = self.inotify.iter().map(OwnedFd::as_fd).chain(processes.iter().copied());
-        let mut fds =
-            watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect::<Vec<_>>();
-        match poll(&mut fds, deadline.into().timeout().as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(failed(errno)),
-        }
+        let watched = self.inotify.iter().map(DirWatch::as_fd).chain(processes.iter().copied());
+        sys::poll_any(watched, deadline.into()).map_err(failed)?;
         if let Some(inotify) = &self.inotify {
             // Once: what is left wakes again, and a VM that makes events without an end does not keep us here.
-            let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
-            match rustix::io::read(inotify, &mut buffer) {
-                Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(errno) => return Err(failed(errno)),
-            }
+            inotify.discard().map_err(failed)?;
         }
         Ok(())
     }

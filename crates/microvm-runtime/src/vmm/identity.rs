@@ -1,7 +1,6 @@
 //! Proves that a process is a VMM of ours, by the user, the root and the executable that the kernel reports.
 
 use jail_fs::{Dir, InodeId};
-use rustix::fs::{Mode, OFlags};
 
 use super::procfs;
 use crate::error::{Error, ErrorKind, Result};
@@ -48,13 +47,11 @@ impl Expected {
     /// user namespace.
     pub(super) fn prove_exec_copy(&self, pid: u32, root: &Dir) -> Result<()> {
         // One name, held and not followed.
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let copy = rustix::fs::openat(root, self.exec_name.as_str(), flags, Mode::empty())
-            .map_err(|errno| {
-                Error::new(ErrorKind::Identity, "find the exec copy")
-                    .path(&self.exec_name)
-                    .source_of(errno)
-            })?;
+        let copy = sys::file::open_path_at(root, self.exec_name.as_str()).map_err(|errno| {
+            Error::new(ErrorKind::Identity, "find the exec copy")
+                .path(&self.exec_name)
+                .source_of(errno)
+        })?;
         let (exe, copy) = (InodeId::of(procfs::held(pid, "exe")?)?, InodeId::of(copy)?);
         if exe != copy {
             return Err(doubt(pid, &format!("it executes inode {exe}, the exec copy is {copy}")));

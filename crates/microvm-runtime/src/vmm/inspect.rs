@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use jail_fs::InodeId;
-use rustix::fs::stat;
 use serde::Serialize;
 
 use super::procfs;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::file::{self, FileStat};
 use crate::text::escaped;
 
 /// Threads, descriptors and control groups that are listed at most.
@@ -100,10 +100,10 @@ fn four(pid: u32, status: &[u8], key: &str) -> Result<[u32; 4]> {
 
 fn namespace(pid: u32, name: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/ns/{name}");
-    let status = stat(&path).map_err(|errno| {
+    let namespace = FileStat::of_path(&path).map_err(|errno| {
         Error::new(ErrorKind::Identity, "look at the VMM").path(path).source_of(errno)
     })?;
-    Ok(status.st_ino)
+    Ok(namespace.id().1)
 }
 
 /// The first numbers in a directory of the process, and one more if there are more.
@@ -138,13 +138,11 @@ fn descriptors(pid: u32, open: &[u32], jail_mount: u64) -> Vec<Descriptor> {
 }
 
 fn mount_id(pid: u32, fd: &std::os::fd::OwnedFd) -> Result<u64> {
-    use rustix::fs::{AtFlags, StatxFlags, statx};
-    let status = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map_err(|errno| {
+    file::mount_id(fd).map_err(|errno| {
         Error::new(ErrorKind::Identity, "find the VMM's root mount")
             .path(format!("/proc/{pid}/root"))
             .source_of(errno)
-    })?;
-    Ok(status.stx_mnt_id)
+    })
 }
 
 #[cfg(test)]

@@ -1,12 +1,10 @@
 //! Resource limits (`setrlimit(2)`): what a new jailer gets of the launcher's, and what staging needs.
 
 use jail_cmd::ResourceLimit;
-use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit};
-use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys;
+use crate::sys::process::{CapabilitySet, Resource, Rlimit, getrlimit, has_capability};
+use crate::sys::{self, Errno};
 use crate::vmm::procfs;
 
 /// Descriptors that the jailer allows Firecracker if nothing else was asked for.
@@ -63,7 +61,7 @@ fn core_limit(hard: Option<u64>, may_raise: bool) -> (u64, u64) {
 
 /// Returns true if this thread may raise hard limits.
 fn may_raise_limits() -> bool {
-    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE))
+    has_capability(CapabilitySet::SYS_RESOURCE)
 }
 
 /// Refuses, before anything is staged, limits of this process that the jailer or staging would run into: `largest` is

@@ -4,18 +4,12 @@ use std::collections::HashSet;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
-};
-
 use super::procfs;
 use super::stamp::ProcessStamp;
 use super::status::ExitStatus;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys;
+use crate::sys::{self, Errno, Wanted};
 
 /// The time to wait for the status of a process that another parent must reap first.
 const REAP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -23,29 +17,17 @@ const REAP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Interval between two looks at a child that has ended and is still traced.
 const REAP_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Converts a pid for the system calls; `None` for an impossible pid.
-pub(super) fn number(pid: u32) -> Option<Pid> {
-    Pid::from_raw(i32::try_from(pid).ok()?)
-}
-
 /// Opens `pid` (`pidfd_open(2)`); `None` where there is no such process.
 pub(crate) fn open(pid: u32) -> Result<Option<OwnedFd>> {
-    let failed = || Error::new(ErrorKind::Identity, format!("open process {pid}"));
-    let number = number(pid).ok_or_else(|| failed().because("it is no pid"))?;
-    match pidfd_open(number, PidfdFlags::empty()) {
-        Ok(pidfd) => Ok(Some(pidfd)),
-        // The last two of a number that is a thread's, or one the kernel is about to give back.
-        Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => Ok(None),
-        Err(errno) => Err(failed().source_of(errno)),
-    }
+    sys::pidfd::open_process(pid).map_err(|errno| {
+        Error::new(ErrorKind::Identity, format!("open process {pid}")).source_of(errno)
+    })
 }
 
 /// Sends SIGKILL (`pidfd_send_signal(2)`). A process that has ended is fine.
 pub(crate) fn kill(pidfd: BorrowedFd<'_>) -> Result<()> {
-    match pidfd_send_signal(pidfd, Signal::KILL) {
-        Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(errno) => Err(Error::new(ErrorKind::Privilege, "kill the VMM").source_of(errno)),
-    }
+    sys::pidfd::kill(pidfd)
+        .map_err(|errno| Error::new(ErrorKind::Privilege, "kill the VMM").source_of(errno))
 }
 
 /// Opens `pid` as a descriptor, and kills the process if `is_it` returns true. Reaps a child. Returns true after a
@@ -119,13 +101,13 @@ pub(crate) fn reap<'a>(
     for pidfd in killed {
         // At worst a zombie is left of it. ECHILD: it was somebody else's.
         let _ = ended_by(pidfd.as_fd(), deadline);
-        let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        let _ = sys::pidfd::reap(pidfd.as_fd());
     }
 }
 
 /// Waits until the process has ended, or the deadline has passed: `false` then.
 pub(crate) fn ended_by(pidfd: BorrowedFd<'_>, deadline: impl Into<Deadline>) -> Result<bool> {
-    wait_for(pidfd, PollFlags::IN, deadline.into())
+    wait_for(pidfd, Wanted::Readable, deadline.into())
 }
 
 /// The status of a process that has ended: of a child, which is so reaped (`waitid(2)` with `P_PIDFD`), or of a
@@ -133,17 +115,10 @@ pub(crate) fn ended_by(pidfd: BorrowedFd<'_>, deadline: impl Into<Deadline>) -> 
 pub(crate) fn status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
     // No blocking wait: the kernel does not report the exit of a traced process to the parent until the tracer has
     // exited, and the tracer may be a process of the VM.
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     let deadline = Deadline::after(REAP_TIMEOUT);
     loop {
-        match rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), options)) {
-            Ok(Some(status)) => {
-                return Ok(match (status.exit_status(), status.terminating_signal()) {
-                    (Some(code), _) => ExitStatus::Exited(code),
-                    (None, Some(signal)) => ExitStatus::Signaled(signal),
-                    (None, None) => ExitStatus::Unknown,
-                });
-            }
+        match sys::pidfd::reap(pidfd) {
+            Ok(Some(status)) => return Ok(ExitStatus::from_wait(status)),
             Ok(None) if !deadline.has_passed() => std::thread::sleep(REAP_INTERVAL),
             // Traced, or not our child, or reaped by somebody else of this process.
             Ok(None) | Err(Errno::CHILD) => return stranger_status(pidfd),
@@ -169,7 +144,7 @@ fn stranger_status(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
         }
         // Shortly between exit and reaping: POLLHUP reports that the process was reaped.
         let moment = Deadline::after(Duration::from_millis(10));
-        wait_for(pidfd, PollFlags::HUP, deadline.min(moment))?;
+        wait_for(pidfd, Wanted::HangUp, deadline.min(moment))?;
     }
 }
 
@@ -192,14 +167,12 @@ pub(super) fn exit_code(stat: &[u8]) -> Option<i32> {
     if fields.next()? == b"Z" { fields.next_back().and_then(procfs::number) } else { None }
 }
 
-fn wait_for(pidfd: BorrowedFd<'_>, what: PollFlags, deadline: Deadline) -> Result<bool> {
+fn wait_for(pidfd: BorrowedFd<'_>, wanted: Wanted, deadline: Deadline) -> Result<bool> {
     loop {
-        // HUP is always reported; to wait for it alone is to ask for nothing else.
-        let mut fds = [PollFd::from_borrowed_fd(pidfd, what.difference(PollFlags::HUP))];
-        match poll(&mut fds, deadline.timeout().as_ref()) {
-            Ok(0) => return Ok(false),
-            Ok(_) if fds[0].revents().intersects(what | PollFlags::HUP) => return Ok(true),
-            Ok(_) | Err(Errno::INTR) => {}
+        match sys::poll([(&pidfd, wanted)], deadline) {
+            Ok([true]) => return Ok(true),
+            Ok([false]) if deadline.has_passed() => return Ok(false),
+            Ok([false]) => {}
             Err(errno) => {
                 return Err(Error::new(ErrorKind::Identity, "wait for the VMM").source_of(errno));
             }

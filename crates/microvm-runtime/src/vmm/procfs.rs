@@ -5,10 +5,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, statx};
-use rustix::io::Errno;
-
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::{Errno, file};
 
 /// Most bytes that are read of one file. A process can make its command line gigabytes long (`PR_SET_MM_MAP`).
 const MAX_BYTES: u64 = 64 << 10;
@@ -25,10 +23,8 @@ fn failed(
 
 /// Reads the first 64 KiB of a file of procfs.
 pub(crate) fn read(path: &str) -> io::Result<Vec<u8>> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty())?;
     let mut bytes = Vec::new();
-    std::fs::File::from(file).take(MAX_BYTES).read_to_end(&mut bytes)?;
+    file::open_for_reading(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -40,8 +36,7 @@ pub(super) fn bytes(pid: u32, name: &str) -> Result<Vec<u8>> {
 /// Opens the target of a magic link with `O_PATH`.
 pub(super) fn held(pid: u32, name: &str) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/{name}");
-    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| failed(pid, name, errno))
+    file::open_path(path).map_err(|errno| failed(pid, name, errno))
 }
 
 /// Reads the target of a magic link as a path.
@@ -53,10 +48,7 @@ pub(super) fn link(pid: u32, name: &str) -> Result<PathBuf> {
 /// Returns the effective uid of a process: the owner of `/proc/<pid>` (`statx(2)`), which is cheaper than reading
 /// `status`. `None` if the process does not exist.
 pub(super) fn effective_uid(pid: u32) -> Option<u32> {
-    let path = format!("/proc/{pid}");
-    let directory = statx(CWD, path, AtFlags::empty(), StatxFlags::UID | StatxFlags::TYPE).ok()?;
-    let kind = FileType::from_raw_mode(directory.stx_mode.into());
-    (kind == FileType::Directory).then_some(directory.stx_uid)
+    file::directory_owner(&format!("/proc/{pid}"))
 }
 
 /// Returns true if the error means that the process has exited.
@@ -64,15 +56,9 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::SRCH))
 }
 
-/// The numbers that a directory has entries of: processes, threads or descriptors. One at a time, however many there
-/// are. (The standard library's `read_dir` panics over a directory that does not close.)
+/// Reads the numbers among the names of a directory, one at a time: processes, threads or descriptors.
 pub(super) fn numbers(path: &str) -> io::Result<impl Iterator<Item = io::Result<u32>> + use<>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let entries = rustix::fs::Dir::new(rustix::fs::open(path, flags, Mode::empty())?)?;
-    Ok(entries.filter_map(|entry| match entry {
-        Ok(entry) => entry.file_name().to_str().ok()?.parse::<u32>().ok().map(Ok),
-        Err(errno) => Some(Err(errno.into())),
-    }))
+    Ok(file::numbers(path)?.map(|number| Ok(number?)))
 }
 
 /// The pids of all processes of this pid namespace, one at a time.

@@ -10,8 +10,6 @@ use std::path::Path;
 
 use jail_cgroup::SpawnInto;
 use jail_fs::Dir;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::console::{Console, null};
@@ -20,7 +18,7 @@ use super::pidfd;
 use super::streams::{self, ParentEnds, StreamEnds};
 use crate::deadline::{Deadline, FAILED_LAUNCH_TIMEOUT};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::{self, NetworkNamespace, NewProcess, SpawnError};
+use crate::sys::{self, Errno, NetworkNamespace, NewProcess, SpawnError, Wanted};
 use crate::text_form::text_form;
 
 /// The maker of the VM's pid namespace.
@@ -155,19 +153,16 @@ fn read_all(
     let mut bytes = Vec::new();
     let mut piece = [0; 512];
     while bytes.len() < most && !deadline.has_passed() {
-        let mut fds = [PollFd::new(pipe, PollFlags::IN), PollFd::new(process, PollFlags::IN)];
-        match poll(&mut fds, deadline.timeout().as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        if !fds[0].revents().is_empty() {
+        let [readable, ended] =
+            sys::poll([(&pipe, Wanted::Readable), (process, Wanted::Readable)], deadline)?;
+        if readable {
             match pipe.read(&mut piece) {
                 Ok(0) => break,
                 Ok(length) => bytes.extend_from_slice(&piece[..length]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
-        } else if !fds[1].revents().is_empty() {
+        } else if ended {
             // Ended, and nothing is left in the pipe: a process of its own may keep that open.
             break;
         }

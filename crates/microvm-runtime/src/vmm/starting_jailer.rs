@@ -9,13 +9,14 @@ use jail_cmd::{JailerVersion, RawInvocation};
 use jail_fs::InodeId;
 
 use super::procfs;
+use crate::sys;
 
 /// Returns true if the process is the jailer `jailer` with arguments for the jail `<base>/<exec name>/<id>`.
 ///
 /// A process can fake the arguments, so the process must run as root or as the launcher's uid, and execute the jailer's
 /// inode.
 pub(crate) fn is_starting_jailer(pid: u32, jailer: InodeId, jail: &Path) -> bool {
-    let us = rustix::process::geteuid().as_raw();
+    let us = sys::process::effective_uid();
     procfs::effective_uid(pid) == Some(us)
         && procfs::held(pid, "exe").is_ok_and(|exe| InodeId::of(exe).is_ok_and(|exe| exe == jailer))
         && arguments(pid).is_some_and(|arguments| leads_to(&arguments, jail))
@@ -24,7 +25,7 @@ pub(crate) fn is_starting_jailer(pid: u32, jailer: InodeId, jail: &Path) -> bool
 
 /// Returns true if the process runs with the launcher's uid and has the arguments of a jailer.
 pub(crate) fn may_be_jailer(pid: u32) -> bool {
-    procfs::effective_uid(pid) == Some(rustix::process::geteuid().as_raw())
+    procfs::effective_uid(pid) == Some(sys::process::effective_uid())
         && arguments(pid).is_some_and(|arguments| {
             matches!(
                 RawInvocation::parse(&arguments, JailerVersion::NEWEST),
@@ -90,7 +91,7 @@ mod tests {
         let jail = Path::new("/nowhere/firecracker/on-its-way");
         let args = "--id on-its-way --exec-file /x/firecracker --uid 1 --gid 1 --chroot-base-dir";
         // A program that takes any arguments, and waits: for room in a pipe.
-        let (reader, mut full) = crate::sys::pipe().unwrap();
+        let (reader, mut full) = sys::pipe().unwrap();
         full.write_all(&[0; 64 << 10]).unwrap();
         let mut jailer = Command::new("/bin/echo")
             .args(args.split(' ').chain(["/nowhere"]))
@@ -102,7 +103,7 @@ mod tests {
             std::thread::yield_now();
         }
         let inode = |path: &str| {
-            let path = rustix::fs::open(path, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
+            let path = sys::file::open_path(path);
             InodeId::of(path.unwrap()).unwrap()
         };
         let echo = inode("/bin/echo");

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use rustix::io::{Errno, read, retry_on_intr};
+use crate::sys::{Errno, file};
 
 /// Bytes that one read takes at most: what a FIFO holds by default.
 pub(super) const PIECE: usize = 64 << 10;
@@ -90,7 +90,7 @@ impl Tail {
     pub(super) fn feed(&self, index: usize, hung_up: bool, buffer: &mut [u8]) -> bool {
         let mut feeding = self.feeding.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Some(pipe)) = feeding.pipes.get(index) else { return true };
-        match retry_on_intr(|| read(&pipe.fd, &mut *buffer)) {
+        match file::read(&pipe.fd, buffer) {
             Ok(0) if hung_up => {}
             Ok(0) | Err(Errno::AGAIN) => return false,
             Ok(length) => {
@@ -124,7 +124,7 @@ impl Tail {
         for index in 0..feeding.pipes.len() {
             for _ in 0..PIECES {
                 let Some(pipe) = &feeding.pipes[index] else { break };
-                match retry_on_intr(|| read(&pipe.fd, &mut buffer[..])) {
+                match file::read(&pipe.fd, &mut buffer) {
                     Ok(0) | Err(_) => break,
                     Ok(length) => self.append(&mut feeding, index, &buffer[..length]),
                 }

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use jail_fs::{Dir, InodeId};
-use rustix::fs::{Mode, OFlags, fstat, open, stat};
 
 use super::identity::{Expected, doubt};
 use super::inspect::Inspection;
@@ -14,6 +13,7 @@ use super::streams::Streams;
 use crate::deadline::{Deadline, EXIT_TIMEOUT};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
+use crate::sys::file::{self, FileStat};
 
 /// A process, held by a pidfd so that the pid cannot be reused unnoticed.
 #[derive(Debug)]
@@ -119,15 +119,16 @@ impl Process {
         let failed =
             || Error::new(ErrorKind::Identity, "open the VM's network namespace").path(&path);
         self.refuse_ended()?;
-        let opened = open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let opened = file::open_for_reading(&path);
         // Whatever was opened, or failed to be: of a process that has ended the number may be another's by now.
         self.refuse_ended()?;
-        let namespace = opened.map_err(|errno| failed().source_of(errno))?;
-        let ours = stat("/proc/self/ns/user").map_err(|errno| failed().source_of(errno))?;
+        let namespace = OwnedFd::from(opened.map_err(|errno| failed().source_of(errno))?);
+        let ours =
+            FileStat::of_path("/proc/self/ns/user").map_err(|errno| failed().source_of(errno))?;
         let owner = sys::user_namespace_of(&namespace)
-            .and_then(|owner| Ok(fstat(owner)?))
+            .and_then(|owner| Ok(FileStat::of(owner)?))
             .map_err(|error| failed().source_of(error))?;
-        if (owner.st_dev, owner.st_ino) != (ours.st_dev, ours.st_ino) {
+        if owner.id() != ours.id() {
             return Err(failed().because("it belongs to another user namespace"));
         }
         Ok(namespace)
