@@ -3,12 +3,17 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::tail::{PIECE, Tail};
 use crate::sys::{self, Epoll, Wake};
 
 static DRAIN: Mutex<Option<Drain>> = Mutex::new(None);
+
+/// The key of the next source. A key is never used again: a [`Registration`] may outlive the thread that it was made
+/// with, and must not remove the sources of the next thread.
+static NEXT_KEY: AtomicU64 = AtomicU64::new(WAKE + 1);
 
 /// The key of the event that ends the thread.
 const WAKE: u64 = 0;
@@ -19,7 +24,6 @@ struct Drain {
     epoll: Arc<Epoll>,
     wake: Arc<Wake>,
     sources: HashMap<u64, Source>,
-    next: u64,
 }
 
 /// A FIFO that feeds a tail.
@@ -52,14 +56,13 @@ impl Registration {
             other => other.insert(Drain::start(owner)?),
         };
         for (index, fifo) in fifos.into_iter().enumerate() {
-            let key = drain.next;
+            let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
             let added = drain.epoll.add(&fifo, key);
             if let Err(errno) = added {
                 drop(locked);
                 drop(this);
                 return Err(errno.into());
             }
-            drain.next += 1;
             drain.sources.insert(key, Source { tail: Arc::clone(tail), index, fifo });
             this.keys.push(key);
         }
@@ -97,7 +100,6 @@ impl Drain {
             epoll: Arc::clone(&epoll),
             wake: Arc::clone(&wake),
             sources: HashMap::new(),
-            next: WAKE + 1,
         };
         // No handler of the process runs in a thread that the process does not know of.
         sys::without_signals(|| {
@@ -141,6 +143,41 @@ fn run(epoll: &Epoll, wake: &Wake) {
         if locked.as_ref().is_none_or(|drain| drain.sources.is_empty()) {
             *locked = None;
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn an_old_registration_removes_no_new_source() {
+        let wait = |tail: &Tail, enough: &dyn Fn(&Tail) -> bool| {
+            let end = Instant::now() + Duration::from_secs(60);
+            while !enough(tail) && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            enough(tail)
+        };
+        // Other tests of this process may use the thread too: then the second round has no new thread, and is no test.
+        for _ in 0..20 {
+            let (fifo, writer) = sys::pipe().unwrap();
+            let old_tail = Arc::new(Tail::of_bytes(fifo.into(), 64));
+            let old = Registration::new(&old_tail).unwrap();
+            drop(writer);
+            assert!(wait(&old_tail, &|tail| tail.lock().ended));
+            assert!(wait(&old_tail, &|_| lock().as_ref().is_none_or(|it| !it.sources.is_empty())));
+
+            let (fifo, mut writer) = sys::pipe().unwrap();
+            let tail = Arc::new(Tail::of_bytes(fifo.into(), 64));
+            let _new = Registration::new(&tail).unwrap();
+            drop(old);
+            writer.write_all(b"line").unwrap();
+            assert!(wait(&tail, &|tail| tail.lock().to_vec() == b"line"), "the source was removed");
         }
     }
 }
