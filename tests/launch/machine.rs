@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use microvm_runtime::{
-    Balloon, Boot, CpuTemplate, Drive, Entropy, ErrorKind, FirecrackerOptions, HugePages, JailSpec,
-    MemoryHotplug, Mmds, MmdsVersion, Network, NetworkInterface, PidNamespace, Pmem, RateLimiter,
-    Serial, TokenBucket, Vm,
+    Action, Balloon, Boot, CpuTemplate, Drive, Entropy, ErrorKind, FirecrackerOptions, HugePages,
+    IoEngine, JailSpec, LogLevel, MemoryHotplug, Mmds, MmdsVersion, Network, NetworkInterface,
+    PidNamespace, Pmem, RateLimiter, Serial, TokenBucket, Vm,
 };
 use serde_json::{Value, json};
 use testkit::GUEST_LINE;
@@ -367,5 +367,54 @@ fn vhost_user_drives_reach_their_backend() {
     drop(vm);
     host.jailer().teardown("vm").unwrap();
     assert!(path.exists(), "the backend's own name stays");
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn drive_and_log_options_are_reported() {
+    let mut host = Host::new("rest");
+    let image = host.scratch.file("image", vec![0; 1 << 20]);
+    let spec = host
+        .idle("vm")
+        .drive(
+            Drive::private("root", &image)
+                .root_device()
+                .partuuid("0eaa91a0-01")
+                .io_engine(IoEngine::Async),
+        )
+        .boot(Boot::new().vcpus(2).smt(true).kernel_args("console=ttyS0"))
+        .firecracker(
+            FirecrackerOptions::new()
+                .metrics()
+                .log_level(LogLevel::Info)
+                .show_level()
+                .show_log_origin()
+                .log_module("firecracker::api_server"),
+        );
+    let vm = host.jailer().launch(&spec).unwrap();
+    assert_says_hello(&vm);
+    assert_contains(
+        &get(&vm, "/vm/config"),
+        &json!({
+            "machine-config": { "vcpu_count": 2, "smt": true },
+            "drives": [{
+                "drive_id": "root", "is_root_device": true, "partuuid": "0eaa91a0-01", "io_engine": "Async",
+            }],
+        }),
+    );
+    // Level and origin stand between the brackets; other modules are silent.
+    let received = |line: &str| line.contains("The API server received");
+    let line = vm.log().wait_for_line(received, std::time::Duration::from_secs(60)).unwrap();
+    let head = line.split(']').next().unwrap_or_default();
+    assert!(head.contains(":INFO:") && head.contains(".rs:"), "{line}");
+    assert!(!vm.log().text().contains("Running Firecracker"), "{}", vm.log().text());
+    vm.api().unwrap().action(Action::FlushMetrics).unwrap();
+    if host.binaries.are_official() {
+        let metrics = vm.metrics_tail(1 << 20).unwrap();
+        assert!(metrics.contains("\"vmm\""), "{metrics}");
+    }
+    vm.kill().unwrap();
+    drop(vm);
     host.assert_clean();
 }

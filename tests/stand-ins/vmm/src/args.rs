@@ -15,6 +15,9 @@ pub(crate) struct Args {
     pub(crate) config_file: Option<String>,
     pub(crate) log_path: Option<String>,
     pub(crate) metadata: Option<String>,
+    pub(crate) module: Option<String>,
+    pub(crate) show_level: bool,
+    pub(crate) show_log_origin: bool,
     pub(crate) enable_pci: bool,
     pub(crate) http_api_max_payload_size: usize,
 }
@@ -92,6 +95,9 @@ pub(crate) fn parse(items: impl Iterator<Item = String>) -> Result<Command, Stri
         config_file: value("config-file"),
         log_path: value("log-path"),
         metadata: value("metadata"),
+        module: value("module"),
+        show_level: value("show-level").is_some(),
+        show_log_origin: value("show-log-origin").is_some(),
         enable_pci: value("enable-pci").is_some(),
         http_api_max_payload_size: value("http-api-max-payload-size")
             .and_then(|size| size.parse().ok())

@@ -14,11 +14,15 @@ const O_NONBLOCK: i32 = 0o4000;
 pub(crate) struct Console {
     id: String,
     log: Option<File>,
+    /// Level and origin of each line, as asked for.
+    origin: String,
+    /// Only the API's lines are logged.
+    api_only: bool,
 }
 
 impl Console {
     pub(crate) fn plain(id: &str) -> Self {
-        Self { id: id.to_owned(), log: None }
+        Self { id: id.to_owned(), log: None, origin: String::new(), api_only: false }
     }
 
     /// Opens the log as Firecracker does: for reading and writing, non-blocking.
@@ -27,12 +31,23 @@ impl Console {
             let mut options = OpenOptions::new();
             options.create(true).read(true).write(true).custom_flags(O_NONBLOCK).open(path)
         };
-        Ok(Self { id: args.id.clone(), log: args.log_path.as_ref().map(open).transpose()? })
+        let level = if args.show_level { ":INFO" } else { "" };
+        let file = if args.show_log_origin { ":src/stand_in.rs:1" } else { "" };
+        Ok(Self {
+            id: args.id.clone(),
+            log: args.log_path.as_ref().map(open).transpose()?,
+            origin: format!("{level}{file}"),
+            api_only: args.module.as_deref() == Some("firecracker::api_server"),
+        })
     }
 
     /// A line of the log. Its clock stands still.
     pub(crate) fn log(&self, message: &str) {
-        let line = format!("1970-01-01T00:00:00.000000000 [{}:main] {message}\n", self.id);
+        if self.api_only && !message.starts_with("The API server received") {
+            return;
+        }
+        let (id, origin) = (&self.id, &self.origin);
+        let line = format!("1970-01-01T00:00:00.000000000 [{id}:main{origin}] {message}\n");
         match &self.log {
             Some(file) => print(&mut &*file, &line),
             None => self.raw(&line),
