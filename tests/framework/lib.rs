@@ -39,7 +39,7 @@ pub use loop_fs::{FsKind, LoopFs};
 pub use machine::{available_memory, kernel_at_least, kernel_tells_exit_of_strangers, kvm_works};
 pub use netns::Netns;
 pub use privileges::{become_user, with_effective};
-pub use process::{KillOnDrop, as_user, reenter, role};
+pub use process::{KillOnDrop, as_user, in_pid_namespace, reenter, role};
 pub use race::{Round, long, race};
 pub use scratch::{DIR_ENV, PREFIX, RUN_ENV, Scratch, new_run, unique};
 pub use skip::{SKIPS_ENV, skip};

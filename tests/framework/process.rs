@@ -91,6 +91,24 @@ pub fn as_user(mut command: Command, uid: u32) -> Command {
     command
 }
 
+/// Makes a [`reenter`] command run in a new pid namespace, with a procfs of that namespace (unshare(1)).
+///
+/// # Panics
+/// If the path of this binary cannot be read.
+#[must_use]
+pub fn in_pid_namespace(command: &Command) -> Command {
+    let this = std::env::current_exe().expect("the path of this binary");
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--mount-proc"]).arg(this).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => unshare.env(name, value),
+            None => unshare.env_remove(name),
+        };
+    }
+    unshare
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

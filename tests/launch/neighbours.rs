@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use microvm_runtime::{CopyOptions, Drive, ErrorKind, JailState, Jailer, User};
+use microvm_runtime::{CopyOptions, Drive, ErrorKind, JailState, Jailer, Limits, User};
 
 use crate::host::Host;
 
@@ -220,4 +220,151 @@ fn row_58_a_directory_that_others_change_is_named() {
     vm.kill().unwrap();
     drop(vm);
     host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_71_a_copied_base_harms_nobody() {
+    let mut host = Host::new("copied");
+    let disk = host.scratch.file("disk.img", "kept");
+    let spec = host
+        .idle("vm")
+        .drive(Drive::persistent("data", &disk))
+        .user(User::Leased { first: 57_100, last: 57_100 });
+    let vm = host.jailer().launch(&spec).unwrap();
+    vm.console().unwrap();
+    let mut config = host.config.clone();
+    config.chroot_base = host.scratch.join("copy");
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([&host.config.chroot_base, &config.chroot_base])
+        .status();
+    assert!(copied.unwrap().success());
+    let copy = Jailer::new(config);
+    let list = copy.list().unwrap();
+    assert!(matches!(list.jails[0].state, JailState::Damaged { .. }), "{list:?}");
+    assert!(copy.adopt("vm").is_err());
+    // Refused while somebody of this uid runs whose root is no other jail's of that base.
+    let _ = copy.remove("vm");
+    assert!(vm.wait_timeout(std::time::Duration::ZERO).unwrap().is_none(), "the VM was killed");
+    let facts = fs::metadata(&disk).unwrap();
+    assert_eq!((facts.uid(), facts.nlink()), (57_100, 2), "the drive was taken away");
+    vm.kill().unwrap();
+    drop(vm);
+    host.jailer().teardown("vm").unwrap();
+    copy.remove("vm").unwrap();
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_73_another_pid_namespace_sees_the_vm_run() {
+    const TEST: &str = "neighbours::row_73_another_pid_namespace_sees_the_vm_run";
+    if testkit::role().is_some() {
+        let config = microvm_runtime::JailerConfig::try_from_env().unwrap();
+        let spec = std::env::var(crate::host::LAUNCHER_SPEC).unwrap();
+        let spec: microvm_runtime::JailSpec = serde_json::from_str(&spec).unwrap();
+        let jailer = Jailer::new(config.clone());
+        let list = jailer.list().unwrap();
+        let running = |state: &JailState| match state {
+            JailState::Unrecorded { processes, .. } => config.cgroup_v2 && *processes > 0,
+            JailState::Damaged { reason } => !config.cgroup_v2 && reason.contains("pid namespace"),
+            _ => false,
+        };
+        assert!(running(&list.jails[0].state), "{list:?}");
+        for error in [jailer.launch(&spec).unwrap_err(), jailer.adopt(spec.vm_id()).unwrap_err()] {
+            assert!(matches!(error.kind(), ErrorKind::Running | ErrorKind::Unsupported), "{error}");
+        }
+        if !config.cgroup_v2 {
+            assert_eq!(jailer.remove(spec.vm_id()).unwrap_err().kind(), ErrorKind::Unsupported);
+        }
+        return;
+    }
+    for v2 in [true, false] {
+        let mut host = Host::new("hidden");
+        host.config.cgroup_v2 = v2;
+        let disk = host.scratch.file("disk.img", "kept");
+        let spec = host.idle("vm").drive(Drive::persistent("data", &disk));
+        match host.jailer().plan(&spec).unwrap().leaf() {
+            Some(leaf) if (leaf.version() == microvm_runtime::CgroupVersion::V2) == v2 => {}
+            _ => {
+                testkit::skip(&format!("{TEST} (v2: {v2})"), "this host has no such hierarchy");
+                continue;
+            }
+        }
+        // Without a lock: the launcher has exited, or has dropped its handle.
+        drop(host.jailer().launch(&spec).unwrap());
+        let mut inside = host.launcher(TEST, "launcher", &spec);
+        inside.env("MICROVM_JAILER_CGROUP_VERSION", if v2 { "2" } else { "1" });
+        let status = testkit::in_pid_namespace(&inside).status().unwrap();
+        assert!(status.success(), "v2: {v2}");
+        let vm = host.jailer().adopt("vm").unwrap();
+        assert!(vm.wait_timeout(std::time::Duration::ZERO).unwrap().is_none(), "the VM was killed");
+        assert_eq!(fs::metadata(&disk).unwrap().nlink(), 2, "the drive was taken away");
+        vm.kill().unwrap();
+        drop(vm);
+        host.assert_clean();
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_78_a_uid_that_came_into_use_is_refused() {
+    let mut host = Host::new("both");
+    let mut config = host.config.clone();
+    config.chroot_base = host.scratch.join("other-base");
+    config.cgroup_parent = testkit::unique("other");
+    let other = Jailer::new(config.clone());
+    let user = User::Leased { first: 57_800, last: 57_800 };
+    let spec = host.idle("one").user(user);
+    let rival = host.idle("two").user(user);
+    // Both lease the uid, as nothing has it yet.
+    let prepared = host.jailer().plan(&spec).unwrap().prepare(&CopyOptions::new()).unwrap();
+    let vm = other.launch(&rival).unwrap();
+    let error = prepared.launch().map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    assert!(error.to_string().contains("57800"), "{error}");
+    assert!(host.jailer().list().unwrap().jails.is_empty(), "the refused jail stays");
+    vm.kill().unwrap();
+    drop(vm);
+    other.teardown("two").unwrap();
+    testkit::remove_cgroup(&config.cgroup_parent);
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_86_a_parent_that_is_a_file_is_no_trap() {
+    for (v2, parent) in [(true, "cgroup.procs"), (false, "tasks"), (false, "tasks/x")] {
+        let mut host = Host::new("file");
+        host.config.cgroup_v2 = v2;
+        let spec = host.idle("vm");
+        let mut config = host.config.clone();
+        config.cgroup_parent = parent.to_owned();
+        let jailer = Jailer::new(config);
+        match jailer.launch(&spec) {
+            Ok(vm) => panic!("{parent}: it runs in {:?}", vm.cgroup()),
+            Err(error) => {
+                assert!(
+                    matches!(error.kind(), ErrorKind::Cgroup | ErrorKind::InvalidInput),
+                    "{parent}: {error}"
+                );
+            }
+        }
+        assert!(jailer.list().unwrap().jails.is_empty(), "{parent}: the jail stays");
+        assert!(jailer.sweep().unwrap().problems.is_empty());
+        host.assert_clean();
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_96_a_refused_parent_is_refused_without_limits() {
+    let mut host = Host::new("parents");
+    host.config.cgroup_parent = "a/".repeat(1_200) + "a";
+    let spec = host.idle("vm");
+    for limits in [Limits::new(), Limits::new().pids_max(9)] {
+        let error = host.jailer().plan(&spec.clone().limits(limits)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
 }

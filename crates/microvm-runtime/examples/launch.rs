@@ -61,7 +61,7 @@ fn show(jailer: &Jailer, spec: &JailSpec) -> Result<(), Box<dyn Error>> {
 fn print_kernels_view(vm: &Vm) -> Result<(), Box<dyn Error>> {
     let seen = vm.inspect()?;
     let outside = seen.descriptors.iter().filter(|open| !open.inside_jail);
-    let outside: Vec<_> = outside.map(|open| open.target.display().to_string()).collect();
+    let outside: Vec<_> = outside.map(|open| open.target.clone()).collect();
     println!("uids          {:?}, gids {:?}", seen.uids, seen.gids);
     println!("root          {}", if seen.root_is_jail { "the jail" } else { "NOT THE JAIL" });
     println!("pids          {:?}, one in each pid namespace", seen.ns_pids);

@@ -1,6 +1,6 @@
 //! Starting a prepared jail: spawn the jailer, wait until the VM is ready, prove that it is the one.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jail_cgroup::Leaf;
 
@@ -123,6 +123,7 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
         .clone()
         .ok_or_else(|| Error::invalid("start the VM", "its plan names no jailer"))?;
     jailer.program.verify("jailer")?;
+    refuse_used_uid(prepared)?;
     let mut starting = prepared.record.starting(prepared.jail.dir())?;
 
     let (begun, deadline) = (Instant::now(), Deadline::after(prepared.plan.spec.ready_within));
@@ -162,6 +163,27 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
     }
     Ok(Started { running, ready_after: begun.elapsed() })
 }
+
+/// A leased uid may have come into use since the lease: by a VM of another base, or by a process of the host. Two VMs of one
+/// uid could stop and trace each other. The process of an earlier VM has its uid until the process is reaped.
+fn refuse_used_uid(prepared: &Prepared) -> Result<()> {
+    let uid = prepared.record.uid;
+    let deadline = Deadline::after(EXIT_TIMEOUT);
+    while prepared.record.uid_leased && vmm::uid_is_in_use(uid)? {
+        if deadline.has_passed() {
+            return Err(Error::new(ErrorKind::Busy, format!("start the VM as uid {uid}"))
+                .because("a process that is not the VM's has the leased uid")
+                .hinted(
+                    "Lease from ranges that no other chroot base and no user of the host has.",
+                ));
+        }
+        std::thread::sleep(RECHECK);
+    }
+    Ok(())
+}
+
+/// The pause between two looks for processes with the VM's uid.
+const RECHECK: Duration = Duration::from_millis(5);
 
 /// Makes the requests that start the machine: of a configuration that no file can contain, or of a restore. A VMM that
 /// refuses is killed.

@@ -45,6 +45,11 @@ impl Jailer {
             let Progress::Started(stamp) = &record.progress else {
                 return Err(none("it was not started by a launcher"));
             };
+            if !record.has_own_pids()? {
+                return Err(Error::new(ErrorKind::Unsupported, operation())
+                    .because("it was launched from another pid namespace")
+                    .hinted("Adopt the VM from the pid namespace of its launcher."));
+            }
             let Some(process) = Process::adopt(stamp, &expected(&record))? else {
                 return Err(none("it has ended"));
             };

@@ -63,7 +63,7 @@ impl Jail {
     }
 
     pub(crate) fn record(&self) -> Result<Record> {
-        Record::read(self.dir().dir(), self.path())
+        Record::read(self.dir())
     }
 
     pub(crate) fn id(&self) -> Result<JailId> {

@@ -43,9 +43,10 @@ pub(crate) fn end(
     survey: &Survey,
 ) -> Result<Ended> {
     let deadline = Deadline::after(KILL_TIMEOUT);
+    let own_pids = record.has_own_pids()?;
     let stamp = match &record.progress {
-        Progress::Started(stamp) => Some(stamp),
-        Progress::Prepared | Progress::Starting => None,
+        Progress::Started(stamp) if own_pids => Some(stamp),
+        Progress::Started(_) | Progress::Prepared | Progress::Starting => None,
     };
     let leaves = liveness::leaves(record, survey)?;
     let mut killed = HashSet::new();

@@ -222,8 +222,8 @@ fn look(
             Err(error) if error.kind() == jail_fs::ErrorKind::NotFound => return None,
             Err(error) => return damaged(&Error::files("look at the jail", error)),
         };
-        let seen = Record::read(dir.dir(), dir.path())
-            .and_then(|record| Ok((state(&record, &dir, survey)?, record)));
+        let seen =
+            Record::read(&dir).and_then(|record| Ok((state(&record, &dir, survey)?, record)));
         // What is being removed is set aside first: what was seen counts if the name still means the same jail.
         match exec_dir.child(name) {
             Ok(now) if now.id() != dir.id() => continue,

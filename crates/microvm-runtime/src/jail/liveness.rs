@@ -55,8 +55,9 @@ pub(crate) enum Alive {
 /// Membership is proof: a process spawned into the jail's leaf cannot leave the leaf, so the recorded process and the
 /// leaf suffice. The host's processes are searched only without such a leaf.
 pub(crate) fn alive(record: &Record, dir: &TrustedDir, survey: &Survey) -> Result<Alive> {
+    let own_pids = record.has_own_pids()?;
     if let Progress::Started(stamp) = &record.progress {
-        if stamp.still_alive()? {
+        if own_pids && stamp.still_alive()? {
             return Ok(Alive::Recorded(stamp.clone()));
         }
     }
@@ -67,6 +68,11 @@ pub(crate) fn alive(record: &Record, dir: &TrustedDir, survey: &Survey) -> Resul
             // Removed since, which takes that nobody is in it.
             Err(error) if error.kind() == CgroupError::NotFound => {}
             Err(error) => return Err(Error::cgroup("read the control group's members", error)),
+        }
+        if !own_pids
+            && !leaf.is_empty().map_err(|error| Error::cgroup("read the control group", error))?
+        {
+            crowd = Crowd { count: crowd.count.max(1), ..crowd };
         }
         if !crowd.is_empty() {
             return Ok(Alive::Unrecorded(crowd));

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::error::{Error, ErrorKind, Result, VmRuntimeResult};
 use crate::host_check::{self, Verb};
 use crate::jail::liveness::{self, Alive, Survey};
-use crate::jail::record::{Progress, Record};
+use crate::jail::record::{Origin, Progress, Record};
 use crate::jail::{self, Jail, ROOT, leaf_mark};
 use crate::jail::{ending, remove, shared_copy, uid_pool};
 use crate::plan::{Plan, PlannedArtifact};
@@ -222,7 +222,7 @@ fn reuse_or_replace(
     let plan = work.plan;
     let survey = Survey::default();
     let before = stopped(&base, &old, plan, &survey)?;
-    if is_still_right(work, &before) && is_untouched(&old, &before) && !has_persistent_drives(plan)
+    if is_still_right(work, &before)? && is_untouched(&old, &before) && !has_persistent_drives(plan)
     {
         let leaf = make_leaf(work.leaf)?;
         let (plan, record) = (plan.clone(), before);
@@ -306,8 +306,9 @@ fn publish_failure(error: jail_fs::Error) -> Error {
 }
 
 /// Returns true if this plan would make an equal jail: never started, same request, unchanged sources.
-fn is_still_right(Work { plan, leaf, sources, .. }: Work<'_>, record: &Record) -> bool {
-    record.progress == Progress::Prepared
+fn is_still_right(Work { plan, leaf, sources, .. }: Work<'_>, record: &Record) -> Result<bool> {
+    Ok(record.progress == Progress::Prepared
+        && record.is_of_pid_namespace(vmm::pid_namespace()?)
         && record.spec == plan.spec
         && record.leaf == leaf.map(LeafPlan::id)
         && record.receipts.len() == sources.len()
@@ -315,7 +316,7 @@ fn is_still_right(Work { plan, leaf, sources, .. }: Work<'_>, record: &Record) -
             .receipts
             .iter()
             .zip(sources)
-            .all(|(receipt, source)| receipt.source.same_content(&source.stamp()))
+            .all(|(receipt, source)| receipt.source.same_content(&source.stamp())))
 }
 
 /// Returns true if only root has owned the jail's root. A jailer gives the root to the VM's uid, and a process with
@@ -420,7 +421,7 @@ impl Staged {
         }
         let user = (uid.get(), gid.get(), leased);
         let leaf = work.leaf.map(LeafPlan::id);
-        let record = Record::new(plan, leaf, user, root.id(), receipts);
+        let record = Record::new(plan, leaf, user, (Origin::here(tree.id())?, root.id()), receipts);
         record.write(&tree)?;
         Ok(Self { tree, record })
     }

@@ -18,7 +18,7 @@ use crate::plan::host_file::Program;
 use crate::plan::record_size::MAX_BYTES;
 use crate::spec::JailSpec;
 use crate::sys::file;
-use crate::vmm::ProcessStamp;
+use crate::vmm::{self, ProcessStamp};
 
 /// The files' names in the jail's directory, beside `root/`.
 const JAIL: &str = "jail.json";
@@ -38,6 +38,7 @@ pub(crate) struct Record {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) uid_leased: bool,
+    origin: Origin,
     /// The inode of `root/`.
     pub(crate) root: InodeId,
     pub(crate) receipts: Vec<jail_fs::Receipt>,
@@ -50,6 +51,22 @@ pub(crate) struct Record {
     /// Told by the other file.
     #[serde(skip)]
     pub(crate) progress: Progress,
+}
+
+/// The place of a record, without which the record could describe another jail's VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    /// The inode of the jail's directory.
+    dir: InodeId,
+    /// The inode of the launcher's pid namespace, which gives the pids their meaning.
+    pid_namespace: u64,
+}
+
+impl Origin {
+    /// Returns the origin of a record that this process writes into the directory `dir`.
+    pub(crate) fn here(dir: InodeId) -> Result<Self> {
+        Ok(Self { dir, pid_namespace: vmm::pid_namespace()? })
+    }
 }
 
 /// The progress of a jail.
@@ -65,13 +82,13 @@ pub(crate) enum Progress {
 }
 
 impl Record {
-    const FORMAT: u32 = 3;
+    const FORMAT: u32 = 4;
 
     pub(crate) fn new(
         plan: &Plan,
         leaf: Option<LeafId>,
         (uid, gid, uid_leased): (u32, u32, bool),
-        root: InodeId,
+        (origin, root): (Origin, InodeId),
         receipts: Vec<jail_fs::Receipt>,
     ) -> Self {
         Self {
@@ -83,6 +100,7 @@ impl Record {
             uid,
             gid,
             uid_leased,
+            origin,
             root,
             receipts,
             born_in_leaf: leaf.is_some() && plan.jailer.is_some(),
@@ -100,8 +118,9 @@ impl Record {
     /// Reads the record of the jail in `dir`.
     ///
     /// # Errors
-    /// [`Record`](ErrorKind::Record) if there is none, or none that can be understood.
-    pub(crate) fn read(dir: &Dir, at: &Path) -> Result<Self> {
+    /// [`Record`](ErrorKind::Record) if there is none, none that can be understood, or only the copy of another jail's.
+    pub(crate) fn read(held: &TrustedDir) -> Result<Self> {
+        let (dir, at) = (held.dir(), held.path());
         let Some(bytes) = read(dir, at, JAIL)? else {
             return Err(damaged(at, JAIL).because("there is none"));
         };
@@ -120,6 +139,7 @@ impl Record {
             }
             None => Progress::Prepared,
         };
+        record.refuse_copy(held)?;
         Ok(record)
     }
 
@@ -136,6 +156,54 @@ impl Record {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a record that was written into another directory: its process, leaf and drives are another jail's. A
+    /// filesystem may have another device number when it is mounted again, but then nothing of the jail runs.
+    fn refuse_copy(&self, held: &TrustedDir) -> Result<()> {
+        let (made, now) = (self.origin.dir, held.id());
+        let is_copy = made != now
+            && (made.ino() != now.ino()
+                || matches!(&self.progress, Progress::Started(stamp) if stamp.still_alive()?));
+        if !is_copy {
+            return Ok(());
+        }
+        Err(damaged(held.path(), JAIL).because(format!(
+            "it was written into the directory {made}, and this is {now}: a copy says nothing about this jail"
+        )))
+    }
+
+    /// Returns true if pids of the record mean the same to this process. False if not, and the kernel tells by the leaf alone
+    /// whether the VM runs.
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) if nothing here tells: a list of v1 leaves out processes of other pid
+    /// namespaces.
+    pub(crate) fn has_own_pids(&self) -> Result<bool> {
+        let now = vmm::pid_namespace()?;
+        let is_over = match &self.progress {
+            Progress::Prepared => true,
+            Progress::Starting => false,
+            Progress::Started(stamp) => !stamp.is_of_this_boot()?,
+        };
+        if is_over || self.is_of_pid_namespace(now) {
+            return Ok(true);
+        }
+        let v2 = |leaf: &LeafId| leaf.version() == jail_cgroup::CgroupVersion::V2;
+        if self.born_in_leaf && self.leaf.as_ref().is_some_and(v2) {
+            return Ok(false);
+        }
+        Err(Error::new(ErrorKind::Unsupported, "look for the VM's processes")
+            .because(format!(
+                "the VM {:?} was launched from another pid namespace (pid:[{}]), and this process is in pid:[{now}]",
+                self.vm_id, self.origin.pid_namespace
+            ))
+            .hinted("Run every launcher of a base in one pid namespace, or give the VMs control groups of v2."))
+    }
+
+    /// Returns true if the record was written in this pid namespace.
+    pub(crate) fn is_of_pid_namespace(&self, namespace: u64) -> bool {
+        self.origin.pid_namespace == namespace
     }
 
     /// Writes the record into the staged tree, completely or not at all.
@@ -225,6 +293,7 @@ mod tests {
             uid: 1,
             gid: 2,
             uid_leased: false,
+            origin: Origin::here(tree.id()).unwrap(),
             root: tree.id(),
             receipts: Vec::new(),
             leaf: None,
@@ -234,7 +303,7 @@ mod tests {
         };
         record.write(&tree).unwrap();
         let dir = tree.publish().unwrap().dir;
-        let read = || Record::read(dir.dir(), dir.path()).unwrap();
+        let read = || Record::read(&dir).unwrap();
         assert_eq!(read(), record);
 
         let mut starting = record.starting(&dir).unwrap();
@@ -249,7 +318,7 @@ mod tests {
         fs::write(dir.path().join(VMM), &whole[..whole.len() / 2]).unwrap();
         assert_eq!(read().progress, Progress::Starting);
         fs::write(dir.path().join(JAIL), "{").unwrap();
-        let error = Record::read(dir.dir(), dir.path()).unwrap_err();
+        let error = Record::read(&dir).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Record);
     }
 
@@ -275,6 +344,7 @@ mod tests {
             uid: 1,
             gid: 2,
             uid_leased: true,
+            origin: Origin::here(tree.id()).unwrap(),
             root: tree.id(),
             receipts: vec![receipt],
             leaf: None,

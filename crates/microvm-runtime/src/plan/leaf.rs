@@ -27,7 +27,12 @@ pub(super) fn plan(
     let of = |version| LeafPlan::new(&host, version, parent.as_str(), jail_id.as_str(), &limits);
     Ok(match spec.cgroup_version {
         Some(version) => Some(of(version)?),
-        None if limits.is_empty() => of(preferred).or_else(|_| of(other)).ok(),
+        None if limits.is_empty() => match of(preferred).or_else(|_| of(other)) {
+            Err(error) if error.kind() != jail_cgroup::ErrorKind::Unsupported => {
+                return Err(error.into());
+            }
+            leaf => leaf.ok(),
+        },
         None => Some(of(host.pick(preferred, &limits)?)?),
     })
 }

@@ -1,6 +1,6 @@
 //! The kernel's view of a running VMM: [`Inspection`].
 
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
 
 use jail_fs::InodeId;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::text::escaped;
 /// Threads, descriptors and control groups that are listed at most.
 const MOST: usize = 1024;
 
-/// Bytes of a thread's name and of a control group's path.
+/// Bytes of a thread's name, and of the path of a control group or a descriptor.
 const NAME: usize = 64;
 const GROUP: usize = 4096;
 
@@ -56,8 +56,8 @@ pub struct Inspection {
 pub struct Descriptor {
     /// The descriptor's number.
     pub number: u32,
-    /// The target, as the kernel names the file.
-    pub target: PathBuf,
+    /// The target, as the kernel names the file: escaped, and cut to 4096 bytes.
+    pub target: String,
     /// True if the target is a file on the jail's mount.
     pub inside_jail: bool,
 }
@@ -130,6 +130,7 @@ fn descriptors(pid: u32, open: &[u32], jail_mount: u64) -> Vec<Descriptor> {
     let descriptor = |number: &u32| {
         let number = *number;
         let target = procfs::link(pid, &format!("fd/{number}")).ok()?;
+        let target = escaped(target.as_os_str().as_bytes(), GROUP);
         let info = procfs::bytes(pid, &format!("fdinfo/{number}")).ok()?;
         let mount = procfs::field(&info, "mnt_id").first().copied();
         Some(Descriptor { number, target, inside_jail: mount.map(u64::from) == Some(jail_mount) })
@@ -158,6 +159,18 @@ mod tests {
         assert_eq!(seen.ns_pids.first(), Some(&me));
         assert!(seen.descriptors.iter().any(|descriptor| descriptor.number == 2));
         assert!(!seen.seccomp.is_empty() && !seen.cgroups.is_empty());
+    }
+
+    #[test]
+    fn row_77_names_of_descriptors_are_harmless() {
+        let me = std::process::id();
+        let root = InodeId::of(procfs::held(me, "root").unwrap()).unwrap();
+        let name = std::ffi::CString::new(b"\xff\x1b]0;x\x07".as_slice()).unwrap();
+        let _held = rustix::fs::memfd_create(&name, rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        let seen = Inspection::of(me, root).unwrap();
+        assert!(serde_json::to_string(&seen).unwrap().contains("]0;x"), "it is not there");
+        let harmful = |descriptor: &Descriptor| descriptor.target.contains(char::is_control);
+        assert!(!seen.descriptors.iter().any(harmful), "{seen:?}");
     }
 
     #[test]

@@ -48,5 +48,6 @@ pub(crate) use procfs::read as read_proc_file;
 pub(crate) use ready::start;
 pub(crate) use search::Search;
 pub(crate) use spawn::{Spawn, output};
+pub(crate) use stamp::pid_namespace;
 pub(crate) use streams::{Streams, stage as stage_streams};
 pub(crate) use vmm_process::{Process, Running};

@@ -30,6 +30,11 @@ impl ProcessStamp {
         self.pid
     }
 
+    /// Returns true if the host was not started again since.
+    pub(crate) fn is_of_this_boot(&self) -> Result<bool> {
+        Ok(boot_id()? == self.boot_id)
+    }
+
     /// Returns true if the process still runs. A zombie does not run, unless only the first thread has exited.
     pub(crate) fn still_alive(&self) -> Result<bool> {
         Ok(match Stat::read(self.pid)? {
@@ -70,6 +75,15 @@ impl Stat {
         let runs = !matches!(state, b"Z" | b"X" | b"x") || threads > 1;
         Some(Self { runs, start_time })
     }
+}
+
+/// Returns the inode of this thread's pid namespace.
+pub(crate) fn pid_namespace() -> Result<u64> {
+    let path = "/proc/thread-self/ns/pid";
+    let namespace = rustix::fs::stat(path).map_err(|errno| {
+        Error::new(ErrorKind::Identity, "read the pid namespace").path(path).source_of(errno)
+    })?;
+    Ok(namespace.st_ino)
 }
 
 fn boot_id() -> Result<String> {
