@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::procfs;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::file::FileStat;
 use crate::text::{QUOTED, escaped, quoted};
 
 /// A unique mark of a process on this host: the pid, the start time and the boot.
@@ -80,10 +81,10 @@ impl Stat {
 /// Returns the inode of this thread's pid namespace.
 pub(crate) fn pid_namespace() -> Result<u64> {
     let path = "/proc/thread-self/ns/pid";
-    let namespace = rustix::fs::stat(path).map_err(|errno| {
+    let namespace = FileStat::of_path(path).map_err(|errno| {
         Error::new(ErrorKind::Identity, "read the pid namespace").path(path).source_of(errno)
     })?;
-    Ok(namespace.st_ino)
+    Ok(namespace.id().1)
 }
 
 fn boot_id() -> Result<String> {
