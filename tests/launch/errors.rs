@@ -15,8 +15,8 @@ use std::time::Duration;
 use microvm_runtime::{
     Action, Balloon, Boot, ByteSize, CgroupVersion, Console, CopyOptions, CpuTemplate, DeviceKind,
     DeviceNodes, Drive, Entropy, ErrorKind, HugePages, JailSpec, Jailer, JailerConfig, Limits,
-    MemoryHotplug, Mmds, Network, NetworkInterface, Pmem, RateLimiter, Serial, TokenBucket, User,
-    VmRuntimeError, VmRuntimeResult,
+    MemoryHotplug, Mmds, Network, NetworkInterface, Pmem, RateLimiter, ResourceLimit, Serial,
+    TokenBucket, User, VmRuntimeError, VmRuntimeResult,
 };
 use nix::mount::MsFlags;
 use serde_json::json;
@@ -413,6 +413,10 @@ fn refused_machines() {
     book.launch("machine: rate limiter of a vhost-user drive", |spec| {
         let limiter = RateLimiter::new().ops(TokenBucket::new(1, 1));
         spec.drive(Drive::vhost_user("data", &disk).rate_limiter(limiter))
+    });
+    book.launch("machine: limit on files below shared memory", |spec| {
+        spec.drive(Drive::vhost_user("data", &disk))
+            .resource_limit(ResourceLimit::FileSize(1 << 20))
     });
     book.launch("machine: vhost-user drive is a file", |spec| {
         spec.drive(Drive::vhost_user("data", &disk))

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use jail_cmd::{ArtifactName, Layout, in_jail};
+use jail_cmd::{ArtifactName, Layout, ResourceLimit, in_jail};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::spec::JailSpec;
 use crate::spec::drive::{Drive, DriveKind};
-use crate::spec::machine::{Document, DriveConfig, MachineFiles};
+use crate::spec::machine::{Boot, Document, DriveConfig, MachineFiles};
 use crate::spec::pmem::Pmem;
 
 /// A file of the host that the jail will have.
@@ -96,7 +96,27 @@ pub(super) fn document(spec: &JailSpec) -> Result<Option<Document>> {
         pmem: spec.pmem.iter().map(Pmem::config).collect(),
         mmds_limit: spec.firecracker.mmds_limit(),
     };
+    check_file_size(spec, boot)?;
     Document::new(boot, files).map(Some)
+}
+
+/// Refuses a limit on files below the guest's memory if a backend shares the memory, which then is a file
+/// (`memfd_create(2)`): Firecracker would be killed by SIGXFSZ.
+fn check_file_size(spec: &JailSpec, boot: &Boot) -> Result<()> {
+    let needed = boot.largest_memory_mib().saturating_mul(1 << 20);
+    let limit = spec.resource_limits.iter().rev().find_map(|limit| match limit {
+        ResourceLimit::FileSize(bytes) => Some(*bytes),
+        _ => None,
+    });
+    let is_shared = spec.drives.iter().any(|drive| drive.kind() == DriveKind::VhostUser);
+    match limit.filter(|limit| is_shared && *limit < needed) {
+        None => Ok(()),
+        Some(limit) => Err(Error::invalid(
+            "plan the vhost-user drives",
+            format!("the limit `fsize` of {limit} bytes is below the guest's memory, which the backend shares as a file"),
+        )
+        .hinted(format!("Raise `ResourceLimit::FileSize` to {needed} bytes or more."))),
+    }
 }
 
 pub(super) fn files(spec: &JailSpec, document: Option<&Document>) -> Vec<PlannedFile> {

@@ -233,6 +233,12 @@ impl Boot {
         self.memory_mib.saturating_add(plugged)
     }
 
+    /// Returns the size of the guest's memory or of the memory that may be plugged, in MiB: the larger one.
+    pub(crate) fn largest_memory_mib(&self) -> u64 {
+        let plugged = self.memory_hotplug.as_ref().map_or(0, MemoryHotplug::total_mib);
+        self.memory_mib.max(plugged)
+    }
+
     /// Returns true if huge pages back the guest's memory.
     pub(crate) fn has_huge_pages(&self) -> bool {
         self.huge_pages.is_some()
