@@ -75,6 +75,7 @@ fn row_49_refuses_another_owners_leaf() {
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_90_a_leaf_is_no_parent() {
+    play();
     const TEST: &str = "owner::row_90_a_leaf_is_no_parent";
     for ground in Ground::each(TEST, &Limits::new()) {
         for owner in [Some("one"), None] {
@@ -103,6 +104,27 @@ fn row_90_a_leaf_is_no_parent() {
             assert_eq!(idle.wait(), Err(9));
             leaf.remove().unwrap();
         }
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn row_99_an_operators_group_stays() {
+    play();
+    const TEST: &str = "owner::row_99_an_operators_group_stays";
+    for ground in Ground::each(TEST, &Limits::new()) {
+        let plan = owned(&ground, "leaf", "one");
+        for path in plan.paths() {
+            fs::create_dir_all(path.join("below")).unwrap();
+        }
+        let error = plan.create().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+        assert!(plan.paths().all(|path| path.join("below").is_dir()));
+        for path in plan.paths() {
+            fs::remove_dir(path.join("below")).unwrap();
+        }
+        // As a creation that was cut short leaves it.
+        plan.create().unwrap().remove().unwrap();
     }
 }
 

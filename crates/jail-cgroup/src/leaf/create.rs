@@ -131,6 +131,13 @@ impl LeafPlan {
                     .because(format!("it exists and has {claim}"))
                     .hinted("Choose another name or parent."))
             }
+            // A creation that was cut short leaves a group without a claim, and without groups below.
+            Claim::None if !subgroups(old)?.is_empty() => {
+                Err(Error::new(ErrorKind::Busy, "create the leaf")
+                    .at(old.path())
+                    .because("it exists, was not made as a leaf, and has groups below it")
+                    .hinted("Choose another name or parent, or remove the group."))
+            }
             _ => Ok(()),
         }
     }
@@ -186,6 +193,15 @@ impl LeafPlan {
             }
         }
         Ok(())
+    }
+}
+
+/// Lists the groups directly below; none if the group is gone.
+fn subgroups(dir: &Dir) -> Result<Vec<OsString>> {
+    match dir.subdirs() {
+        Ok(names) => Ok(names),
+        Err(error) if error.is_gone() => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 

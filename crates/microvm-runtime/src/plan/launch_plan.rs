@@ -1,7 +1,8 @@
 //! The plan of a launch: [`Plan`].
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use jail_cgroup::LeafPlan;
@@ -22,6 +23,7 @@ use crate::snapshot::check_restore;
 use crate::spec::drive::DriveKind;
 use crate::spec::machine::{ConfigRequest, Document};
 use crate::spec::{JailSpec, Network, User};
+use crate::text::escaped;
 use crate::vmm::PidNamespace;
 
 /// Everything that will be done for a VM: file operations, control group writes, argv, and how each is undone.
@@ -325,7 +327,7 @@ impl fmt::Display for Plan {
         for warning in self.warnings() {
             writeln!(f, "note    {warning}")?;
         }
-        writeln!(f, "make    {}, aside, as root", jail.display())?;
+        writeln!(f, "make    {}, aside, as root", shown(&jail))?;
         for artifact in &self.artifacts {
             let how = match artifact.kind {
                 DriveKind::ReadOnly => "share",
@@ -334,7 +336,7 @@ impl fmt::Display for Plan {
                 DriveKind::VhostUser => "link",
                 DriveKind::BlockDevice | DriveKind::SharedBlockDevice => "mknod",
             };
-            writeln!(f, "{how:<7} {} as /{}", artifact.source.display(), artifact.name)?;
+            writeln!(f, "{how:<7} {} as /{}", shown(&artifact.source), artifact.name)?;
         }
         for file in &self.files {
             writeln!(f, "write   /{} ({} bytes)", file.name, file.content.len())?;
@@ -342,10 +344,10 @@ impl fmt::Display for Plan {
         if self.jailer.is_some() {
             writeln!(f, "mkfifo  console, stderr; in the jail /{}", in_jail::LOG)?;
         }
-        writeln!(f, "publish {} by one rename", jail.display())?;
+        writeln!(f, "publish {} by one rename", shown(&jail))?;
         if let Some(leaf) = &self.leaf {
             for path in leaf.paths() {
-                writeln!(f, "mkdir   {}", path.display())?;
+                writeln!(f, "mkdir   {}", shown(path))?;
             }
             for write in leaf.writes() {
                 writeln!(f, "limit   {write}")?;
@@ -356,22 +358,27 @@ impl fmt::Display for Plan {
             writeln!(f, "network {}", self.spec.network)?;
         }
         let jailer = self.jailer.as_ref().map_or("jailer", |jailer| jailer.program.path().as_str());
-        write!(f, "spawn   {jailer}")?;
+        write!(f, "spawn   {}", shown(jailer))?;
         for item in self.argv() {
-            write!(f, " {}", item.to_string_lossy())?;
+            write!(f, " {}", shown(&item))?;
         }
         writeln!(f)?;
         for request in &self.requests {
             writeln!(f, "ask     PUT {} ({} bytes)", request.path, request.body.to_string().len())?;
         }
-        writeln!(f, "undo    kill the VM, remove {}", jail.display())?;
+        writeln!(f, "undo    kill the VM, remove {}", shown(&jail))?;
         if let Some(leaf) = &self.leaf {
             for path in leaf.paths() {
-                writeln!(f, "undo    rmdir {}", path.display())?;
+                writeln!(f, "undo    rmdir {}", shown(path))?;
             }
         }
         Ok(())
     }
+}
+
+/// Returns a path or an argument as harmless text: a plan is printed on terminals, and tenants choose names.
+fn shown(text: impl AsRef<OsStr>) -> String {
+    escaped(text.as_ref().as_bytes(), 4096)
 }
 
 fn in_root(name: &str) -> Result<JailPath> {
