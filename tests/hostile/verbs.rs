@@ -93,6 +93,7 @@ pub(crate) fn look(vm: &Vm) {
     let _ = call("Vm::metrics_tail", OWN, || vm.metrics_tail(1 << 20));
     ask(vm);
     change(vm);
+    call_guest(vm);
     let _ = call("Vm::wait_timeout", SHORT, || vm.wait_timeout(SHORT));
     snapshot(vm);
 }
@@ -108,6 +109,26 @@ fn snapshot(vm: &Vm) {
     assert_eq!(taken.is_ok(), dir.exists());
     if let Ok(snapshot) = taken {
         snapshot.remove().expect("remove the snapshot");
+    }
+}
+
+/// Both directions of the guest's vsock.
+fn call_guest(vm: &Vm) {
+    let quick = call("Vm::vsock_connect_within", SHORT, || vm.vsock_connect_within(52, SHORT));
+    // A VM that does not answer does not answer in 10 s either.
+    if !quick.is_err_and(|error| error.kind() == ErrorKind::Timeout) {
+        let _ = call("Vm::vsock_connect", OWN, || vm.vsock_connect(52));
+    }
+    for port in 1_000..1_003 {
+        let Ok(listener) = call("Vm::vsock_listen", OWN, || vm.vsock_listen(port)) else {
+            continue;
+        };
+        get("VsockListener::port", || listener.port());
+        for _ in 0..3 {
+            let accept = || listener.accept_timeout(SHORT);
+            let _ = call("VsockListener::accept_timeout", SHORT, accept);
+        }
+        within("VsockListener::drop", Duration::ZERO, || drop(listener));
     }
 }
 
@@ -209,7 +230,12 @@ pub(crate) fn adopt_and_shut_down(jailer: &Jailer, id: &str) -> VmRuntimeResult<
 /// Kills a VM of this process's.
 pub(crate) fn kill(vm: &Vm) {
     call("Vm::start_kill", OWN, || vm.start_kill()).expect("start_kill");
+    // Without a deadline, so until the VM's end.
+    let listener = vm.vsock_listen(2_500);
     call("Vm::kill", OWN, || vm.kill()).expect("kill");
+    if let Ok(listener) = listener {
+        let _ = call("VsockListener::accept", OWN, || listener.accept());
+    }
     for exit in within("Vm::kill_all", OWN, || Vm::kill_all([vm])) {
         exit.expect("kill what has ended");
     }

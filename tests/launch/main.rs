@@ -29,3 +29,4 @@ mod snapshot_attacks;
 mod snapshots;
 mod streams;
 mod users;
+mod vsock;

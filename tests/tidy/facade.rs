@@ -7,7 +7,8 @@ use syn::{ImplItem, Item, Type, Visibility};
 use super::repository::{assert_none, files, text};
 
 /// The types with verbs as methods.
-const TYPES: [&str; 6] = ["Jailer", "Vm", "Api", "Prepared", "Plan", "StreamReader"];
+const TYPES: [&str; 7] =
+    ["Jailer", "Vm", "Api", "Prepared", "Plan", "StreamReader", "VsockListener"];
 
 /// Returns `Type::method` for each public method of these types.
 fn methods() -> BTreeSet<String> {

@@ -112,6 +112,7 @@ pub use crate::vm::Vm;
 pub use crate::vm::exit::Exit;
 pub use crate::vm::fleet::VmRemoveReport;
 pub use crate::vm::hotplug::DeviceKind;
+pub use crate::vm::vsock::VsockListener;
 pub use crate::vmm::{
     Console, Descriptor, Diagnosis, EarlyDeath, ExitStatus, Inspection, PidNamespace, ProcessStamp,
     StreamReader,

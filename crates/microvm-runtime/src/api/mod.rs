@@ -12,4 +12,4 @@ mod socket;
 pub use client::{Api, Response};
 pub use instance::{Action, InstanceInfo, InstanceState};
 
-pub(crate) use socket::JailSocket;
+pub(crate) use socket::{JailSocket, Purpose};

@@ -1,4 +1,4 @@
-//! The API's socket: opened below the held root, verified, and connected to by descriptor.
+//! A socket of Firecracker's: opened below the held root, verified, and connected to by descriptor.
 //!
 //! The jail's uid can put anything in the socket's place (threats.md, row 24): a link to another socket, a file, a socket
 //! of another process. So the inode is held, and whoever answers on it is asked who he is.
@@ -23,6 +23,31 @@ const LONGEST: Duration = Duration::from_secs(3600);
 pub(crate) struct JailSocket {
     handle: OwnedFd,
     uid: u32,
+    purpose: Purpose,
+}
+
+/// The purpose of a socket, for errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Api,
+    Vsock,
+}
+
+impl Purpose {
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Api => "the API",
+            Self::Vsock => "the guest's vsock",
+        }
+    }
+
+    /// The kind of a failure that has no kind of its own.
+    fn kind(self) -> ErrorKind {
+        match self {
+            Self::Api => ErrorKind::Api,
+            Self::Vsock => ErrorKind::Vsock,
+        }
+    }
 }
 
 impl JailSocket {
@@ -32,7 +57,18 @@ impl JailSocket {
     /// # Errors
     /// [`ErrorKind::Identity`] where it is no socket, or not `uid`'s.
     pub(crate) fn open(root: impl AsFd, name: &str, uid: u32) -> Result<Option<Self>> {
-        let failed = || Error::new(ErrorKind::Identity, "open the API's socket").path(name);
+        Self::open_for(Purpose::Api, root, name, uid)
+    }
+
+    /// Opens the socket as [`open`](Self::open), for another purpose than the API.
+    pub(crate) fn open_for(
+        purpose: Purpose,
+        root: impl AsFd,
+        name: &str,
+        uid: u32,
+    ) -> Result<Option<Self>> {
+        let operation = || format!("open {}'s socket", purpose.noun());
+        let failed = || Error::new(ErrorKind::Identity, operation()).path(name);
         let handle = match unix_socket::hold_below(root, name) {
             Ok(handle) => handle,
             Err(Errno::NOENT) => return Ok(None),
@@ -48,7 +84,7 @@ impl JailSocket {
             let because = format!("it belongs to uid {}, the VM runs as {uid}", stat.uid());
             return Err(failed().because(because).hinted("the VM has replaced it"));
         }
-        Ok(Some(Self { handle, uid }))
+        Ok(Some(Self { handle, uid, purpose }))
     }
 
     /// Connects to the socket and checks that the process `pid` listens there (`SO_PEERCRED`).
@@ -58,11 +94,12 @@ impl JailSocket {
     ///
     /// # Errors
     /// [`ErrorKind::Identity`] if another process listens; [`ErrorKind::Timeout`] if the VMM does not accept;
-    /// [`ErrorKind::Api`] otherwise.
+    /// [`ErrorKind::Api`] or [`ErrorKind::Vsock`] otherwise.
     pub(crate) fn connect(&self, pid: u32, deadline: Deadline) -> Result<Option<UnixStream>> {
-        let failed = |kind| Error::new(kind, "connect to the API");
-        let stream = unix_socket::stream_socket()
-            .map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
+        let other = self.purpose.kind();
+        let failed = |kind| Error::new(kind, format!("connect to {}", self.purpose.noun()));
+        let stream =
+            unix_socket::stream_socket().map_err(|errno| failed(other).source_of(errno))?;
         loop {
             let left = deadline.left().map(|left| left.clamp(SHORTEST, LONGEST));
             match unix_socket::connect(stream.as_fd(), self.handle.as_fd(), left) {
@@ -74,11 +111,11 @@ impl JailSocket {
                         failed(ErrorKind::Timeout).because("the VMM did not accept it in time")
                     );
                 }
-                Err(errno) => return Err(failed(ErrorKind::Api).source_of(errno)),
+                Err(errno) => return Err(failed(other).source_of(errno)),
             }
         }
         let (peer_pid, peer_uid) =
-            unix_socket::peer(&stream).map_err(|errno| failed(ErrorKind::Api).source_of(errno))?;
+            unix_socket::peer(&stream).map_err(|errno| failed(other).source_of(errno))?;
         if u32::try_from(peer_pid) != Ok(pid) || peer_uid != self.uid {
             return Err(failed(ErrorKind::Identity)
                 .because(format!(

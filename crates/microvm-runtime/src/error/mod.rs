@@ -141,6 +141,8 @@ pub enum ErrorKind {
     Timeout,
     /// Firecracker's API refused a request or did not answer as HTTP.
     Api,
+    /// The guest or Firecracker refused a vsock connection, or did not answer as Firecracker does.
+    Vsock,
     /// The record beside a jail cannot be read, or belongs to something else.
     Record,
     /// A mount inside the jail keeps the jail from being removed.
@@ -165,6 +167,7 @@ impl fmt::Display for ErrorKind {
             Self::Timeout => "timeout",
             Self::Api => "API",
             Self::Record => "record",
+            Self::Vsock => "vsock",
             Self::Mounted => "mounted",
         })
     }

@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, StatxAttributes, StatxFlags, access, fstat,
-    fstatfs, lstat, open, openat, stat, statat, statfs, statx, unlinkat,
+    Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, StatxAttributes, StatxFlags,
+    access, fstat, fstatfs, lstat, open, openat, renameat, renameat_with, stat, statat, statfs,
+    statx, unlinkat,
 };
 
 use rustix::io::retry_on_intr;
@@ -73,6 +74,26 @@ pub(crate) fn open_for_appending(path: &Path) -> Result<OwnedFd, Errno> {
 /// Opens a file for reading. Follows no link and does not wait for a FIFO.
 pub(crate) fn open_unfollowed(path: &Path) -> Result<File, Errno> {
     open(path, OFlags::RDONLY | WARY, Mode::empty()).map(File::from)
+}
+
+/// Renames the file `name` of `dir` to `new` in `other`; `EEXIST` if the name is taken (`RENAME_NOREPLACE`).
+pub(crate) fn rename_new(
+    dir: impl AsFd,
+    name: &str,
+    other: impl AsFd,
+    new: &str,
+) -> Result<(), Errno> {
+    renameat_with(dir, name, other, new, RenameFlags::NOREPLACE)
+}
+
+/// Renames the file `name` of `dir` to `new` in `other`, in the place of what is there.
+pub(crate) fn rename_over(
+    dir: impl AsFd,
+    name: &str,
+    other: impl AsFd,
+    new: &str,
+) -> Result<(), Errno> {
+    renameat(dir, name, other, new)
 }
 
 /// Removes the file `name` of `dir` (`unlinkat(2)`).

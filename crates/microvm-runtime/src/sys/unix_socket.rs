@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, openat2};
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, socket_with,
@@ -14,6 +14,8 @@ use super::Errno;
 
 /// The number of attempts for a look-up that a rename elsewhere disturbs (`EAGAIN`).
 const ATTEMPTS: u32 = 128;
+
+const NOW: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
 /// Opens `name` below `root` for reference only (`openat2(2)` with `O_PATH`): no link, no way out, no other mount.
 pub(crate) fn hold_below(root: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
@@ -49,6 +51,39 @@ pub(crate) fn connect(
     // A full backlog makes connect(2) wait as long as the send timeout allows.
     set_socket_timeout(stream, Timeout::Send, timeout)?;
     rustix::net::connect(stream, &address)
+}
+
+/// Returns true if this process listens on the socket that `held` refers to. Waits for nobody.
+pub(crate) fn is_own(held: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, NOW, None)?;
+    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}", held.as_raw_fd()))?;
+    rustix::net::connect(&stream, &address)?;
+    Ok(socket_peercred(&stream)?.pid == rustix::process::getpid())
+}
+
+/// Makes the socket `name` in `dir`, gives it to `uid` and `gid` with mode 0600, by the descriptor of the inode, and
+/// listens. Returns the listener, which never waits, and the inode. `dir` must be this user's alone.
+pub(crate) fn listen_in(
+    dir: impl AsFd,
+    name: &str,
+    (uid, gid): (u32, u32),
+    backlog: i32,
+) -> Result<(OwnedFd, OwnedFd), Errno> {
+    let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, NOW, None)?;
+    let number = dir.as_fd().as_raw_fd();
+    rustix::net::bind(&listener, &SocketAddrUnix::new(format!("/proc/self/fd/{number}/{name}"))?)?;
+    let held = hold_below(dir, name)?;
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    chownat(&held, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+    let path = format!("/proc/self/fd/{}", held.as_raw_fd());
+    chmodat(CWD, path, Mode::RUSR | Mode::WUSR, AtFlags::empty())?;
+    rustix::net::listen(&listener, backlog)?;
+    Ok((listener, held))
+}
+
+/// Takes a connection that waits (`accept4(2)`). The stream is blocking.
+pub(crate) fn accept(listener: impl AsFd) -> Result<UnixStream, Errno> {
+    rustix::net::accept_with(listener, SocketFlags::CLOEXEC).map(UnixStream::from)
 }
 
 /// Returns the pid and the uid of the process that listens at the other end (`SO_PEERCRED`).

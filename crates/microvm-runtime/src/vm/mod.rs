@@ -10,6 +10,7 @@ mod replace_drive;
 pub(crate) mod shutdown;
 mod staging;
 mod update_limits;
+pub(crate) mod vsock;
 
 pub use handle::Vm;
 pub(crate) use handle::*;

@@ -17,6 +17,7 @@ mod processes;
 mod snapshots;
 mod streams;
 mod sys;
+mod vsock;
 
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 
 use crate::api::{self, Answer};
 use crate::snapshots::Trap;
-use crate::{Args, files, ipc, processes, streams, sys};
+use crate::{Args, files, ipc, processes, streams, sys, vsock};
 
 /// The result of a launch in a mode.
 #[derive(Debug, Clone, Copy)]
@@ -101,6 +101,18 @@ const MODES: &[Mode] = &[
     attack("read-back", streams::read_back),
     attack("stream-flags", |_| streams::change_flags()),
     attack("streams-closed", |_| streams::close()),
+    // The vsock.
+    attack("vsock-silent", |_| vsock::serve(vsock::Answer::Silence)),
+    attack("vsock-drip", |_| vsock::serve(vsock::Answer::Drip)),
+    attack("vsock-endless", |_| vsock::serve(vsock::Answer::Endless)),
+    attack("vsock-garbage", |_| vsock::serve(vsock::Answer::Text("\x1b[2J\0\u{202e}\n"))),
+    attack("vsock-wrong-port", |_| vsock::serve(vsock::Answer::Text("OK 99999999999\n"))),
+    attack("vsock-closes", |_| vsock::serve(vsock::Answer::Close)),
+    attack("vsock-backlog", |_| vsock::serve(vsock::Answer::Backlog)),
+    attack("vsock-child", |_| vsock::serve(vsock::Answer::ByChild)),
+    attack("vsock-descriptors", |_| vsock::serve(vsock::Answer::Descriptors)),
+    attack("vsock-calls", |_| vsock::call_listeners()),
+    attack("vsock-names", |_| vsock::take_names()),
     // Ends.
     end("exits-0", |_| sys::exit_now(0)),
     end("exits-1", |_| sys::exit_now(1)),

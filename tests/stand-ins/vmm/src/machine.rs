@@ -36,7 +36,6 @@ pub(crate) struct Machine {
     metadata: Value,
     /// Attached by PCI, devices can be added to a running machine.
     pci: bool,
-    vsock: Option<UnixListener>,
 }
 
 impl Machine {
@@ -48,7 +47,6 @@ impl Machine {
             resources: BTreeMap::new(),
             metadata: Value::Null,
             pci,
-            vsock: None,
         }
     }
 
@@ -226,12 +224,12 @@ impl Machine {
         Ok(())
     }
 
-    fn bind_vsock(&mut self) -> Result<(), String> {
+    fn bind_vsock(&self) -> Result<(), String> {
         if let Some(vsock) = self.resources.get("vsock") {
             let path = string(vsock, "uds_path")?;
             let bound = UnixListener::bind(path)
                 .map_err(|err| format!("Cannot create the vsock device: {err}"))?;
-            self.vsock = Some(bound);
+            crate::vsock::serve(bound, path.to_owned());
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ mod http;
 mod machine;
 mod sections;
 mod snapshot;
+mod vsock;
 
 use std::os::unix::net::UnixListener;
 use std::process::{abort, exit};

@@ -244,6 +244,11 @@ impl Boot {
         self.huge_pages.is_some()
     }
 
+    /// Returns true if the machine has a vsock device.
+    pub(crate) fn has_vsock(&self) -> bool {
+        self.vsock.is_some()
+    }
+
     /// Returns the tap devices of the network interfaces.
     pub(crate) fn taps(&self) -> impl Iterator<Item = &str> {
         self.networks.iter().map(NetworkInterface::tap)
