@@ -2,11 +2,13 @@
 
 use std::cell::RefCell;
 use std::io::{BufRead as _, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use microvm_runtime::{
-    CopyOptions, Drive, ErrorKind, JailSpec, JailState, Jailer, Limits, VmRuntimeResult,
+    CopyOptions, Drive, ErrorKind, InstanceState, JailSpec, JailState, Jailer, Limits, Restore,
+    Snapshot, SnapshotOptions, Vm, VmRuntimeResult,
 };
 
 use crate::messages::{ErrorReport, Line, Many, Order, Role};
@@ -92,6 +94,7 @@ fn life(jailer: &Jailer, order: &Order) -> Option<()> {
         jailer.list()?;
         jailer.sweep()
     })?;
+    let snapshot = phase("take", || take(&vm, &order.snapshot))?;
     phase("change", || {
         match vm.update_limits(&Limits::new().pids_max(65)) {
             Err(error) if error.kind() == ErrorKind::Unsupported => {}
@@ -113,6 +116,35 @@ fn life(jailer: &Jailer, order: &Order) -> Option<()> {
     phase("teardown", || {
         drop(held.take());
         jailer.teardown(spec.vm_id())
+    })?;
+    let id = format!("{}-clone", spec.vm_id());
+    let clone =
+        JailSpec::restored_from(&snapshot, &id, spec.exec_file(), Restore::new().as_clone());
+    let clone = clone.user(crate::scene::UIDS).ready_within(GRACE);
+    let vm = phase("restore", || jailer.launch(&clone))?;
+    phase("end of the clone", || {
+        vm.kill()?;
+        jailer.list()
+    })?;
+    drop(vm);
+    phase("removal of the clone", || jailer.remove(&id))?;
+    phase("removal of the snapshot", || match Snapshot::open(&order.snapshot) {
+        Ok(snapshot) => snapshot.remove(),
+        // Of a removal that failed half way, the rest is aside.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    })
+}
+
+/// Takes a snapshot. After a failure the guest runs.
+fn take(vm: &Vm, dir: &Path) -> VmRuntimeResult<Snapshot> {
+    // A launcher that was killed may have finished it: the directory is complete or absent.
+    if let Ok(old) = Snapshot::open(dir) {
+        old.remove()?;
+    }
+    vm.snapshot(dir, &SnapshotOptions::new().within(GRACE)).inspect_err(|_| {
+        let state = vm.api().and_then(|api| api.instance_info()).map(|info| info.state);
+        assert!(matches!(state, Ok(InstanceState::Running)), "the guest is {state:?}");
     })
 }
 
@@ -161,7 +193,11 @@ fn recover(jailer: &Jailer, order: &Order) -> Option<()> {
                 found => found.map(Some),
             })?;
             if let Some(vm) = found {
-                phase("stop what is left", || vm.shutdown(GRACE))?;
+                phase("stop what is left", || {
+                    // A snapshot that was cut short leaves the guest paused.
+                    let _ = vm.resume();
+                    vm.shutdown(GRACE)
+                })?;
             }
         }
         // The jail of a VM that is stopped may stay: its next life replaces it.

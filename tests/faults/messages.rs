@@ -13,6 +13,8 @@ pub(crate) struct Order {
     pub(crate) base: PathBuf,
     pub(crate) cgroup_parent: String,
     pub(crate) spec: JailSpec,
+    /// The directory of the VM's snapshot.
+    pub(crate) snapshot: PathBuf,
     /// Kill the VM at the end, instead of asking the guest to shut down.
     pub(crate) kill: bool,
 }

@@ -12,7 +12,7 @@ use testkit::{Binaries, Canary, HostState, Scratch, unique};
 use crate::messages::{Order, Role};
 
 /// Uids for the VM, which nothing else on the host has.
-const UIDS: User = User::Leased { first: 53_100, last: 53_119 };
+pub(crate) const UIDS: User = User::Leased { first: 53_100, last: 53_119 };
 
 /// The kind of launch under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +72,7 @@ impl Scene {
         let scratch = Scratch::new("faults");
         let name = file_name(scratch.path());
         let _ = scratch.dir("base");
+        let _ = scratch.dir("snapshots");
         let host = scratch.dir("host");
         let file = |name: &str, bytes: Vec<u8>| scratch.file(Path::new("host").join(name), bytes);
         let guest = fs::read(binaries.idle_guest())
@@ -127,6 +128,7 @@ impl Scene {
             base: self.base(),
             cgroup_parent: self.cgroup_parent.0.clone(),
             spec: self.spec.clone(),
+            snapshot: self.snapshots().join("taken"),
             kill: self.shape == Shape::ByJailer,
         }
     }
@@ -135,12 +137,26 @@ impl Scene {
         (self.launcher)()
     }
 
+    fn snapshots(&self) -> PathBuf {
+        self.scratch.join("snapshots")
+    }
+
+    /// Returns all that is in the directory of snapshots.
+    pub(crate) fn snapshots_left(&self) -> Vec<String> {
+        below(&self.snapshots()).iter().map(|found| format!("file {}", found.display())).collect()
+    }
+
     fn base(&self) -> PathBuf {
         self.scratch.join("base")
     }
 
     /// Returns the remains of a finished launcher, and the changes to the host.
     pub(crate) fn left(&self) -> Vec<String> {
+        [self.jails_left(), self.snapshots_left(), self.canary.differences()].concat()
+    }
+
+    /// The same without snapshots, which a launcher may keep, and without the host's files, which a snapshot may link.
+    pub(crate) fn jails_left(&self) -> Vec<String> {
         let mut left = Vec::new();
         let path = |what: &str, path: &Path| format!("{what} {}", path.display());
         // The directories of the exec files and of the leases are made once, and stay.
@@ -154,14 +170,14 @@ impl Scene {
             left.extend(dirs.map(|dir| path("control group", &dir)));
         }
         left.extend(processes(&file_name(self.scratch.path())));
-        left.extend(self.canary.differences());
         left
     }
 
     /// Clears away what even a recovery left, so that the next life begins with nothing.
     pub(crate) fn clear(&self) {
         testkit::remove_cgroup(&self.cgroup_parent.0);
-        for entry in fs::read_dir(self.base()).into_iter().flatten().flatten() {
+        let dirs = [self.base(), self.snapshots()];
+        for entry in dirs.iter().flat_map(fs::read_dir).flatten().flatten() {
             if let Err(error) = fs::remove_dir_all(entry.path()) {
                 eprintln!("left behind: {}: {error}", entry.path().display());
             }

@@ -205,8 +205,11 @@ impl Life {
         match serde_json::from_str(line).ok()? {
             Line::Begin(phase) => return Some(phase),
             Line::Failed(error) => {
-                if ["plan", "prepare", "launch"].contains(&error.phase.as_str()) {
-                    self.left = scene.left();
+                match error.phase.as_str() {
+                    "plan" | "prepare" | "launch" => self.left = scene.left(),
+                    "take" => self.left = scene.snapshots_left(),
+                    "restore" => self.left = scene.jails_left(),
+                    _ => {}
                 }
                 self.failed = Some(error);
             }
@@ -241,7 +244,7 @@ fn strike(scene: &Scene, call: &Call, known: Known, injection: Injection) -> Res
     let mut wrong = wrong.into_iter().collect::<Vec<_>>();
     let mut left = scene.left();
     // A removal that failed half way leaves the rest to a sweep.
-    if wrong.is_empty() && !left.is_empty() && call.phase == "teardown" {
+    if wrong.is_empty() && !left.is_empty() && is_removal(&call.phase) {
         wrong.extend(recover(scene, Role::Recovery)?);
         left = scene.left();
     }
@@ -292,6 +295,11 @@ fn judge(life: &Life, traced: &Traced, known: Known) -> Option<String> {
     None
 }
 
+/// Returns true if a failure in the phase may leave a part of what the phase removes.
+fn is_removal(phase: &str) -> bool {
+    phase == "teardown" || phase.starts_with("removal of")
+}
+
 fn exited(traced: &Traced) -> WaitStatus {
     match traced.status {
         WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..) => WaitStatus::Exited(pid, 0),
@@ -305,7 +313,7 @@ fn recover(scene: &Scene, role: Role) -> Result<Option<String>> {
     let traced = trace(scene.launcher(), &order(scene, role)?, Watch::Lines, &mut |line| {
         let begins = life.hear(scene, line);
         if role == Role::Recovery && begins.as_deref() == Some("plan") {
-            life.left = scene.left();
+            life.left = scene.jails_left();
         }
         begins
     })?;

@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use microvm_runtime::{
-    ByteSize, Drive, ErrorKind, JailSpec, JailState, Jailer, Limits, User, Vm, VmRuntimeResult,
+    ByteSize, Drive, ErrorKind, JailSpec, JailState, Jailer, Limits, SnapshotOptions, User, Vm,
+    VmRuntimeResult,
 };
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, capabilities, set_capabilities_secure_bits,
@@ -174,7 +175,7 @@ const NEEDS_TO_END: CapabilitySet = NEEDS_TO_READ
     .union(CapabilitySet::SYS_ADMIN)
     .union(CapabilitySet::CHOWN);
 
-const VERBS: [Verb; 10] = [
+const VERBS: [Verb; 11] = [
     ("plan", CapabilitySet::empty(), |scene| scene.jailer.plan(&scene.spec).map(drop)),
     ("list", CapabilitySet::SYS_PTRACE.union(CapabilitySet::SYS_ADMIN), |scene| {
         scene.jailer.list().map(drop)
@@ -187,6 +188,14 @@ const VERBS: [Verb; 10] = [
         scene.vm = Some(scene.jailer.adopt("vm")?);
         Ok(())
     }),
+    (
+        "snapshot",
+        CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::FOWNER).union(CapabilitySet::SYS_ADMIN),
+        |scene| {
+            let dir = scene.jailer.config().chroot_base.with_file_name("taken");
+            scene.vm().snapshot(dir, &SnapshotOptions::new())?.remove()
+        },
+    ),
     ("sweep", NEEDS_TO_END, |scene| scene.jailer.sweep().map(drop)),
     ("kill", CapabilitySet::KILL.union(CapabilitySet::SYS_ADMIN), |scene| {
         scene.vm().kill().map(drop)
