@@ -16,6 +16,9 @@ mod fleet;
 #[expect(dead_code, reason = "an example has a main function")]
 #[path = "../../crates/microvm-runtime/examples/launch.rs"]
 mod launch;
+#[expect(dead_code, reason = "an example has a main function")]
+#[path = "../../crates/microvm-runtime/examples/snapshot.rs"]
+mod snapshot;
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
@@ -58,6 +61,18 @@ fn event_loop_example_sees_every_end() {
     let mut host = Host::new("example-loop");
     let specs = ["a", "b", "c"].map(|id| host.idle(id));
     event_loop::run(&host.jailer(), &specs).unwrap();
+    assert_eq!(host.jailer().list().unwrap().jails, []);
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn snapshot_example_leaves_nothing() {
+    let mut host = Host::new("example-snapshot");
+    let spec = host.idle("origin");
+    let dir = host.scratch.join("snapshot");
+    snapshot::run(&host.jailer(), &spec, &dir, 3).unwrap();
+    assert!(!dir.exists());
     assert_eq!(host.jailer().list().unwrap().jails, []);
     host.assert_clean();
 }
