@@ -72,8 +72,7 @@ impl Drop for Ground {
     }
 }
 
-/// This test binary, run again to play a role; killed and reaped on drop. It waits until it is told to
-/// [`go`](Self::go).
+/// A process of this test binary that plays a role after [`go`](Self::go); killed and reaped on drop.
 pub(crate) struct Actor(KillOnDrop);
 
 impl Actor {

@@ -33,7 +33,7 @@ impl Drop for CgroupParent {
     }
 }
 
-/// A host for launchers to fail on.
+/// A prepared host on which launchers are made to fail.
 #[derive(Debug)]
 pub struct Scene {
     scratch: Scratch,
@@ -65,7 +65,7 @@ impl Scene {
     /// `launcher` starts a process that does [`launcher::serve`](crate::launcher::serve).
     ///
     /// # Panics
-    /// Where the host does not even plan the launch.
+    /// If the plan of the launch fails without an injected fault.
     #[must_use]
     pub fn new(binaries: Binaries, shape: Shape, launcher: fn() -> Command) -> Self {
         let before = HostState::snapshot();

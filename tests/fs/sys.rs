@@ -99,8 +99,8 @@ impl Drop for Child {
     }
 }
 
-/// For a child that stays: what it has inherited of other tests' files would keep them from going. Its own copies of the
-/// parent's values are not to be used from here on.
+/// Closes all descriptors from 3 on. Call this function in a child that outlives the test: inherited descriptors would keep
+/// the files of other tests open. Values that own a descriptor must not be used afterwards.
 pub(crate) fn close_inherited() {
     // SAFETY: nothing is dereferenced; the child opens what it needs by path, and ends by a signal or `_exit`.
     let closed = unsafe { nix::libc::close_range(3, nix::libc::c_uint::MAX, 0) };

@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::process::WaitOptions;
 use testkit::KillOnDrop;
 
-/// A launcher that prints nothing for so long hangs in the verb it named last.
+/// The longest silence of a launcher: after that, the launcher hangs in the verb that it printed last.
 const SILENCE: Duration = Duration::from_secs(120);
 
 /// The mounts that a launcher sees.
@@ -22,10 +22,10 @@ pub(crate) enum Mounts {
     NoControlGroups,
 }
 
-/// Runs `command` in a mount namespace of its own to its end; its last lines when it failed or hung.
+/// Runs `command` in a mount namespace of its own until the process exits.
 ///
 /// # Errors
-/// What it printed last.
+/// The last printed lines, if the process fails or hangs.
 pub(crate) fn run(mut command: Command, mounts: Mounts) -> Result<(), String> {
     let (reader, writer) = std::io::pipe().unwrap();
     command
@@ -60,14 +60,14 @@ pub(crate) fn run(mut command: Command, mounts: Mounts) -> Result<(), String> {
     }
     if hung {
         let wchan = std::fs::read_to_string(format!("/proc/{}/wchan", child.id()));
-        return Err(format!("hangs in {}:{}", wchan.unwrap_or_default(), told(&said)));
+        return Err(format!("hangs in {}:{}", wchan.unwrap_or_default(), last_lines(&said)));
     }
     let status = child.wait().unwrap();
-    if status.success() { Ok(()) } else { Err(format!("{status}:{}", told(&said))) }
+    if status.success() { Ok(()) } else { Err(format!("{status}:{}", last_lines(&said))) }
 }
 
-/// What a launcher that failed told: its last verbs, and the words of its panic.
-fn told(said: &[String]) -> String {
+/// Returns the last verbs of a failed launcher, and the message of its panic.
+fn last_lines(said: &[String]) -> String {
     let panic = said.iter().position(|line| line.contains("panicked at")).unwrap_or(said.len());
     let words = said.iter().skip(panic).take_while(|line| !line.starts_with("note: ")).take(12);
     let verbs = said.iter().take(panic).skip(panic.saturating_sub(4));

@@ -1,4 +1,4 @@
-//! What is left of a VM, by its uid and its jail's id.
+//! The remains of a VM, found by the VM's uid and the jail's id.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

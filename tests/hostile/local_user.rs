@@ -31,7 +31,7 @@ fn place() -> Place {
     }
 }
 
-/// Lives of a VM, in each pid namespace mode, as if nobody else was there.
+/// Launches, adopts and removes a VM in each pid namespace mode, and expects the results of a host without an attacker.
 fn play() {
     let place = place();
     let drive = place.dir.join("drive");

@@ -37,7 +37,7 @@ const SLOW: [&str; 1] = ["watches"];
 /// The modes that met a fault in some cells and not in others: they are run in all cells, also in the short form.
 const ALL_CELLS: [&str; 2] = ["leader-exits", "traced-vmm"];
 
-/// What a launch of a mode comes to.
+/// The expected result of a launch in a mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Launch {
     Starts,

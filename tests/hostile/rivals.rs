@@ -137,7 +137,7 @@ impl Rival {
         assert!(self.held.insert(target, vm).is_none());
     }
 
-    /// What is held runs, and is what it was.
+    /// Checks that a held VM still runs, and is the same VM.
     fn assert_held(&self, target: (usize, usize)) {
         let Some(vm) = self.held.get(&target) else { return };
         assert_eq!(vm.wait_timeout(Duration::ZERO).unwrap(), None, "{target:?} was killed");

@@ -71,7 +71,7 @@ pub(crate) fn launch(jailer: &Jailer, spec: &JailSpec) -> VmRuntimeResult<Vm> {
     call("Prepared::launch", OWN + Duration::from_secs(30), || prepared.launch())
 }
 
-/// What may be asked of a VM, running or not, without ending it.
+/// Calls every verb of a VM that does not end the VM. The VM may have ended.
 pub(crate) fn look(vm: &Vm) {
     get("Vm::vm_id", || vm.vm_id().len());
     get("Vm::jail_id", || vm.jail_id().clone());

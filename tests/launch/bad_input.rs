@@ -1,4 +1,4 @@
-//! threats.md rows 10 to 14: bad input is an error that names it, before anything was touched.
+//! Rows 10 to 14 of the threat model: bad input is refused by name, before anything is touched.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! threats.md: what a VM that runs can do to its jail, and what it gets for it.
+//! Attacks of the threat model by a running VM on its jail.
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};

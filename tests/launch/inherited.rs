@@ -27,7 +27,7 @@ fn errno(name: &str) -> Errno {
     if name == "ENOSYS" { Errno::ENOSYS } else { Errno::EPERM }
 }
 
-/// Sets the condition that the role names.
+/// Puts this process into the state that `condition` names.
 fn set(test: &str, condition: &str, spec: &JailSpec, config: &JailerConfig) {
     let (name, value) = condition.split_once(' ').unwrap_or((condition, ""));
     match name {

@@ -1,4 +1,4 @@
-//! The main job: a jailed VM in each pid-namespace mode, with and without netns, on each version of control groups.
+//! A jailed VM in each pid namespace mode, with each kind of network, and on each version of control groups.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

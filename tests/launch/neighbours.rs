@@ -1,4 +1,4 @@
-//! threats.md: jails that are beside one another: other bases, other users, other launchers at the same time.
+//! Attacks of the threat model between neighbours: other bases, other users, and other launchers at the same time.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

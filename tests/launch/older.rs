@@ -146,8 +146,8 @@ fn both_failure_forms_are_decoded() {
     }
 }
 
-/// threats.md, row 5: CVE-2026-1386. The VM's uid owns its root between two runs, and plants a link where the exec file
-/// is copied to as root.
+/// Row 5 of the threat model, CVE-2026-1386: between two runs, the VM's uid plants a link in the place of the exec copy,
+/// which the jailer writes as root.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn row_05_planted_exec_copy() {

@@ -1,4 +1,4 @@
-//! threats.md: what is removed, only after it is proven that nothing of it runs, and what is said of the rest.
+//! Attacks of the threat model on removal: a jail is removed only after the proof that no process of the jail runs.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

@@ -33,7 +33,7 @@ fn restart_gets_fresh_inodes() {
     host.assert_clean();
 }
 
-/// As the README's example does.
+/// Removes jails while the `Vm` values of the ended VMs still exist, as the README's example does.
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
 fn ended_vms_can_be_removed() {

@@ -1,4 +1,4 @@
-//! threats.md, rows 80 to 85: snapshots of hostile VMs, clones that attack their siblings, and forged snapshots. Each attack
+//! Rows 80 to 85 of the threat model: snapshots of hostile VMs, clones that attack their siblings, and forged snapshots. Each attack
 //! has a weak twin that falls for it.
 
 use std::fs;

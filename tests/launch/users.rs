@@ -1,4 +1,4 @@
-//! threats.md row 15: a uid per VM, leased until teardown.
+//! Row 15 of the threat model: each VM has a uid of its own, leased until the removal.
 
 use microvm_runtime::{ErrorKind, User};
 

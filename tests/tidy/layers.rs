@@ -1,4 +1,4 @@
-//! The layers: arrows point down, and each crate stays as small as it promises.
+//! The dependencies of the crates: they point down, and each crate has at most its listed number of them.
 
 use std::collections::BTreeSet;
 use std::path::Path;

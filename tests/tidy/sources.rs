@@ -7,7 +7,7 @@ use super::repository::{assert_none, files, text};
 /// The largest number of lines of code in a file of a crate, without unit tests and comments.
 const LONGEST: usize = 400;
 
-/// The lines of a source that are code, numbered from 1, comments cut off; `tests` with the unit tests at its end.
+/// Returns the lines of code of a source, numbered from 1, without comments; with the unit tests if `tests` is true.
 fn code(path: &Path, tests: bool) -> Vec<(usize, String)> {
     let text = text(path);
     text.lines()

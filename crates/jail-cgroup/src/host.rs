@@ -152,8 +152,8 @@ impl Host {
         best(self.mounts.iter().filter(|mount| mount.version() == CgroupVersion::V2))
     }
 
-    /// Returns the mount of the v1 hierarchy with `controller`. Of several mounts, a writable mount that shows the
-    /// most.
+    /// Returns the mount of the v1 hierarchy with `controller`. Of several mounts, prefers a writable one, then the one
+    /// that shows the largest part of the hierarchy.
     #[must_use]
     pub fn v1_mount(&self, controller: Controller) -> Option<&Mount> {
         best(self.mounts.iter().filter(|mount| mount.controllers().contains(&controller)))

@@ -5,8 +5,8 @@ use crate::{Error, ErrorKind, ExecName, in_jail, name};
 /// The name of a staged file in the jail's root: one name that does not already mean something
 /// there.
 ///
-/// What means something is the exec file's name and its pid file, and the names in [`in_jail`]. Two
-/// artifacts of one name are for the caller to refuse.
+/// The exec file's name, the name of its pid file and the names in [`in_jail`] are refused. Two
+/// artifacts with one name are for the caller to refuse.
 ///
 /// ```
 /// use jail_cmd::{ArtifactName, ExecName};
@@ -30,7 +30,7 @@ impl ArtifactName {
     /// The name of a drive, in the jail of this exec file.
     ///
     /// # Errors
-    /// What is not one name, and a name that means something.
+    /// A text that is not one name, and a name with another meaning in a jail.
     pub fn new(name: impl Into<String>, exec_name: &ExecName) -> Result<Self, Error> {
         let name = name.into();
         let reason = if name == exec_name.as_str() || name == exec_name.pid_file() {

@@ -177,7 +177,7 @@ impl JailerArgs {
 
     /// The argv, without the program's own name, in a fixed order.
     ///
-    /// What was not set is not there; `--` is, where something follows it.
+    /// Arguments that were not set are left out. `--` is included if an argument of Firecracker follows.
     #[must_use]
     pub fn to_argv(&self) -> Vec<OsString> {
         let mut argv = Vec::new();

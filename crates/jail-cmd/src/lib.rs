@@ -1,10 +1,10 @@
 //! The command line of Firecracker's jailer, as types: ids, paths, releases and argv.
 //!
 //! [The jailer] starts Firecracker in a chroot, as a user of its own, in namespaces and control
-//! groups. Its command line has edges: an id `-h` "starts" nothing and reports success, a value
-//! with a second `=` is split, what a release does not know is found out too late, and two tenants'
-//! ids that differ in one character may end in one jail. In this crate a value that can go wrong is
-//! an error before anything is started, and names itself.
+//! groups. Its command line has pitfalls: with the id `-h` the jailer starts nothing and reports
+//! success, a value with a second `=` is split, an argument that a release lacks fails only at the
+//! start, and the ids of two tenants that differ in one character may lead to one jail. This crate
+//! refuses such a value before anything is started, and the error names the value.
 //!
 //! # In two minutes
 //!

@@ -65,8 +65,8 @@ pub enum Invocation {
 /// ```
 ///
 /// # Errors
-/// What the grammar refuses ([`ErrorKind::is_grammar`]), then what the types refuse, Firecracker's
-/// arguments included.
+/// An argv that the grammar refuses ([`ErrorKind::is_grammar`]), then a value that a type refuses.
+/// Firecracker's arguments are checked too.
 pub fn parse(argv: &[OsString]) -> Result<Invocation, Error> {
     parse_for(JailerVersion::NEWEST, argv)
 }

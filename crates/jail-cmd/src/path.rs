@@ -18,7 +18,7 @@ macro_rules! path_type {
                 Path::new(&self.0)
             }
 
-            /// The last name; none of `/`.
+            /// Returns the last name of the path; `None` for `/`.
             #[must_use]
             pub fn file_name(&self) -> Option<&str> {
                 self.0.rsplit('/').next().filter(|name| !name.is_empty())

@@ -73,8 +73,8 @@ impl RawInvocation {
     /// Reads an argv, without the program's own name, as this release of the jailer does.
     ///
     /// # Errors
-    /// What the grammar refuses: each error's kind [`is_grammar`](crate::ErrorKind::is_grammar) and
-    /// its value is the argument's name.
+    /// An argv that the grammar refuses. The error's kind [`is_grammar`](crate::ErrorKind::is_grammar),
+    /// and the error's value is the argument's name.
     pub fn parse(argv: &[OsString], release: JailerVersion) -> Result<Self, Error> {
         let items = grammar::utf8(argv)?;
         let (items, firecracker) = match items.iter().position(|item| *item == "--") {

@@ -68,10 +68,10 @@ impl Jailer {
         self.nodes
     }
 
-    /// Returns the jailer's release, asked once of each file (`jailer --version`).
+    /// Returns the jailer's release. Runs `jailer --version` once, and again if the file was replaced.
     ///
     /// # Errors
-    /// [`Spawn`](crate::ErrorKind::Spawn) where it cannot be run or prints something else.
+    /// [`Spawn`](crate::ErrorKind::Spawn) if the jailer cannot be run, or prints no release.
     pub fn release(&self) -> VmRuntimeResult<JailerVersion> {
         Ok(self.releases.jailer(&self.config.jailer_bin)?.release)
     }

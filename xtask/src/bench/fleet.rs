@@ -218,7 +218,7 @@ impl Drop for Fleet {
     }
 }
 
-/// What this process holds.
+/// The resources that this process holds.
 #[derive(Debug, Clone, Copy)]
 struct Held {
     descriptors: usize,

@@ -1,4 +1,5 @@
-//! A rival in a workspace of its own, as its crates stay out of the lock file of ours: a program that times itself.
+//! A rival as a program that times itself. The program is in a workspace of its own, so that its dependencies stay out of
+//! our lock file.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};

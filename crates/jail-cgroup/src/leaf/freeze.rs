@@ -82,7 +82,8 @@ impl Leaf {
         }
     }
 
-    /// v1: looks at the calling thread's group in the freezer's hierarchy.
+    /// Returns the path of the frozen group at or above the calling thread's own group in the v1 freezer's hierarchy, if
+    /// there is one.
     fn frozen_outside(&self) -> Result<Option<PathBuf>> {
         let host = Host::discover()?;
         let Some(mount) = host.v1_mount(Controller::Freezer) else { return Ok(None) };

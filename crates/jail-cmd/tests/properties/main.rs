@@ -49,8 +49,8 @@ const FIRECRACKER: (&[&str], &[&str]) = (
     &["--no-api", "--show-level", "--show-log-origin", "--boot-timer", "--enable-pci"],
 );
 
-/// Fails if anything but a known argument stands where an argument does, or a value could be taken
-/// for one.
+/// Checks that each item in the place of an argument is a known argument, and that no value can be
+/// taken for an argument.
 fn assert_only_known_arguments(items: &[&str], (with_value, switches): (&[&str], &[&str])) {
     let mut items = items.iter();
     while let Some(item) = items.next() {

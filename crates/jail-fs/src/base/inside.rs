@@ -48,8 +48,8 @@ pub fn open_dir(dir: &Dir, path: impl AsRef<Path>) -> Result<Dir> {
 
 /// Opens the regular file at `path` below `dir` for reading, as [`open_dir`] opens a directory.
 ///
-/// What a hostile owner of the tree may have put there is refused, and cannot make this call wait: a link, a fifo, a
-/// socket, a device, or a file that has another name elsewhere.
+/// A hostile owner of the tree cannot redirect this call or make it wait: a link, a FIFO, a socket, a device and a file
+/// with another name are refused.
 ///
 /// # Errors
 /// As [`open_dir`]; [`Untrusted`](ErrorKind::Untrusted) for what is no regular file with one name.

@@ -92,8 +92,8 @@ impl Remover {
         Err(self.failed(parent, name, Errno::ENOTEMPTY))
     }
 
-    /// Lifts the full directories of `name` to the top, and removes `name` there. `outer` is the top
-    /// above that, where `top` is a subvolume.
+    /// Moves the directories of `name` that are not empty up into `top`, and removes `name`. `outer` is
+    /// the directory above `top`, if `top` is a btrfs subvolume.
     fn flatten(&mut self, top: &OwnedFd, outer: Option<&OwnedFd>, name: &CStr) -> Result<()> {
         let dir = match sys::directory(top, os(name)) {
             Ok(dir) => dir,

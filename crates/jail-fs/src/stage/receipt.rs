@@ -96,7 +96,7 @@ pub enum Strategy {
     SparseCopy,
     /// Another name for the source, to be written through.
     PersistentLink,
-    /// A device node of the source's numbers.
+    /// A device node with the device numbers of the source.
     DeviceNode,
 }
 

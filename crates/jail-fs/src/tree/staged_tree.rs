@@ -242,7 +242,7 @@ impl Aside {
         Ok((now.id == id).then_some(lease))
     }
 
-    /// Removes the tree that still has this name.
+    /// Removes the tree that this value made, if the staging name still leads to that tree.
     fn remove(&self) -> Result<RemoveReport> {
         match remove::find(&self.parent, &self.name)? {
             Some(found) if Some(found.facts.id) == self.made => {

@@ -1,7 +1,7 @@
 //! A socket of Firecracker's: opened below the held root, verified, and connected to by descriptor.
 //!
-//! The jail's uid can put anything in the socket's place (threats.md, row 24): a link to another socket, a file, a socket
-//! of another process. So the inode is held, and whoever answers on it is asked who he is.
+//! The jail's uid can put anything in the socket's place (threat model, row 24): a link to another socket, a file, a socket
+//! of another process. So the inode is held, and the kernel reports the process that listens (`SO_PEERCRED`).
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;

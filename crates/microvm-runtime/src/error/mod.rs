@@ -326,7 +326,8 @@ impl Error {
         )
     }
 
-    /// One layer of a cause. A failure that is nothing but its cause has operation and path already.
+    /// Returns the text of one layer of the cause. If this error took its operation from the cause, the line begins with
+    /// operation and path already, so that only the reason is returned.
     fn layer_of(&self, operation: &str, path: Option<&Path>, reason: Option<&str>) -> String {
         match operation == self.0.operation {
             true => escaped(reason.unwrap_or_default(), PART),

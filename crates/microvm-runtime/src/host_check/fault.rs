@@ -2,13 +2,13 @@
 
 use crate::error::{Error, ErrorKind};
 
-/// A check that failed: what was found, and what to do about it.
+/// A failed check: the finding and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) kind: ErrorKind,
-    /// What was found, a fragment.
+    /// The finding, as a fragment of a sentence.
     pub(super) found: String,
-    /// What to do about it, a sentence.
+    /// The remedy, as a sentence.
     pub(super) fix: String,
 }
 

@@ -9,8 +9,8 @@ use crate::sys::file::FileStat;
 /// Inode number of the first user namespace: `PROC_USER_INIT_INO` of `linux/proc_ns.h`, the same in every kernel.
 const INITIAL: u64 = 0xEFFF_FFFD;
 
-/// Refuses every user namespace but the host's first one: mknod(2) of a device node works in no other, and each uid that is
-/// not mapped can own no file.
+/// Refuses to work in a user namespace other than the host's first one. In any other, mknod(2) of a device node fails, and
+/// no file can belong to an unmapped uid.
 pub(super) fn check() -> Result<(), Fault> {
     // A kernel without user namespaces has no such file.
     let Ok(namespace) = FileStat::of_path("/proc/self/ns/user") else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! What a plan warns of: [`Warning`].
+//! The warnings of a plan: [`Warning`].
 
 use std::fmt;
 use std::path::Path;

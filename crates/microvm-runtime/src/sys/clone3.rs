@@ -7,7 +7,8 @@ use std::ffi::c_long;
 /// error number.
 ///
 /// # Safety
-/// What `arguments` points to, the stack too, must be there until the child has become another program or ended.
+/// All memory that `arguments` points to, the stack included, must stay valid until the child has executed another program
+/// or exited.
 pub(super) unsafe fn clone3<T>(
     arguments: &libc::clone_args,
     run: extern "C" fn(&T) -> !,

@@ -604,7 +604,7 @@ mod tests {
         println!("keys {:?}.", try_keys());
     }
 
-    /// What the calls come to in a process like a VM's, or in one without the filter: the weak twin.
+    /// Returns the results of the calls in a process like a VM's, or in a process without the filter: the weak twin.
     fn keys_of(isolated: bool) -> String {
         let this = std::env::current_exe().unwrap();
         let test = "sys::spawn::tests::prints_what_keys_come_to";

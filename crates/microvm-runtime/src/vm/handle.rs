@@ -51,9 +51,9 @@ pub struct Vm {
 /// The state of a VM: running, or ended.
 #[derive(Debug)]
 pub(crate) enum Life {
-    /// Not yet: the jail's lock is held.
+    /// The end of the VM was not observed. The jail's lock is held.
     Unseen { lock: Jail },
-    /// Yes: another launcher may have the jail and the control group by now.
+    /// The end of the VM was observed, and the lock released: another launcher may own the jail and the control group.
     Seen(Exit),
 }
 

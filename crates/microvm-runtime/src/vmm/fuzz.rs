@@ -54,7 +54,7 @@ pub(crate) fn stamp(bytes: &[u8]) {
     }
 }
 
-/// What `--version` printed is a release, or refused in few words.
+/// Parses the output of `--version`: a release, or a short error.
 pub(crate) fn release(bytes: &[u8]) {
     match String::from_utf8_lossy(bytes).parse::<JailerVersion>() {
         Ok(release) => assert_eq!(release.to_string().parse(), Ok(release)),

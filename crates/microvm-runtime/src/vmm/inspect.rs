@@ -13,7 +13,7 @@ use crate::text::escaped;
 /// Threads, descriptors and control groups that are listed at most.
 const MOST: usize = 1024;
 
-/// Bytes of a thread's name, and of the path of a control group or a descriptor.
+/// The most bytes of a thread's name, and of the path of a control group or a descriptor.
 const NAME: usize = 64;
 const GROUP: usize = 4096;
 

@@ -84,7 +84,7 @@ struct Launch<'a> {
     search: Search<'a>,
     socket: Option<&'a str>,
     proven: &'a mut dyn FnMut(&mut Process) -> Result<()>,
-    /// The mismatch of the last proof.
+    /// The mismatch that the last proof of identity found.
     doubt: Option<Error>,
 }
 

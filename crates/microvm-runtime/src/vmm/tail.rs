@@ -117,7 +117,7 @@ impl Tail {
 
     /// Reads what the FIFOs hold at this moment, unfinished lines too.
     ///
-    /// What a process wrote before it ended is in its FIFO, or was read, by the time its end is seen.
+    /// By the time that the exit of a process is observed, all that the process wrote is in its FIFO or was read.
     pub(super) fn catch_up(&self) {
         let mut buffer = vec![0; PIECE];
         let mut feeding = self.feeding.lock().unwrap_or_else(PoisonError::into_inner);

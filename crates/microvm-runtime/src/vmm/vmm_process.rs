@@ -32,10 +32,10 @@ pub(crate) struct Running {
 }
 
 impl Process {
-    /// Takes up a process that was recorded; `None` where it has ended.
+    /// Opens the recorded process; `None` if the process has ended.
     ///
     /// # Errors
-    /// Where it lives and is not what is expected.
+    /// [`Identity`](crate::ErrorKind::Identity) if the process is alive and is not the expected one.
     pub(crate) fn adopt(stamp: &ProcessStamp, expected: &Expected) -> Result<Option<Self>> {
         let Some(pidfd) = pidfd::open(stamp.pid())? else { return Ok(None) };
         // After the open: the number cannot come to mean another process now.

@@ -14,7 +14,7 @@ const MEMORY_MIB: u64 = 1;
 
 const MEMORY: &str = "/taken.memory";
 
-/// What the memory file is.
+/// The kind of the memory file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Trap {
     /// A link to a file of the host.

@@ -60,7 +60,7 @@ impl Guest {
     }
 }
 
-/// For ever.
+/// Sleeps for ever.
 pub(crate) fn sleep() -> ! {
     loop {
         park();

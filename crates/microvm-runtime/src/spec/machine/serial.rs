@@ -20,7 +20,7 @@ pub struct Serial {
 }
 
 impl Serial {
-    /// The console is [`Vm::console`](crate::Vm::console), without a limit.
+    /// A serial port whose output is [`Vm::console`](crate::Vm::console), without a rate limit.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -35,8 +35,8 @@ impl Serial {
 
     /// Writes the console to `/serial.out` in the jail, and nothing to [`Vm::console`](crate::Vm::console).
     ///
-    /// The file is the VM's, and grows without an end: a [`rate_limiter`](Self::rate_limiter) slows it, and a write beyond the
-    /// limit [`FileSize`](crate::ResourceLimit::FileSize) ends the VM.
+    /// The file belongs to the VM and grows without bound. A [`rate_limiter`](Self::rate_limiter) slows the growth, and a
+    /// write beyond the limit [`FileSize`](crate::ResourceLimit::FileSize) ends the VM.
     #[must_use]
     pub fn file_in_jail(mut self) -> Self {
         self.serial_out_path = Some(format!("/{}", in_jail::SERIAL));
