@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text_form::text_form;
+
 /// The memory that a snapshot contains.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -19,8 +21,11 @@ pub enum SnapshotKind {
     Diff,
 }
 
+text_form!(SnapshotKind, "kind of snapshot", { Full => "full", Diff => "diff" });
+
 /// The state of the VM after a snapshot.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Afterwards {
     /// The guest runs on, unless it was paused before the snapshot.
@@ -31,6 +36,8 @@ pub enum Afterwards {
     /// The VMM is killed; the guest goes on in the VMs that are restored.
     Stop,
 }
+
+text_form!(Afterwards, "state after a snapshot", { Resume => "resume", StayPaused => "stay_paused", Stop => "stop" });
 
 /// Options of [`Vm::snapshot`](crate::Vm::snapshot).
 #[derive(Debug, Clone)]

@@ -21,7 +21,7 @@ mod tests {
     use super::drive::DriveKind;
     use super::machine::{CacheType, CpuTemplate, HugePages, IoEngine, MmdsVersion};
     use crate::vmm::PidNamespace;
-    use crate::{ErrorKind, VmRuntimeError};
+    use crate::{Afterwards, DeviceKind, ErrorKind, SnapshotKind, VmRuntimeError};
 
     fn check<T>(all: &[T])
     where
@@ -39,12 +39,15 @@ mod tests {
 
     #[test]
     fn printed_values_are_parsed() {
+        check(Afterwards::ALL);
         check(CacheType::ALL);
         check(CpuTemplate::ALL);
+        check(DeviceKind::ALL);
         check(DriveKind::ALL);
         check(HugePages::ALL);
         check(IoEngine::ALL);
         check(MmdsVersion::ALL);
         check(PidNamespace::ALL);
+        check(SnapshotKind::ALL);
     }
 }

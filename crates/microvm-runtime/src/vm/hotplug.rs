@@ -11,6 +11,7 @@ use crate::host_check::{self, Verb};
 use crate::spec::drive::Drive;
 use crate::spec::machine::{NetworkInterface, check_id};
 use crate::spec::pmem::Pmem;
+use crate::text_form::text_form;
 use crate::trace;
 use crate::vm::Vm;
 use crate::vm::staging::StagedFile;
@@ -26,6 +27,8 @@ pub enum DeviceKind {
     /// A pmem device.
     Pmem,
 }
+
+text_form!(DeviceKind, "kind of device", { Drive => "Drive", Network => "Network", Pmem => "Pmem" });
 
 impl Vm {
     /// Stages the file of `drive` into the running jail as [`replace_drive`](Self::replace_drive) does, and adds the drive
