@@ -28,7 +28,7 @@ enum Step {
     Record { id: usize, text: u8 },
     /// Removes files by name.
     Scrub { id: usize, files: Vec<usize> },
-    /// The jail's user plants links to the host's files wherever there is room.
+    /// The jail's user plants links to the host's files under every free name.
     Plant { id: usize },
     /// Stages one more file into the jail, where a link may be.
     Stage { id: usize, file: usize },

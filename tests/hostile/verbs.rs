@@ -196,13 +196,13 @@ pub(crate) fn list(jailer: &Jailer) -> ListReport {
     list
 }
 
-/// Sweeps; nothing stands in its way.
+/// Sweeps, and expects a report without problems.
 pub(crate) fn sweep(jailer: &Jailer) {
     let swept = call("Jailer::sweep", OWN, || jailer.sweep()).expect("sweep");
     assert!(swept.problems.is_empty(), "{swept:?}");
 }
 
-/// The 0.4 API, and what needs no VM.
+/// Calls the verbs of the 0.4 API, and the verbs that need no VM.
 pub(crate) fn compat(jailer: &Jailer, kernel: &Path, config: &JailerConfig) {
     get("Jailer::new", || Jailer::new(config.clone()));
     get("Jailer::from_env", Jailer::from_env);

@@ -190,7 +190,7 @@ impl Error {
         self.0.source.as_ref().and_then(Errno::from_io_error)
     }
 
-    /// Returns whether the system call failed because the process, the group or the file no longer exists.
+    /// Returns true if the system call failed because the process, the group or the file no longer exists.
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self.errno(), Some(Errno::NOENT | Errno::NODEV | Errno::SRCH))
     }

@@ -164,7 +164,7 @@ impl Limits {
         self
     }
 
-    /// Returns whether nothing is limited.
+    /// Returns true if no limit is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

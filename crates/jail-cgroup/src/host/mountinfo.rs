@@ -49,7 +49,7 @@ impl Mount {
         &self.root
     }
 
-    /// Returns whether nothing can be made or written through the mount.
+    /// Returns true if the mount is read-only.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.read_only

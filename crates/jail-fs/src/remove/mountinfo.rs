@@ -129,7 +129,7 @@ impl Mount {
         point.is_absolute().then_some(Self { id, parent, device, root, point })
     }
 
-    /// The place in the filesystem of a path that leads through this mount.
+    /// Returns the path inside the mounted filesystem for a `path` that leads through this mount.
     pub(crate) fn place(&self, path: &Path) -> Option<PathBuf> {
         Some(self.root.join(path.strip_prefix(&self.point).ok()?))
     }

@@ -140,7 +140,7 @@ impl<'a> Copy<'a> {
         done
     }
 
-    /// Reads and writes once; zeroes become holes.
+    /// Copies one block; a block of zeroes becomes a hole.
     fn one_block(&mut self, buffered: &mut Buffered, position: u64, length: u64) -> Result<u64> {
         let room = usize::try_from(length).unwrap_or(BLOCK).min(BLOCK);
         let read = loop {

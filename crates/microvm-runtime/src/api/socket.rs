@@ -41,7 +41,7 @@ impl Purpose {
         }
     }
 
-    /// The kind of a failure that has no kind of its own.
+    /// Returns the error kind for failures that no more precise kind describes.
     fn kind(self) -> ErrorKind {
         match self {
             Self::Api => ErrorKind::Api,

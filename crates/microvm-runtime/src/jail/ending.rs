@@ -1,4 +1,4 @@
-//! Ending all that runs in a jail, and the proof that nothing does: without it nothing of a jail is removed.
+//! Kills all processes of a jail, and proves that none is left. Without that proof, nothing of the jail is removed.
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -23,7 +23,7 @@ use crate::deadline::Deadline;
 /// A process to be made. It owns all that its child uses, which may outlive the wait for it.
 #[derive(Debug)]
 pub(crate) struct NewProcess {
-    /// The program's path first: it is not searched for.
+    /// The argv. The first item is the path of the program, which is not searched for on the `PATH`.
     pub(crate) argv: Vec<CString>,
     /// The process's stdin, stdout and stderr.
     pub(crate) stdio: [OwnedFd; 3],

@@ -78,7 +78,7 @@ pub(super) fn null() -> Result<OwnedFd> {
     })
 }
 
-/// A console file: the VMM's description of it, for writing, and ours, for reading from where this VM's part begins.
+/// Opens a console file twice: for the VMM to append, and for this process to read the part that this VM writes.
 pub(super) fn open_file(path: &Path) -> Result<(OwnedFd, Written)> {
     let failed = |errno: Errno| {
         let failure = Error::new(ErrorKind::Filesystem, "open the console file").path(path);

@@ -19,7 +19,7 @@ const PID_FILE: u64 = 16;
 
 /// The places to look for the VMM, and the marks of the VMM.
 pub(crate) struct Search<'a> {
-    /// The jail's.
+    /// The root directory of the jail.
     pub(crate) root: &'a Dir,
     pub(crate) expected: &'a Expected,
     /// The members of the VM's control group.
