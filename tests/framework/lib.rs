@@ -43,4 +43,5 @@ pub use process::{KillOnDrop, as_user, in_pid_namespace, reenter, role};
 pub use race::{Round, long, race};
 pub use scratch::{DIR_ENV, PREFIX, RUN_ENV, Scratch, new_run, unique};
 pub use skip::{SKIPS_ENV, skip};
+pub use sys::in_fork;
 pub use tmpfs::Tmpfs;

@@ -188,6 +188,28 @@ pub(crate) fn refuse_call(number: u32, errno: Errno) -> nix::Result<()> {
     .map(drop)
 }
 
+/// Runs `body` in a forked child of this process, without an exec; returns true if `body` returned.
+///
+/// # Panics
+/// If there is no child.
+#[must_use]
+pub fn in_fork(body: impl FnOnce()) -> bool {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+    // SAFETY: the child has only this thread. glibc's own fork handlers leave its heap usable, and `body` takes no lock that
+    // another thread of this process can hold.
+    match unsafe { fork() }.expect("fork") {
+        ForkResult::Child => {
+            let returned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_ok();
+            // SAFETY: it ends this process alone, and runs nothing of the parent's.
+            unsafe { libc::_exit(i32::from(!returned)) }
+        }
+        ForkResult::Parent { child } => {
+            matches!(waitpid(child, None), Ok(WaitStatus::Exited(_, 0)))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -202,6 +202,31 @@ fn row_56_a_returned_drive_has_its_owner_again() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
+fn row_55_a_forked_childs_copies_release_nothing() {
+    let mut host = Host::new("forked");
+    let spec = host.idle("vm").user(User::Leased { first: 55_500, last: 55_500 });
+    let busy = |host: &Host| {
+        let error = host.jailer().remove("vm").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    };
+    let mut prepared =
+        Some(host.jailer().plan(&spec).unwrap().prepare(&CopyOptions::new()).unwrap());
+    assert!(testkit::in_fork(|| drop(prepared.take())));
+    busy(&host);
+    let mut vm = Some(prepared.take().unwrap().launch().unwrap());
+    assert!(testkit::in_fork(|| drop(vm.take())));
+    busy(&host);
+    let vm = vm.unwrap();
+    assert!(vm.wait_timeout(std::time::Duration::ZERO).unwrap().is_none(), "the VM was killed");
+    // The parent's own copy releases the jail.
+    vm.kill().unwrap();
+    drop(vm);
+    assert_eq!(host.jailer().remove("vm").unwrap().uid, Some(55_500));
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
 fn row_58_a_directory_that_others_change_is_named() {
     let mut host = Host::new("changed");
     let spec = host.idle("vm").user(User::Leased { first: 56_500, last: 56_500 });
