@@ -129,14 +129,30 @@ fn run(mut command: Command) -> anyhow::Result<()> {
 }
 
 /// Returns the tool that cargo names in `variable`, or else `name`, for the PATH.
-fn tool(variable: &str, name: &str) -> OsString {
+#[must_use]
+pub fn tool(variable: &str, name: &str) -> OsString {
     env::var_os(variable).unwrap_or_else(|| name.into())
 }
 
-fn workspace() -> PathBuf {
+/// Returns the root of the workspace.
+#[must_use]
+pub fn workspace() -> PathBuf {
     let mut dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     dir.pop();
     dir
+}
+
+/// Returns cargo's target directory: the directory above this program that cargo marks as a cache.
+///
+/// # Errors
+/// If the program is not in a target directory.
+pub fn target() -> anyhow::Result<PathBuf> {
+    let program = env::current_exe()?;
+    let mut marked = program.ancestors().skip_while(|dir| !dir.join("CACHEDIR.TAG").is_file());
+    let dir = marked.next().context("find the target directory")?;
+    // Cargo also marks the directory of a named target inside the target directory.
+    let within = marked.next().filter(|dir| dir.join("CACHEDIR.TAG").is_file());
+    Ok(within.unwrap_or(dir).to_owned())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod canary;
 mod cgroups;
 mod host_state;
 pub mod inherited;
+pub mod interrupt;
 mod keys;
 mod loop_device;
 mod loop_fs;
@@ -24,6 +25,7 @@ mod race;
 mod scratch;
 mod skip;
 mod sys;
+mod table;
 mod tmpfs;
 
 pub use binaries::{
@@ -44,4 +46,5 @@ pub use race::{Round, long, race};
 pub use scratch::{DIR_ENV, PREFIX, RUN_ENV, Scratch, new_run, unique};
 pub use skip::{SKIPS_ENV, skip};
 pub use sys::in_fork;
+pub use table::Table;
 pub use tmpfs::Tmpfs;

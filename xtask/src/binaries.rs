@@ -26,7 +26,7 @@ pub(crate) struct TestBinary {
 /// Builds the selected packages' tests with `cargo test --no-run`.
 pub(crate) fn build(selection: &Selection, progress: &mut Progress) -> Result<Vec<TestBinary>> {
     let mut cargo = Command::new(cargo());
-    cargo.current_dir(paths::workspace()).args([
+    cargo.current_dir(testkit::build::workspace()).args([
         "test",
         "--no-run",
         // The same features as the tests without root, or cargo would build everything twice.

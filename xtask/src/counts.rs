@@ -7,15 +7,18 @@ use std::ops::AddAssign;
 use serde::{Deserialize, Serialize};
 
 /// A selection of tests, and options of the run.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, clap::Args)]
 pub(crate) struct Selection {
-    /// The packages to test; empty for all packages.
+    /// Only the tests of this package (repeatable)
+    #[arg(short, long = "package", value_name = "NAME")]
     pub(crate) packages: Vec<String>,
-    /// Parts of test names; empty for all tests.
+    /// Only tests whose names contain one of these
     pub(crate) filters: Vec<String>,
-    /// Run more rounds and more cases (`MICROVM_TEST_LONG=1`).
+    /// Run more rounds and more cases (`MICROVM_TEST_LONG=1`)
+    #[arg(long)]
     pub(crate) long: bool,
-    /// Count a skip as a failure.
+    /// Count a skipped test as failed
+    #[arg(long)]
     pub(crate) require: bool,
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use testkit::{Binaries, GUEST_LINE};
 
-use crate::{binaries, paths, rooted, setup};
+use crate::{binaries, rooted, setup};
 
 /// The directory of the images and of the jails.
 const DIR: &str = "/srv/microvm-demo";
@@ -21,7 +21,7 @@ pub(crate) fn command() -> Result<bool> {
     if std::env::var_os(testkit::STAND_INS_ENV).is_none() {
         setup::ensure(setup::LINK)?;
         let mut cargo = Command::new(binaries::cargo());
-        cargo.current_dir(paths::workspace()).args([
+        cargo.current_dir(testkit::build::workspace()).args([
             "build",
             "--quiet",
             "--workspace",

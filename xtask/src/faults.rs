@@ -7,13 +7,11 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use faults::{Choice, PhaseCount, Report, Scene, Shape, isolated, launcher};
-use lexopt::prelude::*;
-use testkit::Binaries;
+use faults::{Choice, PhaseCount, Report, Scene, Shape, isolated};
+use testkit::{Binaries, Table};
 
 use crate::progress::{Progress, seconds};
-use crate::table::Table;
-use crate::{no_more, paths, root, setup};
+use crate::{rooted, setup};
 
 /// The hidden command that runs inside the new namespaces.
 pub(crate) const INSIDE: &str = "__faults";
@@ -21,50 +19,29 @@ pub(crate) const INSIDE: &str = "__faults";
 pub(crate) const LAUNCHER: &str = "__launcher";
 
 /// The options of the command line.
-#[derive(Debug, Clone)]
-struct Options {
-    choice: Choice,
-    /// The phases to run; empty for all phases.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// Fail every call with every errno, and kill the launcher before each (10 min)
+    #[arg(long)]
+    long: bool,
+    /// Only in this phase: plan, prepare, launch, look, adopt, stop, teardown (repeatable)
+    #[arg(long = "phase", value_name = "NAME")]
     phases: Vec<String>,
-    shape: Shape,
+    /// Let the jailer make the pid namespace
+    #[arg(long)]
+    by_jailer: bool,
+    /// Use the official jailer and Firecracker instead of the stand-ins
+    #[arg(long)]
     official: bool,
+    /// Print JSON instead of a table
+    #[arg(long)]
     json: bool,
 }
 
-impl Options {
-    fn parse(args: &mut lexopt::Parser) -> Result<Self> {
-        let mut options = Self {
-            choice: Choice::Sample,
-            phases: Vec::new(),
-            shape: Shape::ByLauncher,
-            official: false,
-            json: false,
-        };
-        while let Some(arg) = args.next()? {
-            match arg {
-                Long("long") => options.choice = Choice::Whole,
-                Long("phase") => options.phases.push(args.value()?.string()?),
-                Long("by-jailer") => options.shape = Shape::ByJailer,
-                Long("official") => options.official = true,
-                Long("json") => options.json = true,
-                other => return Err(other.unexpected().into()),
-            }
-        }
-        Ok(options)
-    }
-}
-
-/// Builds the stand-ins, becomes root and starts the run in new namespaces. Returns false on a violation.
-pub(crate) fn command(args: &mut lexopt::Parser) -> Result<bool> {
-    // A wrong option is an error of this process, before the change of namespaces.
-    Options::parse(args)?;
-    if std::env::var_os(testkit::STAND_INS_ENV).is_none() || !root::is_root() {
-        setup::ensure(setup::ROOT_TESTS)?;
-        let progress = Progress::begin("build stand-ins");
-        let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
-        progress.end("ok");
-        match root::again(&std::env::current_exe()?, root::environment(&stand_ins))? {}
-    }
+/// Becomes root and starts the run in new namespaces. Returns false on a violation.
+pub(crate) fn command() -> Result<bool> {
+    setup::ensure(setup::ROOT_TESTS)?;
+    rooted()?;
     let status = isolated(std::env::current_exe()?)
         .arg(INSIDE)
         .args(std::env::args_os().skip(2))
@@ -73,22 +50,17 @@ pub(crate) fn command(args: &mut lexopt::Parser) -> Result<bool> {
     Ok(status.success())
 }
 
-/// Runs the launcher under test. Returns true on success.
-pub(crate) fn launcher(args: lexopt::Parser) -> Result<bool> {
-    no_more(args)?;
-    Ok(launcher::serve())
-}
-
 /// Runs the faults inside the new namespaces and prints the report.
-pub(crate) fn inside(args: &mut lexopt::Parser) -> Result<bool> {
-    let options = Options::parse(args)?;
+pub(crate) fn inside(options: &Options) -> Result<bool> {
+    let shape = if options.by_jailer { Shape::ByJailer } else { Shape::ByLauncher };
+    let choice = if options.long { Choice::Whole } else { Choice::Sample };
     let binaries = match (options.official, Binaries::official()) {
         (false, _) => Binaries::stand_ins(),
         (true, Some(official)) => official,
         (true, None) => bail!("the official jailer and Firecracker are not installed"),
     };
     let using = binaries.kind().to_string();
-    let scenes = Scene::several(8, &binaries, options.shape, || {
+    let scenes = Scene::several(8, &binaries, shape, || {
         // A build may have replaced this process's executable.
         let mut launcher = Command::new("/proc/self/exe");
         launcher.arg(LAUNCHER);
@@ -96,10 +68,9 @@ pub(crate) fn inside(args: &mut lexopt::Parser) -> Result<bool> {
     });
     let begun = Instant::now();
     let mut progress = Progress::begin("faults");
-    let report =
-        faults::run(&scenes, options.choice, &options.phases, &mut |done, count, what| {
-            progress.detail(format!("{done}/{count} {what}"));
-        })?;
+    let report = faults::run(&scenes, choice, &options.phases, &mut |done, count, what| {
+        progress.detail(format!("{done}/{count} {what}"));
+    })?;
     Scene::finish(scenes);
     let good = report.violations.is_empty();
     progress.end(if good { "ok" } else { "FAILED" });

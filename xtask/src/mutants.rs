@@ -11,10 +11,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use testkit::Table;
 use xshell::{Shell, cmd};
 
 use crate::progress::{Progress, seconds};
-use crate::table::Table;
 use crate::{binaries, command, paths};
 
 /// A mutation, and the test that must fail.
@@ -58,7 +58,7 @@ enum Outcome {
 /// Reads all mutants. Fails if a file does not contain the old text exactly once.
 fn all() -> Result<Vec<Mutant>> {
     let mut mutants = Vec::new();
-    let dir = paths::workspace().join("tests/mutants");
+    let dir = testkit::build::workspace().join("tests/mutants");
     for entry in fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))? {
         let path = entry?.path();
         for (at, line) in fs::read_to_string(&path)?.lines().enumerate() {
@@ -67,8 +67,8 @@ fn all() -> Result<Vec<Mutant>> {
             }
             let at = || format!("{}:{}", path.display(), at + 1);
             let mutant = Mutant::parse(line).with_context(at)?;
-            let source =
-                fs::read_to_string(paths::workspace().join(&mutant.path)).with_context(at)?;
+            let source = fs::read_to_string(testkit::build::workspace().join(&mutant.path))
+                .with_context(at)?;
             mutant.apply(&source).with_context(at)?;
             mutants.push(mutant);
         }
@@ -88,7 +88,7 @@ pub(crate) fn run(sample: Option<usize>, filters: &[String]) -> Result<bool> {
             .sort_by_cached_key(|mutant| std::hash::BuildHasher::hash_one(&*RANDOM, &mutant.old));
         mutants.truncate(count);
     }
-    let copy = paths::target()?.join("mutants");
+    let copy = testkit::build::target()?.join("mutants");
     copy_sources(&copy)?;
     let mut table = Table::new(["mutant", "test", "result", "time"]);
     let mut all_caught = true;
@@ -125,7 +125,7 @@ fn copy_sources(copy: &Path) -> Result<()> {
         }
     }
     let sh = Shell::new()?;
-    sh.change_dir(paths::workspace());
+    sh.change_dir(testkit::build::workspace());
     let files = cmd!(sh, "git ls-files -z --cached --others --exclude-standard").quiet().read()?;
     // git also lists a deleted file before the commit.
     let existing = files.split_terminator('\0').filter(|file| sh.path_exists(file));

@@ -61,10 +61,13 @@ pub(crate) fn ask(job: &test_root::Plan, env: BTreeMap<String, OsString>) -> Res
     serde_json::from_slice(&output.stdout).context("read the answer of the root process")
 }
 
-/// Runs the current command as root with another build of this program, in place of this process (execve(2)): a signal
-/// to the command reaches the program.
-pub(crate) fn again(program: &Path, env: BTreeMap<String, OsString>) -> Result<Infallible> {
-    match as_root(program, env).args(std::env::args_os().skip(1)).exec() {
+/// Runs a program as root in place of this process (execve(2)): a signal to this process reaches the program.
+pub(crate) fn again(
+    program: &Path,
+    arguments: impl IntoIterator<Item = OsString>,
+    env: BTreeMap<String, OsString>,
+) -> Result<Infallible> {
+    match as_root(program, env).args(arguments).exec() {
         error if error.kind() == std::io::ErrorKind::NotFound => bail!(NEEDS_ROOT),
         error => Err(error).context("start the root process"),
     }

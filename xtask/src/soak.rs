@@ -17,11 +17,10 @@ use microvm_runtime::{ByteSize, JailSpec, Jailer, JailerConfig, Limits, User, Vm
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use testkit::{Binaries, GUEST_LINE, HostState, KillOnDrop, Scratch, unique};
+use testkit::{Binaries, GUEST_LINE, HostState, KillOnDrop, Scratch, Table, interrupt, unique};
 
-use crate::interrupt;
 use crate::progress::{Progress, seconds};
-use crate::table::Table;
+use crate::rooted;
 
 /// The environment variable that makes this program the launcher to be killed; the value is a [`Ground`] in JSON.
 const LAUNCHER_ENV: &str = "MICROVM_SOAK_LAUNCHER";
@@ -34,18 +33,50 @@ const MEMORY: u64 = 8 << 10;
 /// The timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The options of the command line.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// 40 launches and 12 VMs
+    #[arg(long)]
+    short: bool,
+    /// The number of launches
+    #[arg(long)]
+    cycles: Option<usize>,
+    /// The number of VMs
+    #[arg(long)]
+    vms: Option<usize>,
+}
+
 /// The size of a soak.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Size {
-    pub(crate) cycles: usize,
-    pub(crate) vms: usize,
+struct Size {
+    cycles: usize,
+    vms: usize,
     /// The soft limit of descriptors.
-    pub(crate) files: u64,
+    files: u64,
 }
 
 impl Size {
-    pub(crate) const LONG: Self = Self { cycles: 10_000, vms: 1_000, files: 8_192 };
-    pub(crate) const SHORT: Self = Self { cycles: 40, vms: 12, files: 512 };
+    const LONG: Self = Self { cycles: 10_000, vms: 1_000, files: 8_192 };
+    const SHORT: Self = Self { cycles: 40, vms: 12, files: 512 };
+}
+
+/// The hidden command that runs as the launcher to be killed.
+pub(crate) const LAUNCHER: &str = "__soak-launcher";
+
+/// Runs the soak as root and prints the table.
+pub(crate) fn command(options: &Options) -> Result<bool> {
+    rooted()?;
+    interrupt::hold()?;
+    let size = if options.short { Size::SHORT } else { Size::LONG };
+    let (cycles, vms) = (options.cycles.unwrap_or(size.cycles), options.vms.unwrap_or(size.vms));
+    let table = run(Size { cycles, vms, ..size }, || {
+        let mut launcher = Command::new("/proc/self/exe");
+        launcher.arg(LAUNCHER);
+        launcher
+    })?;
+    print!("{table}");
+    Ok(true)
 }
 
 /// The settings that the launchers of one soak share, so that one launcher can adopt another launcher's VMs.
@@ -178,7 +209,7 @@ fn below(dir: &Path, directories_alone: bool) -> usize {
 }
 
 /// Runs all phases and returns the table. `launcher` starts this program again to call [`serve_if_launcher`].
-pub(crate) fn run(size: Size, launcher: impl FnOnce() -> Command) -> Result<Table> {
+fn run(size: Size, launcher: impl FnOnce() -> Command) -> Result<Table> {
     let before = HostState::snapshot();
     let scratch = Scratch::new("soak");
     let binaries = Binaries::find();

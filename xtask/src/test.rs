@@ -4,10 +4,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
+use testkit::Table;
 
 use crate::counts::{Counts, Line, Selection, Summary};
 use crate::progress::{Progress, seconds};
-use crate::table::Table;
 use crate::test_root::Built;
 use crate::vm::{self, Layout};
 use crate::{binaries, command, paths, setup, test_root};
@@ -161,11 +161,15 @@ fn minimum_rust() -> Result<Step> {
             ));
         }
     };
-    cargo.current_dir(paths::workspace()).args(["check", "--all-targets", "--all-features"]);
+    cargo.current_dir(testkit::build::workspace()).args([
+        "check",
+        "--all-targets",
+        "--all-features",
+    ]);
     cargo.args(CRATES.map(|name| format!("-p={name}")));
     // The target `host-tuple` of the configuration is too new.
     cargo.env("CARGO_BUILD_TARGET", format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
-    cargo.env("CARGO_TARGET_DIR", paths::target()?.join("minimum-rust"));
+    cargo.env("CARGO_TARGET_DIR", testkit::build::target()?.join("minimum-rust"));
     step("minimum Rust", cargo)
 }
 
@@ -231,7 +235,7 @@ fn failed(error: &anyhow::Error) -> Summary {
 
 fn cargo(arguments: &[&str]) -> Command {
     let mut cargo = Command::new(binaries::cargo());
-    cargo.current_dir(paths::workspace()).args(arguments);
+    cargo.current_dir(testkit::build::workspace()).args(arguments);
     cargo
 }
 

@@ -34,20 +34,20 @@ impl Built {
     pub(crate) fn new(selection: &Selection) -> Result<Self> {
         let mut progress = Progress::begin("build tests");
         let binaries = binaries::build(selection, &mut progress)?;
-        let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
+        let stand_ins = testkit::build::stand_ins(&testkit::build::target()?)?;
         progress.end("ok");
         Ok(Self { binaries, stand_ins })
     }
 }
 
 /// Runs `cargo xtask test-root` and prints the result. Returns true if no test failed.
-pub(crate) fn command(selection: &Selection, layouts: Option<&[Layout]>) -> Result<bool> {
+pub(crate) fn command(selection: &Selection, layouts: Option<Vec<Layout>>) -> Result<bool> {
     setup::ensure(setup::LINK)?;
     let built = Built::new(selection)?;
     let mut summary = Summary::default();
     match layouts {
         Some(layouts) => {
-            for run in vm::run(&vm::kinds(layouts, selection.long), selection, &built)? {
+            for run in vm::run(&vm::kinds(&layouts, selection.long), selection, &built)? {
                 println!("{:<28} {:<8} {}", run.name, run.summary.verdict(), seconds(run.time));
                 summary += run.summary;
             }

@@ -40,17 +40,6 @@ pub(crate) enum Layout {
 impl Layout {
     pub(crate) const ALL: [Self; 3] = [Self::V1, Self::V2, Self::Hybrid];
 
-    /// Returns the layouts that an argument of `--vm` names.
-    pub(crate) fn parse(name: &str) -> Result<Vec<Self>> {
-        if name == "all" {
-            return Ok(Self::ALL.to_vec());
-        }
-        match Self::ALL.into_iter().find(|layout| layout.to_string() == name) {
-            Some(layout) => Ok(vec![layout]),
-            None => bail!("--vm takes v1, v2, hybrid or all, not `{name}`"),
-        }
-    }
-
     /// Returns the kernel argument of the layout; `init.sh` mounts the hierarchies.
     fn kernel_argument(self) -> &'static str {
         match self {
@@ -67,6 +56,26 @@ impl fmt::Display for Layout {
             Self::V2 => "v2",
             Self::Hybrid => "hybrid",
         })
+    }
+}
+
+/// The value of `--vm`.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Choice {
+    V1,
+    V2,
+    Hybrid,
+    All,
+}
+
+impl Choice {
+    pub(crate) fn layouts(self) -> Vec<Layout> {
+        match self {
+            Self::V1 => vec![Layout::V1],
+            Self::V2 => vec![Layout::V2],
+            Self::Hybrid => vec![Layout::Hybrid],
+            Self::All => Layout::ALL.to_vec(),
+        }
     }
 }
 
@@ -99,7 +108,7 @@ pub(crate) struct Run {
 /// cannot run is counted as skipped.
 pub(crate) fn run(kinds: &[Kind], selection: &Selection, built: &Built) -> Result<Vec<Run>> {
     let sh = Shell::new()?;
-    let (vm, place) = (paths::target()?.join("vm"), paths::run()?.join("machines"));
+    let (vm, place) = (testkit::build::target()?.join("vm"), paths::run()?.join("machines"));
     fs::create_dir_all(&vm)?;
     fs::create_dir_all(&place)?;
     let progress = Shared(Mutex::new(Progress::begin("machines")));
@@ -212,13 +221,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn layouts_are_named() {
-        assert_eq!(Layout::parse("all").expect("known"), Layout::ALL);
-        assert_eq!(Layout::parse("v2").expect("known"), [Layout::V2]);
-        assert!(Layout::parse("v3").is_err());
-    }
 
     #[test]
     fn all_kernels_are_covered() {

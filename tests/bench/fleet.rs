@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use microvm_runtime::{Boot, CopyOptions, JailSpec, Jailer, JailerConfig, PidNamespace, User, Vm};
-use testkit::{Binaries, KillOnDrop, Scratch, unique};
+use testkit::{Binaries, KillOnDrop, Scratch, interrupt, unique};
 
-use super::{Contender, Rival, Session};
-use crate::interrupt;
+use crate::{Contender, Rival, Session};
 
 /// The number of jails that `list` reads; every second jail runs.
 const JAILS: usize = 10_000;

@@ -9,16 +9,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::{binaries, paths};
+use testkit::build;
 
-/// Builds the package `xtask/<name>` with optimisation, and returns the path of the program.
+/// Builds the package in the folder `<name>` with optimisation, and returns the path of the program.
 pub(super) fn build(name: &str) -> Result<PathBuf> {
-    let output = Command::new(binaries::cargo())
+    let output = Command::new(build::tool("CARGO", "cargo"))
         .args(["build", "--release", "--locked", "--quiet"])
         .args(["--message-format=json-render-diagnostics", "--manifest-path"])
-        .arg(paths::workspace().join("xtask").join(name).join("Cargo.toml"))
+        .arg(build::workspace().join("tests/bench").join(name).join("Cargo.toml"))
         .arg("--target-dir")
-        .arg(paths::target()?.join(name))
+        .arg(build::target()?.join("bench").join(name))
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("build {name}"))?;

@@ -1,31 +1,11 @@
-//! `cargo xtask bench`: compares ours with rivals in alternating rounds of one run, so that noise affects all sides.
+//! Contenders, alternating rounds, and the table of the results.
 
-mod fleet;
-mod fs;
-mod launch;
-mod outside;
-
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use lexopt::prelude::*;
+use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
-
-use crate::table::Table;
-use crate::{binaries, interrupt, paths, root};
-
-/// The options of the command line.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Options {
-    /// The number of rounds, instead of the bench's default.
-    rounds: Option<usize>,
-    /// Print JSON instead of a table.
-    json: bool,
-    /// Fail if a bound is exceeded.
-    check: bool,
-}
+use serde_json::json;
+use testkit::{Table, interrupt};
 
 /// One way of doing the work; each call is one round and returns the time that counts.
 pub(crate) struct Contender<'a> {
@@ -80,10 +60,10 @@ impl<'a> Rival<'a> {
 }
 
 /// A running bench with the rows measured so far.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Session {
-    name: String,
-    options: Options,
+    /// The number of rounds, instead of the bench's default.
+    rounds: Option<usize>,
     rows: Vec<Row>,
     figures: Vec<Figure>,
     notes: Vec<String>,
@@ -120,19 +100,13 @@ struct Figure {
 }
 
 impl Session {
-    fn new(name: &str, options: Options) -> Self {
-        Self {
-            name: name.to_owned(),
-            options,
-            rows: Vec::new(),
-            figures: Vec::new(),
-            notes: Vec::new(),
-        }
+    pub(crate) fn new(rounds: Option<usize>) -> Self {
+        Self { rounds, ..Self::default() }
     }
 
     /// Returns the number of rounds: the value of `--rounds`, or else `own`.
     pub(crate) fn rounds(&self, own: usize) -> usize {
-        self.options.rounds.unwrap_or(own).max(1)
+        self.rounds.unwrap_or(own).max(1)
     }
 
     /// Measures `ours` and the rivals in turn, after one round of warm-up. Each round has another order, and every
@@ -214,32 +188,18 @@ impl Session {
         self.notes.push(note.into());
     }
 
-    /// Prints the results. Returns false only if `--check` was given and a bound was exceeded.
-    fn finish(self) -> Result<bool> {
-        if self.rows.is_empty() && self.figures.is_empty() {
-            bail!("bench {} measured nothing", self.name);
-        }
-        let good =
-            self.rows.iter().all(|row| row.ok) && self.figures.iter().all(|figure| figure.ok);
-        if self.options.json {
-            #[derive(Serialize)]
-            struct Report<'a> {
-                bench: &'a str,
-                ok: bool,
-                rows: &'a [Row],
-                figures: &'a [Figure],
-                notes: &'a [String],
-            }
-            let Self { name, rows, figures, notes, .. } = &self;
-            let report = Report { bench: name, ok: good, rows, figures, notes };
-            println!("{}", serde_json::to_string_pretty(&report)?);
+    /// Prints the results. Returns false if a bound was exceeded.
+    pub(crate) fn finish(&self, name: &str, as_json: bool) -> Result<bool> {
+        let Self { rows, figures, notes, .. } = self;
+        ensure!(!rows.is_empty() || !figures.is_empty(), "bench {name} measured nothing");
+        let good = rows.iter().all(|row| row.ok) && figures.iter().all(|figure| figure.ok);
+        if as_json {
+            let report = json!({ "bench": name, "ok": good, "rows": rows, "figures": figures, "notes": notes });
+            println!("{report:#}");
         } else {
             self.print();
         }
-        if self.options.check && !good {
-            eprintln!("bench {}: a bound was exceeded", self.name);
-        }
-        Ok(good || !self.options.check)
+        Ok(good)
     }
 
     fn print(&self) {
@@ -319,7 +279,7 @@ fn median_time(times: &[Duration]) -> Result<Duration> {
 }
 
 /// Returns the middle value; of two middle values, the larger.
-fn median<T: Copy>(
+pub(crate) fn median<T: Copy>(
     mut values: Vec<T>,
     order: impl FnMut(&T, &T) -> std::cmp::Ordering,
 ) -> Option<T> {
@@ -335,50 +295,6 @@ fn time(ns: u128) -> String {
     }
 }
 
-/// Runs `cargo xtask bench <what> [--rounds N] [--json] [--check]`. Returns false on an exceeded bound.
-pub(crate) fn command(args: &mut lexopt::Parser) -> Result<bool> {
-    let mut what = None;
-    let mut options = Options::default();
-    while let Some(arg) = args.next()? {
-        match arg {
-            Long("json") => options.json = true,
-            Long("check") => options.check = true,
-            Long("rounds") => options.rounds = Some(args.value()?.parse()?),
-            Value(name) if what.is_none() => what = Some(name.string()?),
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    let what = what.context("missing argument: launch, fs or fleet")?;
-    if cfg!(debug_assertions) {
-        let stand_ins = testkit::build::stand_ins(&paths::target()?)?;
-        match root::again(&optimised()?, root::environment(&stand_ins))? {}
-    }
-    interrupt::hold()?;
-    let mut session = Session::new(&what, options);
-    match what.as_str() {
-        "fleet" => fleet::run(&mut session)?,
-        "fs" => fs::run(&mut session)?,
-        "launch" => launch::run(&mut session)?,
-        other => bail!("unknown bench `{other}`: expected launch, fs or fleet"),
-    }
-    session.finish()
-}
-
-/// Builds this program with optimisation, as users build the crates, and returns the path.
-fn optimised() -> Result<PathBuf> {
-    let target = paths::target()?;
-    let built = Command::new(binaries::cargo())
-        .args(["build", "--release", "--quiet", "--package", "xtask", "--target-dir"])
-        .arg(&target)
-        .current_dir(paths::workspace())
-        .status()
-        .context("build the optimised bench")?;
-    ensure!(built.success(), "failed to build the optimised bench: {built}");
-    let debug = std::env::current_exe()?;
-    let dir = debug.parent().and_then(std::path::Path::parent).context("find the build")?;
-    Ok(dir.join("release/xtask"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,7 +306,7 @@ mod tests {
 
     #[test]
     fn exceeded_bounds_fail_the_check() {
-        let mut session = Session::new("t", Options { check: true, ..Options::default() });
+        let mut session = Session::default();
         // The first round warms up and does not count.
         let ours = || Contender::new("ours", times(&[900, 10, 40, 10]));
         let rival = |ratio| Rival::new("rival", times(&[1, 10, 20, 10])).at_most(ratio);
@@ -399,12 +315,12 @@ mod tests {
         assert_eq!(session.rows[0].rival_ns, 10_000_000);
         assert!(session.rows[0].ok);
         session.compare("work", 3, ours(), vec![rival(0.9)]).unwrap();
-        assert!(!session.finish().unwrap());
+        assert!(!session.finish("t", false).unwrap());
     }
 
     #[test]
     fn the_floor_relaxes_the_bound() {
-        let mut session = Session::new("t", Options { check: true, ..Options::default() });
+        let mut session = Session::default();
         let rivals = |ratio| {
             let rival = Rival::new("rival", times(&[10])).at_most(ratio).over_floor(1, 1.3);
             vec![rival, Rival::new("bare", times(&[8])).at_most(1.3)]
@@ -422,20 +338,20 @@ mod tests {
         compare(&mut session, 10, 1.2);
         assert!(session.rows[2].within_reach.is_none() && session.rows[2].ok);
         compare(&mut session, 11, 0.7);
-        assert!(!session.rows[4].ok && !session.finish().unwrap());
+        assert!(!session.rows[4].ok && !session.finish("t", false).unwrap());
     }
 
     #[test]
     fn exceeded_figures_fail_the_check() {
-        let mut session = Session::new("t", Options { check: true, ..Options::default() });
+        let mut session = Session::default();
         session.figure("cpu", 0.5, "%", Some(0.6));
         session.figure("cpu", 0.7, "%", Some(0.6));
-        assert!(!session.finish().unwrap());
+        assert!(!session.finish("t", false).unwrap());
     }
 
     #[test]
     fn measuring_nothing_is_an_error() {
-        assert!(Session::new("t", Options::default()).finish().is_err());
+        assert!(Session::default().finish("t", false).is_err());
     }
 
     #[test]

@@ -34,8 +34,8 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use testkit::{Binaries, Scratch};
 
-use super::outside::{self, Outside};
-use super::{Contender, Rival, Session};
+use crate::outside::{self, Outside};
+use crate::{Contender, Rival, Session};
 
 const UID: u32 = 59_133;
 const GID: u32 = 59_134;
@@ -173,7 +173,7 @@ impl<'a> Bench<'a> {
 
     /// Compares with fctools, with one limit and without any.
     fn beside_fctools(&self, session: &mut Session) -> Result<()> {
-        let program = outside::build("bench-fctools")?;
+        let program = outside::build("fctools")?;
         // fctools gives the image itself to the VM's user.
         let kernel = self.scratch.join("given-away-vmlinux");
         fs::copy(&self.kernel, &kernel)?;
@@ -236,7 +236,7 @@ impl<'a> Bench<'a> {
             })?;
             differences.push((waited - at_once).max(0.0));
         }
-        super::median(differences, f64::total_cmp).context("no round")
+        crate::session::median(differences, f64::total_cmp).context("no round")
     }
 
     /// Returns the milliseconds of user and system CPU time of all threads of this process (getrusage(2)).

@@ -10,12 +10,18 @@ fn signals() -> SigSet {
 
 /// Blocks the signals in this thread and in threads that this thread starts (sigprocmask(2)). Programs that the standard
 /// library starts get an empty mask.
-pub(crate) fn hold() -> Result<()> {
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn hold() -> Result<()> {
     signals().thread_block().context("block signals")
 }
 
-/// Fails if one of the signals has arrived since [`hold`] (signalfd(2)).
-pub(crate) fn check() -> Result<()> {
+/// Reads a signal that has arrived since [`hold`] (signalfd(2)).
+///
+/// # Errors
+/// If one of the signals has arrived; the error names the signal.
+pub fn check() -> Result<()> {
     let arrived = SignalFd::with_flags(&signals(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     match arrived.read_signal()? {
         Some(info) => bail!("{}", Signal::try_from(info.ssi_signo.cast_signed())?),

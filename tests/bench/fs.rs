@@ -23,8 +23,8 @@ use nix::unistd::{
 use rustix::fs::{FileType, RawDir};
 use testkit::{FsKind, LoopFs, Scratch};
 
-use super::outside::{self, Outside};
-use super::{Contender, Rival, Session};
+use crate::outside::{self, Outside};
+use crate::{Contender, Rival, Session};
 
 const UID: u32 = 59_135;
 const MIB: u64 = 1 << 20;
@@ -39,7 +39,7 @@ pub(crate) fn run(session: &mut Session) -> Result<()> {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?;
     // The build needs libclang.
-    let seed = outside::build("bench-seed")?;
+    let seed = outside::build("seed")?;
     for kind in [FsKind::Ext4, FsKind::Xfs] {
         let Some(fs) = LoopFs::new(kind, 8 << 30)? else {
             session.note(format!("{kind} is unavailable: the {kind} rows are skipped"));
