@@ -90,7 +90,7 @@ struct Check {
     rustdocflags: Option<&'static str>,
 }
 
-const CHECKS: [Check; 4] = [
+const CHECKS: [Check; 5] = [
     Check { name: "format", cargo: &["fmt", "--all", "--check"], rustdocflags: None },
     Check {
         name: "lints",
@@ -116,6 +116,21 @@ const CHECKS: [Check; 4] = [
             "--",
             "--deny",
             "warnings",
+        ],
+        rustdocflags: None,
+    },
+    // Without a build: the crates are not in a registry yet.
+    Check {
+        name: "packages",
+        cargo: &[
+            "package",
+            "--no-verify",
+            "--allow-dirty",
+            "--offline",
+            "-p=jail-cmd",
+            "-p=jail-fs",
+            "-p=jail-cgroup",
+            "-p=microvm-runtime",
         ],
         rustdocflags: None,
     },

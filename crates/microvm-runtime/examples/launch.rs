@@ -61,13 +61,14 @@ fn show(jailer: &Jailer, spec: &JailSpec) -> Result<(), Box<dyn Error>> {
 fn print_kernels_view(vm: &Vm) -> Result<(), Box<dyn Error>> {
     let seen = vm.inspect()?;
     let outside = seen.descriptors.iter().filter(|open| !open.inside_jail);
-    let outside: Vec<_> = outside.map(|open| open.target.clone()).collect();
+    let files = outside.map(|open| open.target.as_str());
+    let files: Vec<_> = files.filter(|target| target.starts_with('/')).collect();
     println!("uids          {:?}, gids {:?}", seen.uids, seen.gids);
     println!("root          {}", if seen.root_is_jail { "the jail" } else { "NOT THE JAIL" });
     println!("pids          {:?}, one in each pid namespace", seen.ns_pids);
     println!("seccomp       {:?}, 2 is a filter", seen.seccomp);
     let open = seen.descriptors.len();
-    println!("descriptors   {open}, not on the jail's mount: {}", outside.join(", "));
+    println!("descriptors   {open}; files not on the jail's mount: {}", files.join(", "));
     for limit in vm.cgroup()?.effective()? {
         println!("limit         {} = {}", limit.path.display(), limit.value);
     }
