@@ -88,7 +88,7 @@ impl Controller {
         Self::ALL.into_iter().find(|controller| controller.name(version) == name)
     }
 
-    /// Returns whether v2 does this for every group, without a controller to enable.
+    /// Returns true if v2 does this for every group, without a controller to enable.
     pub(crate) fn is_core_in_v2(self) -> bool {
         matches!(self, Self::Cpuacct | Self::Freezer | Self::PerfEvent)
     }

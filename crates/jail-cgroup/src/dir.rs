@@ -62,7 +62,7 @@ impl Dir {
         sys::mount_id(&self.fd).map_err(|errno| self.failed("stat", "", errno))
     }
 
-    /// Returns whether both descriptors are of the same directory (fstat(2)).
+    /// Returns true if both descriptors are of the same directory (fstat(2)).
     pub(crate) fn is_same(&self, other: &Self) -> Result<bool> {
         Ok(self.id()? == other.id()?)
     }
@@ -208,7 +208,7 @@ impl Dir {
         }
     }
 
-    /// Returns whether the file `name` has any byte; `None` if it does not exist or the kernel has switched it off.
+    /// Returns true if the file `name` has any byte; `None` if it does not exist or the kernel has switched it off.
     pub(crate) fn has_content(&self, name: &str) -> Result<Option<bool>> {
         match self.lines(name, |_| ControlFlow::Break(())) {
             Ok(found) => Ok(Some(found.is_some())),

@@ -187,13 +187,13 @@ impl Host {
         }
     }
 
-    /// Returns whether a v2 group has `controller`, or can enable it: [`usable`](Self::usable) without a reason.
+    /// Returns true if a v2 group has `controller`, or can enable it: [`usable`](Self::usable) without a reason.
     pub(crate) fn has_in_v2(&self, controller: Controller) -> bool {
         let on = controller.is_core_in_v2() || self.unified.controllers.contains(&controller);
         on && self.usable_v2(controller).is_ok()
     }
 
-    /// Returns whether the kernel may have a hierarchy of `version` with one of `controllers`, mounted or not.
+    /// Returns true if the kernel may have a hierarchy of `version` with one of `controllers`, mounted or not.
     pub(crate) fn may_have(&self, version: CgroupVersion, controllers: &[Controller]) -> bool {
         let bound = self.bound_to_v1.get_or_init(membership::read_bound_to_v1);
         version == CgroupVersion::V2

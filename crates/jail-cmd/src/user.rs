@@ -98,7 +98,7 @@ user_type! {
 /// Returns the reason why the number is refused.
 fn fault(number: u32) -> Option<&'static str> {
     match number {
-        0 => Some("it is root, whom a jail does not hold"),
+        0 => Some("it is root, and root can leave a jail"),
         u32::MAX => Some("it means \"unchanged\" to the kernel"),
         _ => None,
     }

@@ -61,7 +61,7 @@ impl Mount {
         &self.controllers
     }
 
-    /// Returns whether the mount can be reached: neither covered, by its id if mountinfo leaves that open, nor unmounted
+    /// Returns true if the mount can be reached: neither covered, by its id if mountinfo leaves that open, nor unmounted
     /// since. A mount that cannot be looked at is an error: its groups would be taken for removed.
     pub(crate) fn is_reachable(&self) -> Result<bool> {
         if self.covered == Covered::No {
@@ -91,7 +91,7 @@ impl Mount {
         }
     }
 
-    /// Returns whether the mount shows the hierarchy of `version` with one of `controllers`, or a part of that hierarchy.
+    /// Returns true if the mount shows the hierarchy of `version` with one of `controllers`, or a part of that hierarchy.
     pub(crate) fn is_of(&self, version: CgroupVersion, controllers: &[Controller]) -> bool {
         self.version == version
             && (version == CgroupVersion::V2

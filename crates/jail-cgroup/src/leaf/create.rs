@@ -218,7 +218,7 @@ fn refuse_leaf(parent: &Dir) -> Result<()> {
     }
 }
 
-/// Returns whether a group has processes and may therefore enable no controllers. The hierarchy's root may always.
+/// Returns true if a group has processes and may therefore enable no controllers. The hierarchy's root may always.
 fn is_occupied(dir: &Dir) -> Result<bool> {
     if dir.read_if_exists("cgroup.type")?.is_none() {
         return Ok(false);

@@ -24,7 +24,7 @@ pub struct EffectiveLimit {
 }
 
 impl EffectiveLimit {
-    /// Returns whether the kernel rounded a number, such as a size that is no whole number of pages.
+    /// Returns true if the kernel rounded a number, such as a size that is no whole number of pages.
     #[must_use]
     pub fn is_rounded(&self) -> bool {
         let number = |text: &str| text.parse::<u64>().ok();

@@ -49,7 +49,7 @@ impl Leaf {
         }
     }
 
-    /// Returns whether a process that starts in the leaf would be frozen: see [`frozen_by`](Self::frozen_by).
+    /// Returns true if a process that starts in the leaf would be frozen: see [`frozen_by`](Self::frozen_by).
     ///
     /// # Errors
     /// As [`frozen_by`](Self::frozen_by).

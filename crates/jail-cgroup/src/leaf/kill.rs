@@ -162,7 +162,7 @@ fn kill_at_once(group: &Group, version: CgroupVersion) -> Result<bool> {
     }
 }
 
-/// Returns whether the first thread of a process has ended (`/proc/<pid>/stat`, field 3), other threads or not.
+/// Returns true if the first thread of a process has ended (`/proc/<pid>/stat`, field 3), other threads or not.
 fn leader_has_ended(pid: u32) -> bool {
     let stat = Dir::open_system(format!("/proc/{pid}")).and_then(|proc| proc.read("stat"));
     stat.is_ok_and(|stat| {
@@ -192,7 +192,7 @@ fn signal(group: &Group, version: CgroupVersion, pid: u32) -> Result<bool> {
     Ok(true)
 }
 
-/// Returns whether the process is in the group or below it, by `/proc/<pid>/cgroup`, or by the group's list if that
+/// Returns true if the process is in the group or below it, by `/proc/<pid>/cgroup`, or by the group's list if that
 /// cannot be read.
 fn is_member(group: &Group, version: CgroupVersion, pid: u32) -> Result<bool> {
     let proc = Dir::open_system(format!("/proc/{pid}"));
@@ -243,7 +243,7 @@ impl<'a> Hold<'a> {
         Ok(hold)
     }
 
-    /// Returns whether no process of the leaf can fork any more.
+    /// Returns true if no process of the leaf can fork any more.
     fn stops_forks(&self) -> Result<bool> {
         let Some((controller, file, _)) = &self.release else { return Ok(false) };
         let Some(dir) = self.leaf.dir_of(*controller) else { return Ok(false) };

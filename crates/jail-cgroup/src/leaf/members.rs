@@ -88,7 +88,7 @@ impl Leaf {
         Ok(pids)
     }
 
-    /// Returns whether the leaf and the groups below it have no process: v2 `cgroup.events`, v1 `cgroup.procs`. A leaf
+    /// Returns true if the leaf and the groups below it have no process: v2 `cgroup.events`, v1 `cgroup.procs`. A leaf
     /// that was removed is empty.
     ///
     /// # Errors
@@ -102,7 +102,7 @@ impl Leaf {
         Ok(true)
     }
 
-    /// Returns whether the process `pid`, with every thread, is in the leaf or below it in *every* hierarchy
+    /// Returns true if the process `pid`, with every thread, is in the leaf or below it in *every* hierarchy
     /// (`cgroup.procs`; v1: `tasks` too). False for a process that does not exist or has exited.
     ///
     /// A pid identifies a process only as long as the caller holds its pidfd or is its parent.
@@ -152,7 +152,7 @@ impl Leaf {
     }
 }
 
-/// Returns whether the process, with every thread, is in the group or below.
+/// Returns true if the process, with every thread, is in the group or below.
 fn has(group: &Group, pid: u32, version: CgroupVersion) -> Result<bool> {
     if !lists(&group.dir, PROCS, pid)? {
         return Ok(false);
@@ -206,7 +206,7 @@ pub(crate) fn for_each<B>(
     Ok(None)
 }
 
-/// Returns whether the file of a group, or of a group below, lists `id`.
+/// Returns true if the file of a group, or of a group below, lists `id`.
 pub(crate) fn lists(group: &Dir, file: &str, id: u32) -> Result<bool> {
     let found = for_each(group, file, |listed| match listed == id {
         true => ControlFlow::Break(()),
@@ -215,7 +215,7 @@ pub(crate) fn lists(group: &Dir, file: &str, id: u32) -> Result<bool> {
     Ok(found.is_some())
 }
 
-/// Returns whether the group and the groups below have no process. A removed group is empty.
+/// Returns true if the group and the groups below have no process. A removed group is empty.
 pub(crate) fn is_empty(group: &Dir, version: CgroupVersion) -> Result<bool> {
     match version {
         CgroupVersion::V1 => Ok(for_each(group, PROCS, |_| ControlFlow::Break(()))?.is_none()),

@@ -113,7 +113,7 @@ impl Claim {
         }
     }
 
-    /// Returns whether `owner` made the claim.
+    /// Returns true if `owner` made the claim.
     pub(crate) fn is_of(&self, owner: &Owner) -> bool {
         matches!(self, Self::Owned(mark) if mark == owner.as_str().as_bytes())
     }
@@ -124,7 +124,7 @@ pub(crate) fn mark_parent(dir: &Dir) -> Result<()> {
     dir.set_attribute(MADE, b"1")
 }
 
-/// Returns whether this crate made the parent. A mark that cannot be read counts as none.
+/// Returns true if this crate made the parent. A mark that cannot be read counts as none.
 pub(crate) fn is_marked_parent(dir: &Dir) -> bool {
     dir.attribute(MADE, 8).is_ok_and(|mark| mark.is_some())
 }

@@ -149,7 +149,7 @@ fn is_owned(dir: &Dir, owner: &Owner, unsearched: &mut Vec<Error>) -> bool {
     }
 }
 
-/// Returns whether every group that `other` shows can be reached through `mount`.
+/// Returns true if every group that `other` shows can be reached through `mount`.
 fn shows_all_of(mount: &Mount, other: &Mount) -> bool {
     let is_plain = |path: &Path| !path.components().any(|part| part.as_os_str() == "..");
     mount.is_of(other.version(), other.controllers())

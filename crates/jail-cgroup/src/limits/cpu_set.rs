@@ -28,19 +28,19 @@ pub struct CpuSet {
 }
 
 impl CpuSet {
-    /// Returns whether the set is empty.
+    /// Returns true if the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
-    /// Returns whether `id` is in the set.
+    /// Returns true if `id` is in the set.
     #[must_use]
     pub fn contains(&self, id: u32) -> bool {
         self.ranges.iter().any(|&(first, last)| (first..=last).contains(&id))
     }
 
-    /// Returns whether `other` contains the whole set.
+    /// Returns true if `other` contains the whole set.
     #[must_use]
     pub fn is_subset(&self, other: &Self) -> bool {
         self.ranges.iter().all(|&(first, last)| {

@@ -65,7 +65,7 @@ fn missing(limit: Limit, reason: &'static str) -> Error {
     Error::new(ErrorKind::Unsupported, "use control groups v1").of_limit(limit).because(reason)
 }
 
-/// Returns whether a launcher's setting `file=value` ends up with this value.
+/// Returns true if a launcher's setting `file=value` ends up with this value.
 ///
 /// The official jailer first fills the file with the parent's first line, and only then writes the value. That fails for
 /// a file that is empty in every parent (`blkio.throttle.*`); for `memory.limit_in_bytes` under a lower

@@ -35,7 +35,7 @@ pub(crate) fn signal_kill(pidfd: impl AsFd) -> Result<(), Errno> {
     }
 }
 
-/// Waits for `event` on `fd` until `deadline`, without one for ever (ppoll(2)). Returns whether it came.
+/// Waits for `event` on `fd` until `deadline`, without one for ever (ppoll(2)). Returns true if it came.
 pub(crate) fn wait_for(
     fd: impl AsFd,
     event: Event,

@@ -38,7 +38,7 @@ pub struct TrustedDir {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct MountFlags {
-    /// Nothing can be written.
+    /// The mount is read-only.
     pub read_only: bool,
     /// Device nodes cannot be opened.
     pub nodev: bool,

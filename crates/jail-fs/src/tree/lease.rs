@@ -49,7 +49,7 @@ impl Lease {
         match sys::lock(dir.dir()) {
             Ok(()) => Ok(Self { dir, taken_by: Maker::this_process() }),
             Err(Errno::EWOULDBLOCK) => Err(Error::os("lease", dir.path(), Errno::EWOULDBLOCK)
-                .because("another lease of it is held")
+                .because("another process or handle holds the lease")
                 .hinted("Wait until the other lease is dropped or its process has ended.")),
             Err(errno) => Err(Error::os("lease", dir.path(), errno)),
         }
@@ -90,7 +90,7 @@ mod tests {
         let lease = Lease::try_acquire(&dir).unwrap();
         let error = Lease::try_acquire(&dir).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy);
-        assert!(error.to_string().contains("another lease"), "{error}");
+        assert!(error.to_string().contains("holds the lease"), "{error}");
         drop(lease);
         drop(Lease::try_acquire(&dir).unwrap());
     }

@@ -42,7 +42,7 @@ impl Jail {
                 Ok(now) if now.id() == dir.id() => {
                     let lock = lock.map_err(|error| {
                         Error::files(operation(), error)
-                            .hinted("another launcher has it, or a `Vm` of this one whose end nobody saw: wait for its end")
+                            .hinted("Another launcher holds the jail, or a `Vm` of this launcher whose end was not observed: wait for that end")
                     })?;
                     return Ok(Some(Self(lock)));
                 }

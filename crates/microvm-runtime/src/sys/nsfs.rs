@@ -1,4 +1,4 @@
-//! `ioctl_ns(2)`: what kind of namespace a file is, and whose.
+//! The kind and the owner of a namespace (`ioctl_ns(2)`).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};

@@ -35,7 +35,7 @@ const fn answer(name: &'static str, api: Answer) -> Mode {
     Mode { name, launch: Launch::Starts, attack: nothing, api }
 }
 
-/// Returns an attack by a replacement of the API from the beginning.
+/// Returns a mode whose process never serves the real API, but answers as `api` describes.
 const fn never(name: &'static str, api: Answer) -> Mode {
     Mode { name, launch: Launch::Fails, attack: nothing, api }
 }
