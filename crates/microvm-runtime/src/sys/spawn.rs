@@ -561,6 +561,8 @@ mod tests {
 
     /// `FS_IOC_ADD_ENCRYPTION_KEY` of `linux/fscrypt.h`.
     const ADD_ENCRYPTION_KEY: u64 = 0xc050_6617;
+    /// `BTRFS_IOC_SUBVOL_SETFLAGS` of `linux/btrfs.h`.
+    const SET_SUBVOLUME_FLAGS: u64 = 0x4008_941a;
 
     /// The name of a call, and the errno that the call comes to.
     fn try_keys() -> Vec<(&'static str, i32)> {
@@ -585,6 +587,9 @@ mod tests {
         // SAFETY: the request has no argument, and fails for that.
         let added = unsafe { libc::ioctl(root.as_raw_fd(), ADD_ENCRYPTION_KEY, 0) };
         came_to.push(("ioctl", errno(added.into())));
+        // SAFETY: the request has no argument, and fails for that.
+        let set = unsafe { libc::ioctl(root.as_raw_fd(), SET_SUBVOLUME_FLAGS, 0) };
+        came_to.push(("subvolume", errno(set.into())));
         #[cfg(target_arch = "x86_64")]
         for (name, number) in [
             ("i386 add_key", 286),
@@ -657,6 +662,15 @@ mod tests {
         assert!(!is_refused(&twin, "ioctl"), "nothing was contested: {twin}");
         #[cfg(target_arch = "x86_64")]
         assert!(is_refused(&vm, "i386 ioctl"), "{vm}");
+    }
+
+    #[test]
+    #[ignore = "needs root: cargo xtask test-root"]
+    fn row_89_a_vm_makes_no_subvolume() {
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (vm, twin) = (keys_of(true), keys_of(false));
+        assert!(is_refused(&vm, "subvolume"), "{vm}");
+        assert!(!is_refused(&twin, "subvolume"), "nothing was contested: {twin}");
     }
 
     #[test]

@@ -53,7 +53,17 @@ impl Console {
 
     /// Refuses, before anything is touched, a path that another process could not use.
     pub(crate) fn check(&self) -> Result<()> {
-        let Sink::File(path) = &self.0 else { return Ok(()) };
+        let path = match &self.0 {
+            Sink::File(path) => path,
+            Sink::Tail(bytes) if *bytes > TAIL_MAX => {
+                return Err(Error::invalid(
+                    "plan the console",
+                    format!("a tail of {bytes} bytes is more than {TAIL_MAX}"),
+                )
+                .hinted("Keep the whole output in a file: Console::file."));
+            }
+            _ => return Ok(()),
+        };
         let because = match path.to_str() {
             None => "it is not UTF-8",
             Some(_) if !path.is_absolute() => "it is not absolute",
@@ -64,6 +74,9 @@ impl Console {
             .hinted("Give an absolute path of UTF-8."))
     }
 }
+
+/// The largest tail in bytes: the launcher keeps the tails of all its VMs in memory.
+const TAIL_MAX: usize = 16 << 20;
 
 impl Default for Console {
     fn default() -> Self {
@@ -144,6 +157,14 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_getfl, mknodat};
 
     use super::*;
+
+    #[test]
+    fn row_87_tails_are_bounded() {
+        Console::tail(TAIL_MAX).check().unwrap();
+        for bytes in [TAIL_MAX + 1, usize::MAX] {
+            assert_eq!(Console::tail(bytes).check().unwrap_err().kind(), ErrorKind::InvalidInput);
+        }
+    }
 
     #[test]
     fn row_50_console_file_is_write_only() {
