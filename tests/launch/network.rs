@@ -8,10 +8,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{self, UnixListener, UnixStream};
 use std::time::Duration;
 
-use microvm_runtime::{CgroupVersion, ErrorKind, JailSpec, Network, PidNamespace, Vm};
-use nix::sched::{CloneFlags, setns};
+use microvm_runtime::{
+    Boot, CgroupVersion, ErrorKind, JailSpec, Network, NetworkInterface, PidNamespace, Vm,
+};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::host::Host;
+use crate::host::{Host, UID};
 
 const MODES: [PidNamespace; 3] =
     [PidNamespace::ByLauncher, PidNamespace::ByJailer, PidNamespace::Host];
@@ -120,6 +123,61 @@ fn plans_name_the_network() {
     let shares = plan(&idle.network(Network::Host));
     assert!(shares.contains("network the launcher's namespace\n"), "{shares}");
     drop(netns);
+    host.assert_clean();
+}
+
+/// Returns the tap device's flags and owner, as the kernel reports in the VM's own sysfs.
+fn tap_in(vm: &Vm, name: &str) -> (u32, u32) {
+    in_network_of(vm, || {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>).unwrap();
+        let read = |file: &str| {
+            let text = fs::read_to_string(format!("/sys/class/net/{name}/{file}")).unwrap();
+            text.trim().to_owned()
+        };
+        let flags = u32::from_str_radix(read("flags").trim_start_matches("0x"), 16).unwrap();
+        (flags, read("owner").parse().unwrap())
+    })
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test-root"]
+fn a_created_tap_is_the_vms() {
+    let mut host = Host::new("tap");
+    if !fs::exists("/dev/net/tun").unwrap() {
+        return testkit::skip("a_created_tap_is_the_vms", "no tun driver here");
+    }
+    let boot = |tap: &str| {
+        let interface = NetworkInterface::new("eth0", tap).create_tap();
+        Boot::new().vcpus(1).memory_mib(128).kernel_args("console=ttyS0").network(interface)
+    };
+    let tap = "tap-of-vm";
+    for mode in MODES {
+        let spec = host.idle("vm").pid_namespace(mode).boot(boot(tap));
+        let plan = host.jailer().plan(&spec).unwrap();
+        assert!(plan.to_string().contains("tap     tap-of-vm"), "{plan}");
+        assert!(plan.warnings().is_empty(), "{:?}", plan.warnings());
+        let vm = host.jailer().launch(&spec).unwrap();
+        assert_eq!(in_network_of(&vm, interfaces), ["lo", tap]);
+        let (flags, owner) = tap_in(&vm, tap);
+        assert_eq!((flags & 1, owner), (1, UID), "{mode:?}: up, and the VM's");
+        vm.kill().unwrap();
+        drop(vm);
+        host.jailer().remove("vm").unwrap();
+        assert!(!interfaces().contains(&tap.to_owned()), "it was never the host's");
+    }
+    // A device that cannot be made ends the launch, and leaves nothing.
+    let spec = host.idle("vm").boot(boot("lo"));
+    let error = host.jailer().launch(&spec).unwrap_err();
+    assert!(error.to_string().contains("TUNSETIFF"), "{error}");
+    assert!(host.jailer().list().unwrap().jails.is_empty());
+    for network in [Network::Host, Network::Namespace("/proc/self/ns/net".into())] {
+        let error =
+            host.jailer().plan(&host.idle("vm").boot(boot(tap)).network(network)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    }
     host.assert_clean();
 }
 

@@ -14,9 +14,9 @@ use crate::jail::liveness::Survey;
 use crate::jail::prepare::Prepared;
 use crate::jail::remove;
 use crate::plan::host_file::open_network_namespace;
-use crate::spec::Network;
-use crate::spec::machine::ConfigRequest;
-use crate::sys::NetworkNamespace;
+use crate::spec::machine::{Boot, ConfigRequest};
+use crate::spec::{JailSpec, Network};
+use crate::sys::{NetworkNamespace, NewTap};
 use crate::trace;
 use crate::vm::{Started, Vm, expected};
 use crate::vmm::{self, Expected, Process, Running, Search, Spawn};
@@ -138,7 +138,7 @@ fn start(prepared: &mut Prepared) -> Result<Started> {
         jailer_bin: jailer.program.path().as_path(),
         argv,
         pid_namespace: plan.spec.pid_namespace,
-        network: network_namespace(&plan.spec.network)?,
+        network: network_namespace(&plan.spec, record.uid)?,
         daemonize: plan.spec.daemonize,
         spawn_into,
         jail: jail.dir().dir(),
@@ -207,9 +207,11 @@ fn configure(
 }
 
 /// The VM's network namespace, by descriptor: a path may have come to mean another file since the plan was made.
-fn network_namespace(network: &Network) -> Result<NetworkNamespace> {
-    Ok(match network {
-        Network::Isolated => NetworkNamespace::New,
+fn network_namespace(spec: &JailSpec, owner: u32) -> Result<NetworkNamespace> {
+    let taps = spec.boot.iter().flat_map(Boot::new_taps);
+    let taps = taps.map(|name| NewTap { name: name.to_owned(), owner });
+    Ok(match &spec.network {
+        Network::Isolated => NetworkNamespace::New(taps.collect()),
         Network::Namespace(path) => NetworkNamespace::Joined(open_network_namespace(path)?),
         Network::Host => NetworkNamespace::Parents,
     })

@@ -1,7 +1,7 @@
 //! The system calls of this crate: the only module that names rustix and libc, and the only unsafe code.
 #![expect(
     unsafe_code,
-    reason = "clone3 and what its child calls, three ioctls, and probes of system calls and descriptors, each with its reason"
+    reason = "clone3 and what its child calls, a few ioctls, and probes of system calls and descriptors, each with its reason"
 )]
 
 mod child;
@@ -22,6 +22,7 @@ pub(crate) mod process;
 mod process_group;
 mod signals;
 mod spawn;
+mod tap;
 pub(crate) mod unix_socket;
 mod wait;
 
@@ -37,4 +38,5 @@ pub(crate) use probe::{JAILERS, OURS, Probe};
 pub(crate) use process_group::process_group;
 pub(crate) use signals::without_signals;
 pub(crate) use spawn::{NewProcess, SpawnError, spawn};
+pub(crate) use tap::NewTap;
 pub(crate) use wait::{Wanted, poll, poll_any};

@@ -13,7 +13,7 @@ use jail_cmd::{
 use serde::{Deserialize, Serialize};
 
 use crate::config::JailerConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::contents::{PlannedArtifact, PlannedFile, artifacts, document, files};
 use crate::plan::host_file::{self, Program};
 use crate::plan::record_size;
@@ -21,7 +21,7 @@ use crate::plan::release::{KnownProgram, Releases};
 use crate::plan::warning::{self, Warning};
 use crate::snapshot::check_restore;
 use crate::spec::drive::DriveKind;
-use crate::spec::machine::{ConfigRequest, Document};
+use crate::spec::machine::{Boot, ConfigRequest, Document};
 use crate::spec::{JailSpec, Network, User};
 use crate::text::escaped;
 use crate::vmm::PidNamespace;
@@ -138,6 +138,15 @@ impl Plan {
         };
         if let Network::Namespace(path) = &spec.network {
             host_file::open_network_namespace(path)?;
+        }
+        let new_tap = spec.boot.iter().flat_map(Boot::new_taps).next();
+        if let Some(tap) = new_tap.filter(|_| spec.network != Network::Isolated) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("create the tap device {tap:?}"),
+            )
+            .because(format!("the VM has {}", spec.network))
+            .hinted("Use `Network::Isolated`, or make the device for the VM's uid first."));
         }
         let plan = Self {
             spec: spec.clone(),
@@ -355,7 +364,10 @@ impl fmt::Display for Plan {
             writeln!(f, "born    there, the jailer:")?;
         }
         if self.jailer.is_some() {
-            writeln!(f, "network {}", self.spec.network)?;
+            writeln!(f, "network {}", shown(self.spec.network.to_string()))?;
+            for tap in self.spec.boot.iter().flat_map(Boot::new_taps) {
+                writeln!(f, "tap     {tap}, for the VM's uid, up")?;
+            }
         }
         let jailer = self.jailer.as_ref().map_or("jailer", |jailer| jailer.program.path().as_str());
         write!(f, "spawn   {}", shown(jailer))?;

@@ -35,7 +35,7 @@ pub enum Warning {
         /// The limit, in CPUs.
         cpus: f64,
     },
-    /// The VM has a tap device, and no network namespace for it.
+    /// The VM has a tap device that the launch does not create, and no network namespace for it.
     TapWithoutNamespace {
         /// The tap device.
         tap: String,
@@ -73,7 +73,10 @@ impl fmt::Display for Warning {
                 write!(f, "the limit of {cpus} CPUs holds for the jailer too, and slows the launch")
             }
             Self::TapWithoutNamespace { tap } => {
-                write!(f, "the tap device {tap:?} is in no network namespace of the VM's own")
+                write!(
+                    f,
+                    "the tap device {tap:?} is created by nobody, and in no network namespace that the spec names"
+                )
             }
             Self::FileSizeBelowDrive { name, limit, size } => write!(
                 f,
@@ -117,7 +120,7 @@ fn taps(spec: &JailSpec) -> Vec<Warning> {
     if matches!(spec.network, Network::Namespace(_)) {
         return Vec::new();
     }
-    let taps = spec.boot.iter().flat_map(|boot| boot.taps());
+    let taps = spec.boot.iter().flat_map(|boot| boot.existing_taps());
     taps.map(|tap| Warning::TapWithoutNamespace { tap: tap.to_owned() }).collect()
 }
 

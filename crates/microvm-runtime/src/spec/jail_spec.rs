@@ -315,7 +315,10 @@ pub(crate) mod tests {
                     .track_dirty_pages(true)
                     .kernel_args("quiet")
                     .network(
-                        NetworkInterface::new("eth0", "tap0").mac("06:00:00:00:00:01").mtu(1400),
+                        NetworkInterface::new("eth0", "tap0")
+                            .mac("06:00:00:00:00:01")
+                            .create_tap()
+                            .mtu(1400),
                     )
                     .vsock(7)
                     .cpu_template(CpuTemplate::T2)

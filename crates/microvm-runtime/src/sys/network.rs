@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use super::tap::NewTap;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 /// The network namespace of a new process.
@@ -10,8 +11,8 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
 pub(crate) enum NetworkNamespace {
     /// The parent's.
     Parents,
-    /// A new one.
-    New,
+    /// A new one, with these tap devices.
+    New(Vec<NewTap>),
     /// This one, a file of nsfs.
     Joined(OwnedFd),
 }
@@ -24,8 +25,10 @@ impl NetworkNamespace {
             Self::Parents => Ok(()),
             // SAFETY: a network namespace has no descriptor and no memory of the process: the flag concerns only sockets
             // that this thread opens from here on.
-            Self::New => unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
-                .map_err(|errno| ("unshare", errno.into())),
+            Self::New(taps) => unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
+                .map_err(|errno| ("unshare", errno.into()))
+                // If one fails, all of them go with the namespace.
+                .and_then(|()| taps.iter().try_for_each(NewTap::create)),
             Self::Joined(file) => {
                 move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
                     .map_err(|errno| ("setns", errno.into()))

@@ -192,6 +192,9 @@ fn refused(program: &Path, error: SpawnError) -> Error {
         SpawnError::Call(call, error) => {
             let hint = match Errno::from_io_error(&error) {
                 Some(Errno::MFILE) => limits::files_hint(),
+                _ if call == "SIOCSIFFLAGS" || call.starts_with("TUN") || call.ends_with("/tun") => {
+                    "A tap device takes CAP_NET_ADMIN, the tun driver and a free name.".to_owned()
+                }
                 Some(Errno::PERM | Errno::ACCESS) => {
                     format!(
                         "Run as root with CAP_SYS_ADMIN, under no seccomp filter that refuses {call}."

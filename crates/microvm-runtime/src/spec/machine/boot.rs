@@ -244,14 +244,19 @@ impl Boot {
         self.huge_pages.is_some()
     }
 
+    /// Returns the tap devices that a launch creates.
+    pub(crate) fn new_taps(&self) -> impl Iterator<Item = &str> {
+        self.networks.iter().filter(|it| it.creates_tap()).map(NetworkInterface::tap)
+    }
+
     /// Returns true if the machine has a vsock device.
     pub(crate) fn has_vsock(&self) -> bool {
         self.vsock.is_some()
     }
 
-    /// Returns the tap devices of the network interfaces.
-    pub(crate) fn taps(&self) -> impl Iterator<Item = &str> {
-        self.networks.iter().map(NetworkInterface::tap)
+    /// Returns the tap devices that must exist before a launch.
+    pub(crate) fn existing_taps(&self) -> impl Iterator<Item = &str> {
+        self.networks.iter().filter(|it| !it.creates_tap()).map(NetworkInterface::tap)
     }
 
     /// Returns true if Firecracker is configured by requests to the API before the start.

@@ -14,7 +14,8 @@ const MIN_MTU: u16 = 68;
 
 /// A network interface of the guest, on a tap device of the host or of the VM's network namespace.
 ///
-/// The tap device must exist and belong to the VM's uid or gid.
+/// The tap device must exist and belong to the VM's uid or gid, unless the launch creates it
+/// ([`create_tap`](Self::create_tap)).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct NetworkInterface {
@@ -28,6 +29,8 @@ pub struct NetworkInterface {
     rx_rate_limiter: Option<RateLimiter>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     tx_rate_limiter: Option<RateLimiter>,
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    create_tap: bool,
 }
 
 impl NetworkInterface {
@@ -40,6 +43,7 @@ impl NetworkInterface {
             mtu: None,
             rx_rate_limiter: None,
             tx_rate_limiter: None,
+            create_tap: false,
         }
     }
 
@@ -69,6 +73,23 @@ impl NetworkInterface {
     pub fn tx_rate_limiter(mut self, limiter: RateLimiter) -> Self {
         self.tx_rate_limiter = Some(limiter);
         self
+    }
+
+    /// Has the launch create the tap device in the VM's own network namespace, for the VM's uid, and bring it up. The
+    /// device goes with the namespace. Requires [`Network::Isolated`](crate::Network::Isolated) and `CAP_NET_ADMIN`.
+    #[must_use]
+    pub fn create_tap(mut self) -> Self {
+        self.create_tap = true;
+        self
+    }
+
+    pub(super) fn creates_tap(&self) -> bool {
+        self.create_tap
+    }
+
+    /// The interface as Firecracker knows it.
+    pub(super) fn for_firecracker(&self) -> Self {
+        Self { create_tap: false, ..self.clone() }
     }
 
     pub(crate) fn id(&self) -> &str {

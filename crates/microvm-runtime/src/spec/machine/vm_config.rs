@@ -130,7 +130,11 @@ impl VmConfig {
             },
             drives,
             machine_config,
-            network_interfaces: boot.networks.clone(),
+            network_interfaces: boot
+                .networks
+                .iter()
+                .map(NetworkInterface::for_firecracker)
+                .collect(),
             vsock: boot
                 .vsock
                 .map(|guest_cid| Vsock { guest_cid, uds_path: format!("/{}", in_jail::VSOCK) }),
