@@ -119,6 +119,8 @@ fn row_99_an_operators_group_stays() {
         }
         let error = plan.create().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+        // Nor is it removed by the clean-up that follows.
+        assert!(plan.id().open(&ground.host).unwrap().is_none());
         assert!(plan.paths().all(|path| path.join("below").is_dir()));
         for path in plan.paths() {
             fs::remove_dir(path.join("below")).unwrap();

@@ -11,7 +11,8 @@ impl LeafId {
     /// Opens the leaf if the leaf still exists; `None` if it exists in no hierarchy (openat2(2)).
     ///
     /// A leaf with an owner is opened only if each of its directories carries the owner's mark. A creation that was cut
-    /// short leaves a directory without a mark and without processes; such a directory is opened too.
+    /// short leaves a directory without a mark, without processes and without groups below; such a directory is opened too. A
+    /// directory without a mark that has groups below is another program's, and counts as missing.
     ///
     /// # Errors
     /// - [`Foreign`](ErrorKind::Foreign) if a directory carries another owner's mark, or has processes and no mark.
@@ -31,7 +32,11 @@ impl LeafId {
             let top = mount.open()?;
             if let Some(dir) = top.open_if_exists(&below)? {
                 if let Some(owner) = &self.owner {
-                    refuse_foreign("open the leaf", &dir, self.version, owner)?;
+                    let claim = refuse_foreign("open the leaf", &dir, self.version, owner)?;
+                    // A leaf without a claim was made a moment ago: groups below make it another program's group.
+                    if claim == Claim::None && !dir.subdirs()?.is_empty() {
+                        continue;
+                    }
                 }
                 let full_path = mount.root().join(&below);
                 groups.push(Group { path: path.clone(), mount: top, below, full_path, dir });
