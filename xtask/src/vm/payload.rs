@@ -15,9 +15,19 @@ use crate::test_root::Built;
 /// injection takes minutes on an emulated processor. The hostile VMM takes more memory than a machine has.
 const ON_THE_HOST: [&str; 4] = ["xtask", "fs-tests", "faults-tests", "hostile-tests"];
 
-/// The tests that machines skip. Races and fleets take minutes on an emulated processor. Quotas and fork bombs are compared
-/// with the clock, and an emulated processor stops for other processes of the host.
-const LONG: [&str; 6] = ["fleet::", "races::", "any_end_is_noticed", "soak", "time::", "row_32_"];
+/// The tests that machines skip. Races, fleets and crowds take minutes on an emulated processor. Quotas, fork bombs and kills of
+/// thousands are compared with the clock, and an emulated processor stops for other processes of the host.
+const LONG: [&str; 9] = [
+    "fleet::",
+    "races::",
+    "any_end_is_noticed",
+    "soak",
+    "time::",
+    "row_32_",
+    "row_40_",
+    "crowd::",
+    "alarms_forks_and_threads",
+];
 
 /// The programs of one machine, with arguments and environment.
 #[derive(Debug, Default)]
