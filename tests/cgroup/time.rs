@@ -32,9 +32,10 @@ fn used(leaf: &Leaf) -> f64 {
         assert!(begun.elapsed() < FOREVER, "{now:?} after {first:?}");
     };
     let periods = u32::try_from(last.periods - first.periods).unwrap();
-    // They are those of the clock: else they would be no measure.
+    // A period is no shorter than the clock says. The kernel does not count the periods in which a busy host gives the group no
+    // time at all.
     let clock = begun.elapsed().as_secs_f64() / (PERIOD * periods).as_secs_f64();
-    assert!((0.9..1.5).contains(&clock), "{periods} periods in {:?}", begun.elapsed());
+    assert!(clock >= 0.9, "{periods} periods in {:?}", begun.elapsed());
     (after - before).as_secs_f64() / (PERIOD * periods).as_secs_f64()
 }
 
