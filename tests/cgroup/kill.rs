@@ -282,9 +282,9 @@ pub(crate) fn stranger() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_73_a_hidden_process_counts() {
+fn row_79_a_hidden_process_counts() {
     play();
-    const TEST: &str = "kill::row_73_a_hidden_process_counts";
+    const TEST: &str = "kill::row_79_a_hidden_process_counts";
     // v1 does not list such a process at all.
     let grounds = Ground::each(TEST, &Limits::new());
     for ground in grounds.iter().filter(|ground| ground.version == CgroupVersion::V2) {

@@ -249,7 +249,7 @@ fn row_58_a_directory_that_others_change_is_named() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_71_a_copied_base_harms_nobody() {
+fn row_75_a_copied_base_harms_nobody() {
     let mut host = Host::new("copied");
     let disk = host.scratch.file("disk.img", "kept");
     let spec = host
@@ -283,8 +283,8 @@ fn row_71_a_copied_base_harms_nobody() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test-root"]
-fn row_73_another_pid_namespace_sees_the_vm_run() {
-    const TEST: &str = "neighbours::row_73_another_pid_namespace_sees_the_vm_run";
+fn row_79_another_pid_namespace_sees_the_vm_run() {
+    const TEST: &str = "neighbours::row_79_another_pid_namespace_sees_the_vm_run";
     if testkit::role().is_some() {
         let config = microvm_runtime::JailerConfig::try_from_env().unwrap();
         let spec = std::env::var(crate::host::LAUNCHER_SPEC).unwrap();

@@ -112,11 +112,17 @@ const HELD_BY_ANOTHER_NAME: [(u32, &str); 2] =
 fn every_attack_is_a_test() {
     let names: BTreeSet<_> = tests().into_values().flatten().collect();
     let model = text("docs/threat-model.md");
-    let rows: BTreeSet<u32> = model
-        .lines()
+    let table = model.split("\n## Attacks\n").nth(1).unwrap().lines();
+    let table =
+        table.skip_while(|line| !line.starts_with("| ")).take_while(|line| !line.is_empty());
+    let rows: Vec<u32> = table
         .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()?.parse().ok())
         .collect();
-    assert!(rows.is_superset(&(1..=58).collect()), "rows are missing: {rows:?}");
+    assert!((1..=58).eq(rows.iter().copied().take(58)), "rows are missing: {rows:?}");
+    assert!(
+        rows.is_sorted_by(|one, next| one < next),
+        "a number stands twice, or in no order: {rows:?}"
+    );
     let missing: Vec<_> = rows
         .iter()
         .filter(|row| {

@@ -266,6 +266,15 @@ impl Dir {
         Ok(names)
     }
 
+    /// Returns true if there are directories in this one. A removed directory has none.
+    pub(crate) fn has_subdirs(&self) -> Result<bool> {
+        match self.subdirs() {
+            Ok(names) => Ok(!names.is_empty()),
+            Err(error) if error.is_gone() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Sets an extended attribute; fails with `EEXIST` if the directory has it (fsetxattr(2)).
     pub(crate) fn set_attribute(&self, name: &str, value: &[u8]) -> Result<()> {
         #[cfg(test)]

@@ -159,6 +159,18 @@ impl Facts {
         SourceStamp { inode: self.id, size: self.size, mtime: self.mtime, ctime: self.ctime }
     }
 
+    /// Returns the rights of `user` by the mode alone: 4 to read, 2 to write, 1 to execute. ACLs are left out.
+    pub(crate) fn rights(&self, user: Owner) -> u32 {
+        let shift = if user.uid() == self.uid {
+            6
+        } else if user.gid() == self.gid {
+            3
+        } else {
+            0
+        };
+        self.mode >> shift & 0o7
+    }
+
     /// Names the type of the inode, for a message.
     pub(crate) fn noun(&self) -> &'static str {
         match self.kind {

@@ -94,7 +94,7 @@ impl Jailer {
                 "plan the VM",
                 "the official jailer starts in no jail that has device nodes",
             )
-            .hinted("leave `DeviceNodes::Precreate` to `Jailer::prepare`"));
+            .hinted("Use `DeviceNodes::Precreate` with `Jailer::prepare` only."));
         }
         Plan::new(&self.config, &self.releases, spec)
     }

@@ -247,5 +247,5 @@ fn confirm_membership(leaf: &Leaf, process: &mut Process) -> Result<()> {
     contains.map_err(|error| Error::cgroup(operation, error))?;
     Err(Error::new(ErrorKind::Cgroup, operation)
         .because(format!("process {pid} is not in it"))
-        .hinted("it was born there: does somebody else on this host move processes?"))
+        .hinted("The VMM was started in the group: check whether another program of this host moves processes."))
 }

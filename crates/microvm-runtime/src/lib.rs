@@ -62,6 +62,7 @@ mod jail;
 pub mod jailer;
 mod launch;
 mod plan;
+mod random_name;
 #[cfg(doctest)]
 mod readme;
 mod snapshot;

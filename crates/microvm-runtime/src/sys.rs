@@ -21,6 +21,8 @@ mod probe;
 pub(crate) mod process;
 mod process_group;
 mod signals;
+#[cfg(test)]
+mod skip;
 mod spawn;
 mod tap;
 pub(crate) mod unix_socket;

@@ -132,7 +132,7 @@ impl LeafPlan {
                     .hinted("Choose another name or parent."))
             }
             // A creation that was cut short leaves a group without a claim, and without groups below.
-            Claim::None if !subgroups(old)?.is_empty() => {
+            Claim::None if old.has_subdirs()? => {
                 Err(Error::new(ErrorKind::Busy, "create the leaf")
                     .at(old.path())
                     .because("it exists, was not made as a leaf, and has groups below it")
@@ -193,15 +193,6 @@ impl LeafPlan {
             }
         }
         Ok(())
-    }
-}
-
-/// Lists the groups directly below; none if the group is gone.
-fn subgroups(dir: &Dir) -> Result<Vec<OsString>> {
-    match dir.subdirs() {
-        Ok(names) => Ok(names),
-        Err(error) if error.is_gone() => Ok(Vec::new()),
-        Err(error) => Err(error),
     }
 }
 

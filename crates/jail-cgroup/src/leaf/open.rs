@@ -33,8 +33,8 @@ impl LeafId {
             if let Some(dir) = top.open_if_exists(&below)? {
                 if let Some(owner) = &self.owner {
                     let claim = refuse_foreign("open the leaf", &dir, self.version, owner)?;
-                    // A leaf without a claim was made a moment ago: groups below make it another program's group.
-                    if claim == Claim::None && !dir.subdirs()?.is_empty() {
+                    // The creation of a leaf that was cut short leaves no group below.
+                    if claim == Claim::None && dir.has_subdirs()? {
                         continue;
                     }
                 }

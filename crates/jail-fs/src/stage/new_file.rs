@@ -12,7 +12,7 @@ use crate::name::Name;
 use crate::owner::Owner;
 use crate::sys::{self, Errno};
 
-/// A inode file that is not whole yet, to be [finished](Self::finish) or [abandoned](Self::abandon).
+/// A new file that is not whole yet, to be [finished](Self::finish) or [abandoned](Self::abandon).
 ///
 /// In a directory where others may be the file has no name until then (`O_TMPFILE`). In a tree that is still aside nobody
 /// can see the file, and it is made under its name (`O_EXCL`): that saves a call, and two turns at the filesystem's list

@@ -95,14 +95,11 @@ fn may_be_shared(source: &Artifact, reader: Reader) -> std::result::Result<(), F
 
 /// By mode alone: an ACL could only refuse the reader what this allows, and is not asked.
 fn readable(facts: &Facts, reader: Reader) -> bool {
-    let class = match reader {
-        Reader::One(reader) if reader.uid() == facts.uid => 0o400,
-        Reader::One(reader) if reader.gid() == facts.gid => 0o040,
-        Reader::One(_) => 0o004,
+    match reader {
+        Reader::One(reader) => facts.rights(reader) & 0o4 != 0,
         // A reader in the file's group has the group's rights alone.
-        Reader::Everybody => 0o044,
-    };
-    facts.mode & class == class
+        Reader::Everybody => facts.mode & 0o044 == 0o044,
+    }
 }
 
 /// Set-id bits and capabilities count when a file is executed, which no one can do without an x bit.

@@ -4,7 +4,6 @@ use super::artifact::Artifact;
 use super::receipt::{Receipt, Strategy};
 use super::staging_dir::StagingDir;
 use crate::error::{Error, ErrorKind, Result};
-use crate::inode::Facts;
 use crate::name::Name;
 use crate::owner::Owner;
 use crate::sys::{self, Errno, FileType};
@@ -35,7 +34,7 @@ pub fn socket<'a>(
     if facts.kind != FileType::Socket {
         return refused(format!("it is {}", facts.noun()), "Name the socket of a backend.");
     }
-    if !is_writable(facts, user) {
+    if facts.rights(user) & 0o2 == 0 {
         return refused(
             format!("uid {}, gid {} may not write to it", user.uid(), user.gid()),
             "Give the socket to that uid or gid, with write permission.",
@@ -56,17 +55,6 @@ pub fn socket<'a>(
             .hinted("Let the backend listen on the filesystem of the trees.")),
         Err(errno) => Err(Error::at(operation, dir, name, errno)),
     }
-}
-
-fn is_writable(facts: &Facts, user: Owner) -> bool {
-    let class = if user.uid() == facts.uid {
-        0o200
-    } else if user.gid() == facts.gid {
-        0o020
-    } else {
-        0o002
-    };
-    facts.mode & class != 0
 }
 
 #[cfg(test)]

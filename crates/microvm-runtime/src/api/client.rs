@@ -147,7 +147,7 @@ impl Api {
             return Err(Error::new(ErrorKind::NotFound, "open the API's socket")
                 .path(name)
                 .because("it does not exist")
-                .hinted("the VM has removed it; kill the VM instead of asking it"));
+                .hinted("The VM has removed the socket: kill the VM instead of asking it."));
         };
         let api = Self::over(socket, pid);
         api.dial(deadline)?;

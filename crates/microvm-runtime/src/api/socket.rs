@@ -73,16 +73,20 @@ impl JailSocket {
             Ok(handle) => handle,
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => {
-                return Err(failed().source_of(errno).hinted("the VM may have replaced it"));
+                return Err(failed()
+                    .source_of(errno)
+                    .hinted("The VM may have replaced the socket."));
             }
         };
         let stat = FileStat::of(&handle).map_err(|errno| failed().source_of(errno))?;
         if !stat.is_socket() {
-            return Err(failed().because("it is no socket").hinted("the VM has replaced it"));
+            return Err(failed()
+                .because("it is no socket")
+                .hinted("The VM has replaced the socket."));
         }
         if stat.uid() != uid {
             let because = format!("it belongs to uid {}, the VM runs as {uid}", stat.uid());
-            return Err(failed().because(because).hinted("the VM has replaced it"));
+            return Err(failed().because(because).hinted("The VM has replaced the socket."));
         }
         Ok(Some(Self { handle, uid, purpose }))
     }
@@ -122,7 +126,7 @@ impl JailSocket {
                     "process {peer_pid} of uid {peer_uid} listens there, the VMM is process {pid} of uid {}",
                     self.uid
                 ))
-                .hinted("the VM has replaced its socket"));
+                .hinted("The VM has replaced the socket."));
         }
         Ok(Some(stream.into()))
     }

@@ -128,7 +128,7 @@ impl Jailer {
                 format!("the VM {vm_id:?} has its jail elsewhere"),
             )
             .path(&jail.chroot_path)
-            .hinted(format!("its jail is {}", layout.root().display())));
+            .hinted(format!("The jail of this VM is {}.", layout.root().display())));
         }
         let settings = match config.numa_node {
             None => Vec::new(),

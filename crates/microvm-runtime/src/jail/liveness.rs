@@ -147,5 +147,5 @@ pub(crate) fn still_running(operation: impl Into<String>, vm_id: &str, alive: &A
     };
     Error::new(ErrorKind::Running, operation)
         .because(format!("the VM {vm_id:?} runs{processes}"))
-        .hinted("shut it down first")
+        .hinted("Shut the VM down first.")
 }

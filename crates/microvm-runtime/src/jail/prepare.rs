@@ -161,7 +161,7 @@ fn refuse_mount_flags(base: &TrustedDir) -> Result<()> {
     Err(Error::new(ErrorKind::Unsupported, "use the chroot base")
         .path(base.path())
         .because(format!("it is mounted {flag}"))
-        .hinted("choose a base on a filesystem mounted rw, dev and exec"))
+        .hinted("Choose a base on a filesystem that is mounted rw, dev and exec."))
 }
 
 /// A VM that ran another exec file has a jail of the same id elsewhere: it must be stopped, and goes away.
@@ -344,7 +344,7 @@ pub(crate) fn open_root(jail: &TrustedDir, expected: InodeId) -> Result<Dir> {
         return Err(Error::new(ErrorKind::Record, operation)
             .path(path)
             .because(format!("its inode is {found}, {expected} was staged"))
-            .hinted("tear the jail down"));
+            .hinted("Remove the jail."));
     }
     Ok(root)
 }

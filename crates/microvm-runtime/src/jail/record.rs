@@ -173,20 +173,23 @@ impl Record {
         )))
     }
 
-    /// Returns true if pids of the record mean the same to this process. False if not, and the kernel tells by the leaf alone
-    /// whether the VM runs.
+    /// Returns true if the recorded pid is a pid of this process's namespace, or of no process any more. If it returns false,
+    /// only the leaf shows whether the VM runs.
     ///
     /// # Errors
-    /// [`Unsupported`](ErrorKind::Unsupported) if nothing here tells: a list of v1 leaves out processes of other pid
-    /// namespaces.
+    /// [`Unsupported`](ErrorKind::Unsupported) if the leaf does not show that either: a v1 group does not list processes of
+    /// other pid namespaces.
     pub(crate) fn has_own_pids(&self) -> Result<bool> {
         let now = vmm::pid_namespace()?;
+        if self.is_of_pid_namespace(now) {
+            return Ok(true);
+        }
         let is_over = match &self.progress {
             Progress::Prepared => true,
             Progress::Starting => false,
             Progress::Started(stamp) => !stamp.is_of_this_boot()?,
         };
-        if is_over || self.is_of_pid_namespace(now) {
+        if is_over {
             return Ok(true);
         }
         let v2 = |leaf: &LeafId| leaf.version() == jail_cgroup::CgroupVersion::V2;
@@ -264,7 +267,7 @@ fn read(dir: &Dir, at: &Path, name: &str) -> Result<Option<Vec<u8>>> {
 }
 
 fn damaged(at: &Path, name: &str) -> Error {
-    Error::new(ErrorKind::Record, READING).path(at.join(name)).hinted("tear the jail down")
+    Error::new(ErrorKind::Record, READING).path(at.join(name)).hinted("Remove the jail.")
 }
 
 fn unwritten(at: &Path, name: &str) -> Error {

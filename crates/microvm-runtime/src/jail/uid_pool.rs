@@ -74,7 +74,7 @@ fn lease(base: &TrustedDir, plan: &Plan, dir: InodeId, first: u32, last: u32) ->
                 return Err(Error::new(ErrorKind::Busy, "lease a uid")
                     .path(base.path().join(DIR))
                     .because(format!("all of {first}..={last} are taken"))
-                    .hinted("tear a VM down, or widen the range"));
+                    .hinted("Remove a VM, or widen the range."));
             }
         }
     }

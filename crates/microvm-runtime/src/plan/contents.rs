@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use jail_cmd::{ArtifactName, Layout, ResourceLimit, in_jail};
+use jail_cmd::{ArtifactName, Layout, in_jail};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -55,7 +55,7 @@ pub(super) fn artifacts(spec: &JailSpec, layout: &Layout) -> Result<Vec<PlannedA
         let name = ArtifactName::new(name, layout.exec_name())?;
         if planned.iter().any(|other: &PlannedArtifact| other.name == name) {
             return Err(Error::invalid("plan the drives", format!("two are called \"{name}\""))
-                .hinted("give each drive a name of its own"));
+                .hinted("Give each drive a name of its own."));
         }
         planned.push(PlannedArtifact { name, source: source.to_owned(), kind });
     }
@@ -87,7 +87,7 @@ pub(super) fn document(spec: &JailSpec) -> Result<Option<Document>> {
     };
     if spec.kernel.is_none() {
         return Err(Error::invalid("plan the boot", "there is no kernel")
-            .hinted("give the spec a `kernel`"));
+            .hinted("Give the spec a `kernel`."));
     }
     let files = MachineFiles {
         kernel: format!("/{}", in_jail::KERNEL),
@@ -104,12 +104,8 @@ pub(super) fn document(spec: &JailSpec) -> Result<Option<Document>> {
 /// (`memfd_create(2)`): Firecracker would be killed by SIGXFSZ.
 fn check_file_size(spec: &JailSpec, boot: &Boot) -> Result<()> {
     let needed = boot.largest_memory_mib().saturating_mul(1 << 20);
-    let limit = spec.resource_limits.iter().rev().find_map(|limit| match limit {
-        ResourceLimit::FileSize(bytes) => Some(*bytes),
-        _ => None,
-    });
     let is_shared = spec.drives.iter().any(|drive| drive.kind() == DriveKind::VhostUser);
-    match limit.filter(|limit| is_shared && *limit < needed) {
+    match spec.file_size_limit().filter(|limit| is_shared && *limit < needed) {
         None => Ok(()),
         Some(limit) => Err(Error::invalid(
             "plan the vhost-user drives",

@@ -128,7 +128,7 @@ pub(crate) fn open_network_namespace(path: &Path) -> Result<OwnedFd> {
     if !is_namespace || !sys::is_network_namespace(&opened) {
         return Err(Error::invalid(operation, "it is not a network namespace")
             .path(path)
-            .hinted("make one with `ip netns add`"));
+            .hinted("Make a namespace with `ip netns add`."));
     }
     Ok(opened)
 }

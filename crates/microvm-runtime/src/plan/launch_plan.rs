@@ -60,7 +60,7 @@ impl Plan {
         let program = Program::find("exec file", &spec.exec_file)?;
         let exec_file = program.path().clone();
         let exec_name = ExecName::try_from(&exec_file)?;
-        let plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
+        let (plan, document) = Self::for_exec_name(config, spec, exec_file, exec_name)?;
         let release = jailer.release;
         let firecracker_release = match &spec.restore {
             Some(restore) => {
@@ -69,7 +69,7 @@ impl Plan {
                 plan.firecracker_args()?.check(release)?;
                 Some(release)
             }
-            None => plan.check_firecracker(releases, &program)?,
+            None => plan.check_firecracker(releases, &program, document.as_ref())?,
         };
         let plan = Self { jailer: Some(jailer), firecracker_release, ..plan };
         let (uid, gid) = plan.some_user()?;
@@ -83,16 +83,16 @@ impl Plan {
         &self,
         releases: &Releases,
         program: &Program,
+        document: Option<&Document>,
     ) -> Result<Option<JailerVersion>> {
         let args = self.firecracker_args()?;
-        let document = document(&self.spec)?;
-        let needs = document.as_ref().map_or(JailerVersion::OLDEST, Document::first_release);
+        let needs = document.map_or(JailerVersion::OLDEST, Document::first_release);
         if args.check(JailerVersion::OLDEST).is_ok() && needs == JailerVersion::OLDEST {
             return Ok(None);
         }
         let release = releases.firecracker(program)?;
         args.check(release)?;
-        document.iter().try_for_each(|document| document.check_release(release))?;
+        document.map_or(Ok(()), |document| document.check_release(release))?;
         Ok(Some(release))
     }
 
@@ -104,7 +104,7 @@ impl Plan {
     ) -> Result<Self> {
         let exec_file = HostPath::try_from(spec.exec_file.as_path())?;
         let callers_jailer = Program::find("jailer", &config.jailer_bin).ok();
-        let plan = Self::for_exec_name(config, spec, exec_file, exec_name)?;
+        let (plan, _) = Self::for_exec_name(config, spec, exec_file, exec_name)?;
         Ok(Self { callers_jailer, ..plan })
     }
 
@@ -113,7 +113,7 @@ impl Plan {
         spec: &JailSpec,
         exec_file: HostPath,
         exec_name: ExecName,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Option<Document>)> {
         let jail_id = JailId::for_vm(&spec.vm_id)?;
         let base = HostPath::try_from(config.chroot_base.as_path()).map_err(|error| {
             Error::invalid("use JailerConfig::chroot_base", error.reason())
@@ -173,17 +173,17 @@ impl Plan {
                 "plan the VM",
                 "without an API there must be something to boot",
             )
-            .hinted("give the spec a `boot`"));
+            .hinted("Give the spec a `boot`."));
         }
         if spec.daemonize && spec.pid_namespace == PidNamespace::ByLauncher {
             let because = "a jailer that daemonizes ends, and with the first process of a pid namespace all others";
             return Err(Error::invalid("plan the VM", because)
-                .hinted("use `PidNamespace::ByJailer`, or leave `daemonize` out"));
+                .hinted("Use `PidNamespace::ByJailer`, or leave `daemonize` out."));
         }
         let sources = plan.artifacts.iter().map(|artifact| artifact.source.as_os_str().len());
         record_size::check(&plan.spec, sources)?;
         let leaf = super::leaf::plan(config, spec, &plan.jail_id)?;
-        Ok(Self { leaf, ..plan })
+        Ok((Self { leaf, ..plan }, document))
     }
 
     /// Returns the VM's user, or the first user of a leased range.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use jail_cmd::{JailerVersion, ResourceLimit};
+use jail_cmd::JailerVersion;
 
 use crate::spec::drive::DriveKind;
 use crate::spec::{JailSpec, Network};
@@ -125,11 +125,7 @@ fn taps(spec: &JailSpec) -> Vec<Warning> {
 }
 
 fn files(spec: &JailSpec) -> Vec<Warning> {
-    let limits = spec.resource_limits.iter().rev().find_map(|limit| match limit {
-        ResourceLimit::FileSize(bytes) => Some(*bytes),
-        _ => None,
-    });
-    let Some(limit) = limits else { return Vec::new() };
+    let Some(limit) = spec.file_size_limit() else { return Vec::new() };
     let drives = spec.drives.iter().map(|drive| (drive.name(), drive.source(), drive.kind()));
     // A pmem device is mapped, and stores to a mapping meet no limit.
     let is_written = |kind| matches!(kind, DriveKind::Private | DriveKind::Persistent);
@@ -151,6 +147,7 @@ fn size(path: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use jail_cgroup::{ByteSize, Limits};
+    use jail_cmd::ResourceLimit;
 
     use super::*;
     use crate::spec::drive::Drive;

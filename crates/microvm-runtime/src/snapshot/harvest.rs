@@ -58,7 +58,7 @@ pub(super) fn harvest(
         return Err(Error::new(ErrorKind::Untrusted, OPERATION)
             .path(source.path())
             .because(because)
-            .hinted("The VM has changed the file: its snapshots are not to be had."));
+            .hinted("The VM has changed the file, so that no snapshot of the VM can be taken."));
     }
     let options = CopyOptions::new().zeroes_to_holes(true);
     let to = Name::try_from(to)?;

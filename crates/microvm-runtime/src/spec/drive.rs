@@ -54,6 +54,16 @@ text_form!(DriveKind, "kind of drive", {
     VhostUser => "vhost_user",
 });
 
+impl DriveKind {
+    /// Returns the kind of the same device in a VM that is restored from a snapshot: private unless it is shared.
+    pub(crate) fn restored(self) -> Self {
+        match self {
+            Self::ReadOnly => Self::ReadOnly,
+            _ => Self::Private,
+        }
+    }
+}
+
 impl Drive {
     /// A shared drive that no guest can write: hard-linked where that is safe, else copied. Never chowned.
     pub fn read_only(name: impl Into<String>, source: impl Into<PathBuf>) -> Self {
@@ -191,11 +201,7 @@ impl Drive {
 
     /// The same disk as a snapshot contains it: a file at `source`, private unless it is shared.
     pub(crate) fn restored_from(&self, source: PathBuf) -> Self {
-        let kind = match self.kind {
-            DriveKind::ReadOnly => DriveKind::ReadOnly,
-            _ => DriveKind::Private,
-        };
-        Self { source, kind, ..self.clone() }
+        Self { source, kind: self.kind.restored(), ..self.clone() }
     }
 
     /// Returns the drive's part of Firecracker's configuration.

@@ -258,6 +258,14 @@ impl JailSpec {
     pub fn exec_file(&self) -> &Path {
         &self.exec_file
     }
+
+    /// Returns the limit on the size of a file that the VMM writes, in bytes. The jailer sets the last of several limits.
+    pub(crate) fn file_size_limit(&self) -> Option<u64> {
+        self.resource_limits.iter().rev().find_map(|limit| match limit {
+            ResourceLimit::FileSize(bytes) => Some(*bytes),
+            _ => None,
+        })
+    }
 }
 
 #[cfg(test)]

@@ -87,11 +87,7 @@ impl Pmem {
 
     /// The same device as a snapshot contains it: a file at `source`, private unless it is shared.
     pub(crate) fn restored_from(&self, source: PathBuf) -> Self {
-        let kind = match self.kind {
-            DriveKind::ReadOnly => DriveKind::ReadOnly,
-            _ => DriveKind::Private,
-        };
-        Self { source, kind, ..self.clone() }
+        Self { source, kind: self.kind.restored(), ..self.clone() }
     }
 
     /// Returns the device's part of Firecracker's configuration.

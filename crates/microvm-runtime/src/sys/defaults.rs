@@ -41,12 +41,12 @@ pub(super) fn set_defaults() -> bool {
     call(libc::SYS_ioprio_set, [IOPRIO_WHO_PROCESS, 0, 0]);
     call(libc::SYS_set_mempolicy, [MPOL_DEFAULT, 0, 0]);
     call(libc::SYS_prctl, [libc::PR_SET_TIMERSLACK.into(), TIMER_SLACK, 0]);
-    scheduled && call(libc::SYS_personality, [0, 0, 0]) && let_oom_killer()
+    scheduled && call(libc::SYS_personality, [0, 0, 0]) && allow_oom_kill()
 }
 
 /// Sets a negative `oom_score_adj` to 0. A positive value stays: raising is free, and somebody wanted the launcher and
 /// all that it starts to go first.
-fn let_oom_killer() -> bool {
+fn allow_oom_kill() -> bool {
     // SAFETY: the path is a string.
     let file =
         unsafe { libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };

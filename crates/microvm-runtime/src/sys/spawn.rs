@@ -282,6 +282,7 @@ mod tests {
     use rustix::process::{Pid, kill_process};
 
     use super::super::descriptors::pipe;
+    use super::super::skip::skip;
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(300);
@@ -414,22 +415,15 @@ mod tests {
         }
     }
 
-    /// Counts a skipped test as `testkit::skip` does: a published crate builds without testkit.
-    fn skip(test: &str, why: &str) {
-        use std::io::Write as _;
-        println!("skipped: {test}: {why}");
-        if let Some(file) = std::env::var_os("MICROVM_TEST_SKIPS") {
-            let mut file = File::options().create(true).append(true).open(file).unwrap();
-            file.write_all(format!("sys::spawn::tests::{test}: {why}\n").as_bytes()).unwrap();
-        }
-    }
-
     #[test]
     #[ignore = "needs root: cargo xtask test-root"]
     fn row_43_a_frozen_v2_group_ends_at_the_deadline() {
         let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(group) = Group::new(&[" - cgroup2 "]) else {
-            return skip("row_43_a_frozen_v2_group_ends_at_the_deadline", "no v2 hierarchy");
+            return skip(
+                "sys::spawn::tests::row_43_a_frozen_v2_group_ends_at_the_deadline",
+                "no v2 hierarchy",
+            );
         };
         group.write("cgroup.freeze", "1");
         let dir = File::open(&group.0).unwrap().into();
@@ -444,7 +438,10 @@ mod tests {
     fn row_43_a_frozen_v1_group_ends_at_the_deadline() {
         let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(group) = Group::new(&[" - cgroup ", "freezer"]) else {
-            return skip("row_43_a_frozen_v1_group_ends_at_the_deadline", "no v1 freezer");
+            return skip(
+                "sys::spawn::tests::row_43_a_frozen_v1_group_ends_at_the_deadline",
+                "no v1 freezer",
+            );
         };
         group.write("freezer.state", "FROZEN");
         let tasks = File::options().write(true).open(group.0.join("tasks")).unwrap().into();

@@ -194,7 +194,7 @@ impl Vm {
         if !self.record.spec.api {
             return Err(Error::new(ErrorKind::Unsupported, "connect to the API")
                 .because("the VM was started without one")
-                .hinted("leave `no_api` out of its spec"));
+                .hinted("Leave `no_api` out of the spec."));
         }
         let pid = self.process.pid();
         Api::connect(&self.root()?, in_jail::API_SOCKET, self.record.uid, pid, deadline)

@@ -1,14 +1,15 @@
 //! Adding devices to a running VM, and removing devices (a developer preview of Firecracker 1.16.0).
 
+use std::path::Path;
 use std::time::Duration;
 
 use jail_fs::{CopyOptions, Receipt};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::error::{Error, ErrorKind, Result, VmRuntimeResult};
 use crate::host_check::{self, Verb};
-use crate::spec::drive::Drive;
+use crate::spec::drive::{Drive, DriveKind};
 use crate::spec::machine::{NetworkInterface, check_id};
 use crate::spec::pmem::Pmem;
 use crate::text_form::text_form;
@@ -52,10 +53,7 @@ impl Vm {
             let config = drive.config(false)?;
             config.check()?;
             let file = (drive.name(), drive.source(), drive.kind());
-            let staged = StagedFile::new(self, file, options)?;
-            let body = json!(config.at(&staged.path()));
-            let path = format!("/drives/{}", drive.name());
-            staged.announce(self.send("PUT", &path, Some(&body), timeout))
+            self.plug_file("drives", file, |path| json!(config.at(path)), options, timeout)
         })?)
     }
 
@@ -77,10 +75,7 @@ impl Vm {
             let config = device.config().root_device(false);
             config.check()?;
             let file = (device.name(), device.source(), device.kind());
-            let staged = StagedFile::new(self, file, options)?;
-            let body = json!(config.at(&staged.path()));
-            let path = format!("/pmem/{}", device.name());
-            staged.announce(self.send("PUT", &path, Some(&body), timeout))
+            self.plug_file("pmem", file, |path| json!(config.at(path)), options, timeout)
         })?)
     }
 
@@ -116,6 +111,21 @@ impl Vm {
             };
             self.send("DELETE", &format!("/{section}/{id}"), None, timeout)
         })?)
+    }
+
+    /// Stages a device's file, and adds the device with the configuration for the file's path in the jail.
+    fn plug_file(
+        &self,
+        section: &str,
+        file: (&str, &Path, DriveKind),
+        config: impl FnOnce(&str) -> Value,
+        options: &CopyOptions<'_>,
+        timeout: Duration,
+    ) -> Result<Receipt> {
+        let staged = StagedFile::new(self, file, options)?;
+        let body = config(&staged.path());
+        let path = format!("/{section}/{}", file.0);
+        staged.announce(self.send("PUT", &path, Some(&body), timeout))
     }
 
     /// Calls `change` unless the VM has no PCI bus, or a Firecracker that is too old.

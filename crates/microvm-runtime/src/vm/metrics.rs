@@ -28,7 +28,7 @@ impl Vm {
         if !self.record.spec.firecracker.metrics {
             return Err(Error::new(ErrorKind::Unsupported, operation)
                 .because("it writes none")
-                .hinted("ask for them in the spec's `FirecrackerOptions`"));
+                .hinted("Ask for metrics in the spec's `FirecrackerOptions`."));
         }
         let file = jail_fs::open_file(&self.root()?, in_jail::METRICS)
             .map_err(|error| Error::files(operation, error))?;

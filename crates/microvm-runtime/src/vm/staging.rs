@@ -1,6 +1,5 @@
 //! Staging a file into the jail of a running VM.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::Path;
 
 use jail_cmd::ArtifactName;
@@ -9,8 +8,9 @@ use jail_fs::{CopyOptions, Dir, Owner, Receipt};
 use crate::error::{Error, ErrorKind, Result};
 use crate::jail::prepare::{open_artifact, stage};
 use crate::plan::PlannedArtifact;
+use crate::random_name::random_name;
 use crate::spec::drive::DriveKind;
-use crate::sys::file;
+use crate::sys::{Errno, file};
 use crate::vm::Vm;
 
 /// A file that was staged into a running jail.
@@ -44,8 +44,7 @@ impl StagedFile {
                 .hinted("Give an absolute path."));
         }
         let record = &vm.record;
-        // Nobody can guess the name, and take it.
-        let name = format!("{id}.{:016x}", RandomState::new().build_hasher().finish());
+        let name = random_name(id);
         let artifact = PlannedArtifact {
             name: ArtifactName::new(name.as_str(), &record.exec_name)?,
             source: source.to_owned(),
@@ -69,8 +68,17 @@ impl StagedFile {
         match opened {
             Ok(()) => Ok(self.receipt),
             Err(failure) => {
-                let _ = file::unlink(&self.root, &self.name);
-                Err(failure)
+                let removed = match file::unlink(&self.root, &self.name) {
+                    // The VM may have removed the name.
+                    Err(Errno::NOENT) => Ok(()),
+                    removed => removed.map_err(|errno| {
+                        let operation = "remove a file that was staged into the running jail";
+                        Error::new(ErrorKind::Filesystem, operation)
+                            .path(&self.name)
+                            .source_of(errno)
+                    }),
+                };
+                Err(failure.and_cleanup(removed))
             }
         }
     }

@@ -4,7 +4,6 @@
 //! ([vsock](https://github.com/firecracker-microvm/firecracker/blob/main/docs/vsock.md)): the VMM listens at `v.sock`, and
 //! connects to `v.sock_<port>`. Both names are the VM's to replace, so the other end is asked for its process each time.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, VmRuntimeResult};
 use crate::host_check::{self, Verb};
 use crate::jail::prepare::open_root;
+use crate::random_name::random_name;
 use crate::sys::file::{self, FileStat};
 use crate::sys::{Errno, Wanted, poll, unix_socket};
 use crate::text::quoted;
@@ -188,7 +188,7 @@ fn is_ok(answer: &[u8]) -> bool {
 fn publish(jail: &Dir, root: &Dir, name: &str, owner: (u32, u32)) -> Result<(OwnedFd, InodeId)> {
     let failed =
         |errno: Errno| Error::new(ErrorKind::Filesystem, LISTEN).path(name).source_of(errno);
-    let aside = format!("vsock.{:016x}", RandomState::new().build_hasher().finish());
+    let aside = random_name("vsock");
     let published = unix_socket::listen_in(jail, &aside, owner, BACKLOG).map_err(failed).and_then(
         |(socket, held)| {
             match file::rename_new(jail, &aside, root, name) {

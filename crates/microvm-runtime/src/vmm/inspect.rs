@@ -34,7 +34,8 @@ pub struct Inspection {
     pub root_is_jail: bool,
     /// The VMM's pid in each pid namespace, the host's first.
     pub ns_pids: Vec<u32>,
-    /// The seccomp mode of each thread, with the thread's name: 0 none, 2 a filter.
+    /// The seccomp mode of each thread, with the thread's name: 0 none, 2 a filter. A VMM that a launch started has mode 2 in
+    /// any case, since the launch installs a filter of its own; the mode does not show Firecracker's filter.
     pub seccomp: Vec<(String, u32)>,
     /// Open descriptors.
     pub descriptors: Vec<Descriptor>,

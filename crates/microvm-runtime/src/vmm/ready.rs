@@ -304,7 +304,7 @@ impl Launch<'_> {
         };
         let failure = Error::new(ErrorKind::Timeout, "wait until the VM is ready")
             .because(because)
-            .hinted("give the spec more time with `ready_within`");
+            .hinted("Give the spec more time with `ready_within`.");
         match self.doubt.take() {
             Some(doubt) if self.vmm.is_none() => failure.source_of(doubt),
             _ => failure,

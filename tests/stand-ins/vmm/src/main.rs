@@ -2,7 +2,7 @@
 //!
 //! The stand-in accepts Firecracker's arguments, serves the part of the API that a launcher uses, opens the configured
 //! files, and prints Firecracker's error texts. There is no virtual machine: "booting" a kernel of `tests/guest` prints the
-//! kernel's line on the console and imitates the guest. The stand-in installs no seccomp filter, and `/proc` shows that.
+//! kernel's line on the console and imitates the guest. The stand-in installs no seccomp filter.
 
 mod api;
 mod args;

@@ -8,5 +8,5 @@ pub(crate) fn check_id(operation: &str, id: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(operation, format!("{id:?} is no id for Firecracker"))
-        .hinted("letters, digits and `_`"))
+        .hinted("Use letters, digits and `_` only."))
 }

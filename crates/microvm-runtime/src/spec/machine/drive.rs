@@ -152,7 +152,7 @@ impl DriveConfig {
                 operation(&self.drive_id),
                 format!("the partition {uuid:?} cannot be booted from"),
             )
-            .hinted("a PARTUUID of the root device, hexadecimal digits and `-`"));
+            .hinted("Give a PARTUUID of the root device: hexadecimal digits and `-`."));
         }
         Ok(())
     }

@@ -43,11 +43,11 @@ fn check(boot: &Boot) -> Result<()> {
     let (vcpus, mib) = (boot.vcpus, boot.memory_mib);
     if !(1..=MAX_VCPUS).contains(&vcpus) {
         return Err(Error::invalid(operation, format!("it has {vcpus} vCPUs"))
-            .hinted(format!("1 to {MAX_VCPUS}")));
+            .hinted(format!("Give the machine 1 to {MAX_VCPUS} vCPUs.")));
     }
     if boot.smt && vcpus != 1 && vcpus % 2 == 1 {
         return Err(Error::invalid(operation, format!("it has {vcpus} vCPUs and hyper-threads"))
-            .hinted("with `smt`, one vCPU or an even number"));
+            .hinted("With `smt`, give the machine one vCPU or an even number."));
     }
     // Firecracker counts in bytes, in 64 bits.
     if mib == 0 || mib.checked_mul(1 << 20).is_none() {

@@ -118,8 +118,9 @@ impl NetworkInterface {
             || [".", ".."].contains(&tap.as_str())
         {
             let because = format!("{tap:?} is no name of a tap device");
-            return Err(Error::invalid(operation, because)
-                .hinted(format!("1 to {MAX_TAP_NAME} bytes, no blank, `/`, `:` or `%`")));
+            return Err(Error::invalid(operation, because).hinted(format!(
+                "Use a name of 1 to {MAX_TAP_NAME} bytes without blanks, `/`, `:` and `%`."
+            )));
         }
         if let Some(mac) = &self.guest_mac {
             check_mac(&operation, mac)?;
@@ -137,7 +138,7 @@ impl NetworkInterface {
 
 fn check_mac(operation: &str, mac: &str) -> Result<()> {
     let refused = |because: String| {
-        Error::invalid(operation, because).hinted("write it as 06:00:ac:10:00:02")
+        Error::invalid(operation, because).hinted("Write the address as 06:00:ac:10:00:02.")
     };
     let octets: Option<Vec<u8>> = mac
         .split(':')

@@ -80,6 +80,6 @@ impl TokenBucket {
             operation,
             format!("its {name} bucket has size {size} and refill time {refill_time} ms"),
         )
-        .hinted("both must be 1 or more; leave the bucket out for no limit"))
+        .hinted("Give both 1 or more, or leave the bucket out for no limit."))
     }
 }

@@ -153,13 +153,12 @@ fn check_kernel_args(args: Option<&str>) -> Result<()> {
     let Some(args) = args else { return Ok(()) };
     let operation = "plan the kernel arguments";
     if let Some(bad) = args.chars().find(|&char| !(' '..='~').contains(&char)) {
-        return Err(
-            Error::invalid(operation, format!("{bad:?} is in them")).hinted("printable ASCII only")
-        );
+        return Err(Error::invalid(operation, format!("{bad:?} is in them"))
+            .hinted("Use printable ASCII only."));
     }
     if args.len() > MAX_KERNEL_ARGS {
         return Err(Error::invalid(operation, format!("they have {} bytes", args.len()))
-            .hinted(format!("at most {MAX_KERNEL_ARGS}")));
+            .hinted(format!("Use at most {MAX_KERNEL_ARGS} bytes.")));
     }
     Ok(())
 }
